@@ -1,0 +1,3 @@
+//! The controllable child process of `supervise-harness`.
+
+fn main() {}

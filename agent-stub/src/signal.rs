@@ -1,0 +1,179 @@
+//! Signals by name and number: what scripts name, what statuses report.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A Linux signal, 1 to 64, real-time signals included.
+///
+/// Prints as `SIGTERM` or, from 34 on, `SIGRTMIN+n`; 32 and 33, which the C library keeps for
+/// itself, print as `SIG32` and `SIG33`. Parses from its printed form, the form without `SIG`, or
+/// the number.
+///
+/// Source: signal(7).
+///
+/// ```
+/// use agent_stub::Signal;
+///
+/// assert_eq!("TERM".parse(), Ok(Signal::TERM));
+/// assert_eq!("11".parse(), Ok(Signal::SEGV));
+/// assert_eq!("RTMIN+2".parse::<Signal>().unwrap().to_string(), "SIGRTMIN+2");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(u8);
+
+/// The first real-time signal that programs may use, as the C libraries of Linux have it.
+const RTMIN: u8 = 34;
+/// The last signal.
+const MAX: u8 = 64;
+
+macro_rules! signals {
+    ($($name:ident = $number:literal, $doc:literal;)*) => {
+        impl Signal {
+            $(#[doc = $doc] pub const $name: Signal = Signal($number);)*
+
+            /// The named signals, by number.
+            const NAMED: &[(&'static str, u8)] = &[$((stringify!($name), $number)),*];
+        }
+    };
+}
+
+signals! {
+    HUP = 1, "Hang-up.";
+    INT = 2, "Interrupt.";
+    QUIT = 3, "Quit, with a core dump.";
+    ILL = 4, "Illegal instruction.";
+    TRAP = 5, "Trace trap.";
+    ABRT = 6, "Abort.";
+    BUS = 7, "Bus error.";
+    FPE = 8, "Arithmetic error.";
+    KILL = 9, "Kill: cannot be caught, blocked or ignored.";
+    USR1 = 10, "The first user signal.";
+    SEGV = 11, "Invalid memory reference.";
+    USR2 = 12, "The second user signal.";
+    PIPE = 13, "A write that nobody can read.";
+    ALRM = 14, "A timer of alarm(2).";
+    TERM = 15, "Please end.";
+    STKFLT = 16, "Coprocessor stack fault.";
+    CHLD = 17, "A child ended or stopped.";
+    CONT = 18, "Go on after a stop.";
+    STOP = 19, "Stop: cannot be caught, blocked or ignored.";
+    TSTP = 20, "Stop, from the terminal.";
+    TTIN = 21, "A background read from the terminal.";
+    TTOU = 22, "A background write to the terminal.";
+    URG = 23, "Urgent data on a socket.";
+    XCPU = 24, "The processor-time limit was passed.";
+    XFSZ = 25, "The file-size limit was passed.";
+    VTALRM = 26, "A timer of virtual time.";
+    PROF = 27, "A profiling timer.";
+    WINCH = 28, "The window changed its size.";
+    IO = 29, "Input or output is possible.";
+    PWR = 30, "The power failed.";
+    SYS = 31, "A bad system call.";
+}
+
+impl Signal {
+    /// The signal with this number.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSignal`] outside 1 to 64.
+    pub fn from_number(number: i32) -> Result<Signal, UnknownSignal> {
+        match u8::try_from(number) {
+            Ok(n) if (1..=MAX).contains(&n) => Ok(Signal(n)),
+            _ => Err(UnknownSignal(number.to_string())),
+        }
+    }
+
+    /// The signal's number, 1 to 64.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        i32::from(self.0)
+    }
+
+    /// Whether a process can trap, ignore or block it: all but KILL, STOP and the C library's two.
+    #[must_use]
+    pub fn is_catchable(self) -> bool {
+        !matches!(self.0, 9 | 19 | 32 | 33)
+    }
+
+    /// All signals, by number, without the C library's two.
+    pub fn all() -> impl Iterator<Item = Signal> {
+        (1..=MAX).filter(|n| !(32..RTMIN).contains(n)).map(Signal)
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Signal::NAMED.iter().find(|(_, n)| *n == self.0) {
+            Some((name, _)) => write!(f, "SIG{name}"),
+            None if self.0 == RTMIN => f.write_str("SIGRTMIN"),
+            None if self.0 > RTMIN => write!(f, "SIGRTMIN+{}", self.0 - RTMIN),
+            None => write!(f, "SIG{}", self.0),
+        }
+    }
+}
+
+impl FromStr for Signal {
+    type Err = UnknownSignal;
+
+    fn from_str(text: &str) -> Result<Signal, UnknownSignal> {
+        let unknown = || UnknownSignal(text.to_owned());
+        let name = text.strip_prefix("SIG").unwrap_or(text);
+        if let Some((_, n)) = Signal::NAMED.iter().find(|(known, _)| *known == name) {
+            return Ok(Signal(*n));
+        }
+        if let Some(rest) = name.strip_prefix("RTMIN") {
+            let above = match rest.strip_prefix('+') {
+                Some(digits) => digits.parse::<u8>().map_err(|_| unknown())?,
+                None if rest.is_empty() => 0,
+                None => return Err(unknown()),
+            };
+            return match RTMIN.checked_add(above) {
+                Some(n) if n <= MAX => Ok(Signal(n)),
+                _ => Err(unknown()),
+            };
+        }
+        let number = name.parse::<i32>().map_err(|_| unknown())?;
+        Signal::from_number(number).map_err(|_| unknown())
+    }
+}
+
+/// A text that names no signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownSignal(String);
+
+impl fmt::Display for UnknownSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "unknown signal `{}`: expected a name such as SIGTERM or SIGRTMIN+1, or a number from 1 to {MAX}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for UnknownSignal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_parses_from_what_it_prints() {
+        for n in 1..=64 {
+            let signal = Signal::from_number(n).unwrap();
+            assert_eq!(signal.to_string().parse(), Ok(signal));
+            assert_eq!(n.to_string().parse(), Ok(signal));
+        }
+    }
+
+    #[test]
+    fn what_is_no_signal_is_an_error_that_quotes_it() {
+        for text in [
+            "", "0", "65", "-1", "SIG", "SIGFOO", "term", "RTMIN+31", "RTMIN-1", "RTMIN+", "256",
+        ] {
+            let error = text.parse::<Signal>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")), "{text}: {error}");
+        }
+    }
+}

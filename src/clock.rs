@@ -1,0 +1,1 @@
+//! Clocks: the real one, the paused one, and one moved by hand.

@@ -1,0 +1,29 @@
+//! A test harness for process supervision.
+
+// In the order of the data flow: a module imports only what stands before it.
+mod timestamp;
+
+mod status;
+
+mod backoff;
+
+mod policy;
+
+mod clock;
+
+mod process;
+
+mod spawner;
+
+mod watcher;
+
+mod restart_loop;
+
+mod supervisor;
+
+#[cfg(feature = "properties")]
+pub mod properties;
+
+pub use agent_stub::Signal;
+pub use status::ExitStatus;
+pub use timestamp::Timestamp;

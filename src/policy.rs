@@ -1,0 +1,1 @@
+//! Restart decisions: pure, no clock, no I/O.

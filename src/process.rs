@@ -1,0 +1,1 @@
+//! A child process behind its pidfd: status, signals, reaping.

@@ -1,0 +1,1 @@
+//! Starting until a start succeeds.

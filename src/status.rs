@@ -1,0 +1,78 @@
+//! How a process ended.
+
+use std::fmt;
+
+use agent_stub::Signal;
+
+/// How a process ended: with a code, or killed by a signal. The two never mix: death by SIGKILL is
+/// not exit 137.
+///
+/// Source: the seed's `WatchResult`, waitid(2).
+///
+/// ```
+/// use supervise_harness::{ExitStatus, Signal};
+///
+/// let crashed = ExitStatus::Signaled { signal: Signal::SEGV, core_dumped: false };
+/// assert_eq!((crashed.exit_code(), crashed.signal()), (-1, Some(Signal::SEGV)));
+/// assert_eq!(crashed.to_string(), "killed by SIGSEGV");
+/// assert_eq!(ExitStatus::Exited { code: 3 }.exit_code(), 3);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ExitStatus {
+    /// It called exit.
+    Exited {
+        /// The exit code, 0 to 255.
+        code: i32,
+    },
+    /// A signal killed it.
+    Signaled {
+        /// The signal.
+        signal: Signal,
+        /// Whether the kernel wrote a core dump.
+        core_dumped: bool,
+    },
+}
+
+impl ExitStatus {
+    /// The exit code, 0 to 255; −1 for a death by signal, as in the seed.
+    #[must_use]
+    pub fn exit_code(self) -> i32 {
+        match self {
+            ExitStatus::Exited { code } => code,
+            ExitStatus::Signaled { .. } => -1,
+        }
+    }
+
+    /// The signal that killed it, if one did.
+    #[must_use]
+    pub fn signal(self) -> Option<Signal> {
+        match self {
+            ExitStatus::Exited { .. } => None,
+            ExitStatus::Signaled { signal, .. } => Some(signal),
+        }
+    }
+
+    /// Whether it exited with code 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == ExitStatus::Exited { code: 0 }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExitStatus::Exited { code } => write!(f, "exit code {code}"),
+            ExitStatus::Signaled {
+                signal,
+                core_dumped,
+            } => {
+                write!(
+                    f,
+                    "killed by {signal}{}",
+                    if *core_dumped { ", core dumped" } else { "" }
+                )
+            }
+        }
+    }
+}

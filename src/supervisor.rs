@@ -1,0 +1,1 @@
+//! Keeping an agent running over whole lifetimes.

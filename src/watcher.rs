@@ -1,0 +1,1 @@
+//! Waiting for the end of an agent.
