@@ -1,5 +1,36 @@
-//! The controllable child process of `supervise-harness`.
+//! The controllable child process of `supervise-harness`: what is said to it, and where its program
+//! is.
+//!
+//! The program is `agent-stub`, a process that crashes, hangs, ignores signals, forks, floods or
+//! gets ready exactly when told. [`path`] finds it, built and carried by this library, without
+//! asking cargo. It is told what to do by a [`script`] on its command line, or by messages of the
+//! [`protocol`] on a socket.
+//!
+//! ```
+//! use std::process::Command;
+//!
+//! let stub = Command::new(agent_stub::path()?)
+//!     .args(["--script", r#"write "going down\n"; die SIGABRT"#])
+//!     .output()?;
+//! assert_eq!(stub.stdout, b"going down\n");
+//! assert_eq!(std::os::unix::process::ExitStatusExt::signal(&stub.status), Some(6));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It depends on nothing but std.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("supervise-agent-stub needs Linux: it looks at itself through /proc");
+
+mod hygiene;
+mod line;
+mod program;
+pub mod protocol;
+mod quoted;
+pub mod script;
 mod signal;
 
+pub use hygiene::{Finding, Hygiene};
+pub use program::{ProgramError, path};
+pub use quoted::Quoted;
 pub use signal::{Signal, UnknownSignal};

@@ -1,3 +1,80 @@
-//! The controllable child process of `supervise-harness`.
+//! The controllable child process of `supervise-harness`. `agent-stub --help` says what it can do.
+//!
+//! The build script of the library compiles this file alone, with rustc: the modules that it shares
+//! with the library are its own here.
 
-fn main() {}
+// A plain Rust `main` would change what was inherited before anything could look: it ignores
+// SIGPIPE and opens standard streams that were closed.
+#![no_main]
+// The library's half of the shared modules.
+#![allow(dead_code, unreachable_pub)]
+
+mod agent;
+mod connection;
+mod descendant;
+mod hygiene;
+mod inherited;
+mod line;
+mod options;
+mod perform;
+mod protocol;
+mod quoted;
+mod script;
+mod signal;
+mod sys;
+
+use std::ffi::{c_char, c_int};
+
+use options::Request;
+
+/// Bad options, or a script that cannot be read: sysexits(3).
+const USAGE: i32 = 64;
+
+/// What the C library calls.
+///
+/// # Safety
+///
+/// Nothing is done with the arguments: std has kept them.
+// SAFETY: there is one `main` in a program, and this is it.
+#[unsafe(no_mangle)]
+extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    let inherited = inherited::Inherited::take();
+    match options::read(std::env::args_os().skip(1), std::env::vars_os()) {
+        Ok(Request::Help) => tell(&help()),
+        Ok(Request::Version) => tell(concat!("agent-stub ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Run(options)) => match options.guarded {
+            Some(frozen) => {
+                descendant::guard(frozen, options.lifetime);
+                0
+            }
+            None => agent::Agent::new(*options, inherited).map_or_else(usage, agent::Agent::live),
+        },
+        Err(error) => usage(error.to_string()),
+    }
+}
+
+fn usage(error: String) -> c_int {
+    complain(&error);
+    USAGE
+}
+
+/// Writes a line to standard error; nobody can be told where that fails.
+fn complain(error: &str) {
+    let _ = sys::write_to(2, format!("agent-stub: {error}\n").as_bytes());
+}
+
+/// Writes to standard output. 1 where that fails.
+fn tell(text: &str) -> c_int {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match sys::write_to(1, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(_) => return 1,
+        }
+    }
+    0
+}
+
+fn help() -> String {
+    format!("{}\n{}", include_str!("help.txt"), script::TABLE)
+}

@@ -96,6 +96,22 @@ impl Signal {
         !matches!(self.0, 9 | 19 | 32 | 33)
     }
 
+    /// Whether its default action ends a process.
+    #[must_use]
+    pub fn is_deadly(self) -> bool {
+        let spared = [
+            Signal::CHLD,
+            Signal::CONT,
+            Signal::STOP,
+            Signal::TSTP,
+            Signal::TTIN,
+            Signal::TTOU,
+        ];
+        !spared.contains(&self)
+            && !matches!(self, Signal::URG | Signal::WINCH)
+            && !matches!(self.0, 32 | 33)
+    }
+
     /// All signals, by number, without the C library's two.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=MAX).filter(|n| !(32..RTMIN).contains(n)).map(Signal)

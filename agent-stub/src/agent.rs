@@ -1,0 +1,436 @@
+//! The stub's life: one thread, one loop, never blocked in anything but `poll`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Incoming, above_streams, take_over};
+use crate::inherited::Inherited;
+use crate::options::{ClockChoice, Control, Options};
+use crate::perform::Writing;
+use crate::protocol::{Order, Report, VERSION};
+use crate::quoted::Quoted;
+use crate::script::Script;
+use crate::signal::Signal;
+use crate::{complain, sys};
+
+/// The control connection ended.
+const CONTROL_LOST: i32 = 123;
+/// The lifetime was over: timeout(1)'s code for it.
+const LIFETIME_OVER: i32 = 124;
+/// A script without a control connection cannot go on: sysexits(3).
+const CANNOT_GO_ON: i32 = 71;
+
+/// How often a file is looked for that opens a gate.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What a script waits for.
+pub(crate) enum Wait {
+    /// A point in real time.
+    Until(Instant),
+    /// The harness's word that this wait is over.
+    Go(u64),
+    /// Nothing.
+    Ever,
+    /// A gate that the harness opens.
+    Gate(Quoted),
+    /// A file.
+    File(PathBuf),
+    /// Space in a stream.
+    Writable(i32),
+}
+
+/// How often a block is run.
+#[derive(Clone, Copy)]
+pub(crate) enum Again {
+    Times(u32),
+    Forever,
+}
+
+/// A block that is being run.
+pub(crate) struct Frame {
+    script: Rc<Script>,
+    /// The next statement.
+    next: usize,
+    again: Again,
+    /// The signal that this handles.
+    handles: Option<Signal>,
+    pub(crate) wait: Option<Wait>,
+    /// A write that is under way.
+    pub(crate) writing: Option<Writing>,
+}
+
+impl Frame {
+    pub(crate) fn new(script: Script, again: Again) -> Frame {
+        Frame {
+            script: Rc::new(script),
+            next: 0,
+            again,
+            handles: None,
+            wait: None,
+            writing: None,
+        }
+    }
+}
+
+/// A stub that lives.
+pub(crate) struct Agent {
+    pub(crate) options: Options,
+    pub(crate) inherited: Inherited,
+    pub(crate) control: Option<Connection>,
+    /// The connection that ends this process when it ends, where another process talks on it.
+    pub(crate) lifeline: Option<OwnedFd>,
+    deadline: Instant,
+    /// What is being done: a handler or an order stands above what it interrupted.
+    pub(crate) frames: Vec<Frame>,
+    incoming: VecDeque<Incoming>,
+    pub(crate) handlers: BTreeMap<Signal, Script>,
+    /// The signals that scripts asked to hear of.
+    pub(crate) reported: BTreeSet<Signal>,
+    seen: BTreeMap<Signal, u32>,
+    /// Handlers that are due once the one at work is done.
+    due: VecDeque<Signal>,
+    /// Where trapped signals write a byte, and where it is read.
+    wake: Option<(OwnedFd, OwnedFd)>,
+    over: BTreeSet<u64>,
+    pub(crate) opened: BTreeMap<Quoted, u32>,
+    pub(crate) last_wait: u64,
+    pub(crate) children: Vec<Child>,
+    /// Locked files: a lock goes when its file is closed.
+    pub(crate) locks: Vec<std::fs::File>,
+    idle: bool,
+}
+
+impl Agent {
+    /// Connects and says hello.
+    pub(crate) fn new(mut options: Options, inherited: Inherited) -> Result<Agent, String> {
+        let at = |number: &i32| {
+            let number = *number;
+            move |error: io::Error| format!("descriptor {number}: {error}")
+        };
+        let (mut control, mut lifeline) = (None, None);
+        match &options.control {
+            Control::Alone => {}
+            Control::Address(address) => {
+                let connected = Connection::to(address, options.lifetime);
+                let at = |error| format!("connect to `{}`: {error}", address.to_string_lossy());
+                control = Some(connected.map_err(at)?);
+            }
+            Control::Descriptor(number) => {
+                control =
+                    Some(Connection::inherited(*number, options.lifetime).map_err(at(number))?);
+            }
+            Control::Lifeline(number) => lifeline = Some(take_over(*number).map_err(at(number))?),
+        }
+        if control.is_none() && options.clock == ClockChoice::Harness {
+            return Err("--clock harness: expected a control connection to ask".to_owned());
+        }
+        if control.is_none() && options.script.is_none() {
+            return Err("expected a script or a control connection; --help says how".to_owned());
+        }
+        let script = options.script.take();
+        let mut agent = Agent {
+            deadline: Instant::now() + options.lifetime,
+            frames: script
+                .map(|script| Frame::new(script, Again::Times(1)))
+                .into_iter()
+                .collect(),
+            options,
+            inherited,
+            control,
+            lifeline,
+            incoming: VecDeque::new(),
+            handlers: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            due: VecDeque::new(),
+            wake: None,
+            over: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            last_wait: 0,
+            children: Vec::new(),
+            locks: Vec::new(),
+            idle: false,
+        };
+        agent.say(&Report::Hello {
+            version: VERSION,
+            pid: std::process::id(),
+            ppid: agent.inherited.ppid(),
+            agent: agent.options.agent.clone(),
+            descendant: agent.options.descendant.clone(),
+        });
+        for variable in std::mem::take(&mut agent.options.unknown) {
+            agent.warn(&format!("unknown variable {variable} in the environment"));
+        }
+        Ok(agent)
+    }
+
+    /// Lives to the end.
+    pub(crate) fn live(mut self) -> i32 {
+        loop {
+            self.take_signals();
+            let Some(top) = self.frames.last() else {
+                if self.control.is_none() {
+                    return 0;
+                }
+                if !std::mem::replace(&mut self.idle, true) {
+                    self.say(&Report::Idle);
+                }
+                self.obey_or_wait();
+                continue;
+            };
+            match &top.wait {
+                Some(wait) if !self.is_over(wait) => self.obey_or_wait(),
+                _ => self.step(),
+            }
+        }
+    }
+
+    /// Tells the harness, if there is one.
+    pub(crate) fn say(&mut self, report: &Report) {
+        if let Some(control) = &mut self.control
+            && control.send(report).is_err()
+        {
+            std::process::exit(CONTROL_LOST);
+        }
+    }
+
+    /// Says that something is odd, and goes on.
+    pub(crate) fn warn(&mut self, text: &str) {
+        match self.control {
+            Some(_) => self.say(&Report::Error(Quoted::from(text))),
+            None => complain(text),
+        }
+    }
+
+    /// Says that a statement could not be done. A script that nobody listens to cannot go on.
+    pub(crate) fn fail(&mut self, text: &str) {
+        self.warn(text);
+        if self.control.is_none() {
+            std::process::exit(CANNOT_GO_ON);
+        }
+    }
+
+    /// What is left of the lifetime.
+    pub(crate) fn lifetime_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn is_over(&self, wait: &Wait) -> bool {
+        match wait {
+            Wait::Until(deadline) => Instant::now() >= *deadline,
+            Wait::Go(id) => self.over.contains(id),
+            Wait::Ever => false,
+            Wait::Gate(name) => self.opened.get(name).is_some_and(|passages| *passages > 0),
+            Wait::File(path) => path.exists(),
+            Wait::Writable(descriptor) => is_writable(*descriptor),
+        }
+    }
+
+    /// Does the next statement, or what a block's end brings.
+    fn step(&mut self) {
+        let Some(top) = self.frames.last_mut() else {
+            return;
+        };
+        match top.wait.take() {
+            Some(Wait::Go(id)) => {
+                self.over.remove(&id);
+            }
+            Some(Wait::Gate(name)) => {
+                if let Some(passages) = self.opened.get_mut(&name) {
+                    *passages -= 1;
+                }
+            }
+            _ => {}
+        }
+        if let Some(writing) = top.writing.take() {
+            return self.go_on_writing(writing);
+        }
+        let script = Rc::clone(&top.script);
+        if let Some(statement) = script.0.get(top.next) {
+            top.next += 1;
+            return self.perform(statement);
+        }
+        match &mut top.again {
+            Again::Times(times) if *times > 1 => *times -= 1,
+            Again::Times(_) => {
+                self.frames.pop();
+                return;
+            }
+            Again::Forever => {}
+        }
+        top.next = 0;
+        // A block that never waits must still notice the harness, its end and the lifetime's.
+        if !self.obey() {
+            self.listen(Duration::ZERO, None);
+        }
+    }
+
+    /// Obeys the next order; without one, waits for whatever comes first.
+    fn obey_or_wait(&mut self) {
+        if self.obey() {
+            return;
+        }
+        let (mut timeout, mut writable) = (Duration::MAX, None);
+        match self.frames.last().and_then(|top| top.wait.as_ref()) {
+            Some(Wait::Until(deadline)) => {
+                timeout = deadline.saturating_duration_since(Instant::now())
+            }
+            Some(Wait::File(_)) => timeout = LOOK,
+            Some(Wait::Writable(descriptor)) => writable = Some(*descriptor),
+            Some(Wait::Go(_) | Wait::Ever | Wait::Gate(_)) | None => {}
+        }
+        self.listen(timeout, writable);
+    }
+
+    /// Obeys the next order. False where there is none.
+    fn obey(&mut self) -> bool {
+        let Some(incoming) = self.incoming.pop_front() else {
+            return false;
+        };
+        match incoming {
+            Ok(Order::Do(script)) => {
+                self.idle = false;
+                self.frames.push(Frame::new(script, Again::Times(1)));
+            }
+            Ok(Order::Go(id)) => {
+                self.over.insert(id);
+            }
+            Ok(Order::Open(name)) => {
+                let passages = self.opened.entry(name).or_default();
+                *passages = passages.saturating_add(1);
+            }
+            Ok(Order::Ping(id)) => self.say(&Report::Pong(id)),
+            Err(error) => self.say(&Report::Error(Quoted::from(error.to_string().as_str()))),
+        }
+        true
+    }
+
+    /// Waits for orders, signals, the end of the harness or of the lifetime.
+    fn listen(&mut self, timeout: Duration, writable: Option<i32>) {
+        let left = self.lifetime_left();
+        if left.is_zero() {
+            self.warn("the lifetime is over");
+            std::process::exit(LIFETIME_OVER);
+        }
+        let harness = match (&self.control, &self.lifeline) {
+            (Some(control), _) => Some(sys::Poll::readable(control.descriptor())),
+            (None, Some(lifeline)) => Some(sys::Poll::gone(lifeline.as_raw_fd())),
+            (None, None) => None,
+        };
+        let wake = self
+            .wake
+            .as_ref()
+            .map(|(read, _)| sys::Poll::readable(read.as_raw_fd()));
+        let mut all: Vec<sys::Poll> = harness.into_iter().chain(wake).collect();
+        all.extend(writable.map(sys::Poll::writable));
+        sys::wait_for(&mut all, sys::milliseconds(timeout.min(left)));
+        if harness.is_some() && all[0].happened() {
+            let goes_on = match &mut self.control {
+                Some(control) => control.receive(&mut self.incoming),
+                None => false,
+            };
+            if !goes_on {
+                std::process::exit(CONTROL_LOST);
+            }
+        }
+    }
+
+    /// Takes note of the signals that came since the last time.
+    fn take_signals(&mut self) {
+        if let Some((read, _)) = &self.wake {
+            drain(read.as_raw_fd());
+        }
+        let trapped: Vec<Signal> = self
+            .reported
+            .iter()
+            .copied()
+            .chain([Signal::CHLD])
+            .collect();
+        for signal in trapped {
+            let count = sys::trapped_count(signal);
+            let seen = self.seen.entry(signal).or_default();
+            let new = count.wrapping_sub(*seen);
+            *seen = count;
+            if new == 0 {
+                continue;
+            }
+            if signal == Signal::CHLD {
+                self.reap();
+            }
+            if self.reported.contains(&signal) {
+                for n in (0..new).rev() {
+                    self.say(&Report::Got(signal, u64::from(count.wrapping_sub(n))));
+                    self.due.push_back(signal);
+                }
+            }
+        }
+        // As with sigaction: a handler is not interrupted by its own signal.
+        let at_work =
+            |frames: &[Frame], signal| frames.iter().any(|frame| frame.handles == Some(signal));
+        while let Some(n) = self
+            .due
+            .iter()
+            .position(|signal| !at_work(&self.frames, *signal))
+        {
+            let Some(signal) = self.due.remove(n) else {
+                return;
+            };
+            if let Some(script) = self.handlers.get(&signal) {
+                self.idle = false;
+                let frame = Frame::new(script.clone(), Again::Times(1));
+                self.frames.push(Frame {
+                    handles: Some(signal),
+                    ..frame
+                });
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut reaped = Vec::new();
+        self.children.retain_mut(|child| match child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(_)) => {
+                reaped.push(child.id());
+                false
+            }
+            // SIGCHLD is ignored: the kernel has reaped it.
+            Err(_) => false,
+        });
+        for pid in reaped {
+            self.say(&Report::Reaped(pid));
+        }
+    }
+
+    /// Lets the signal wake the loop.
+    pub(crate) fn trap(&mut self, signal: Signal) -> io::Result<()> {
+        if self.wake.is_none() {
+            let (read, write) = UnixStream::pair()?;
+            read.set_nonblocking(true)?;
+            write.set_nonblocking(true)?;
+            let (read, write) = (above_streams(read.into())?, above_streams(write.into())?);
+            sys::wake_by(write.as_raw_fd());
+            self.wake = Some((read, write));
+        }
+        sys::set_disposition(signal, sys::Disposition::Trap)
+    }
+}
+
+/// Whether a write to the descriptor would not block, or fail at once.
+pub(crate) fn is_writable(descriptor: i32) -> bool {
+    let mut poll = [sys::Poll::writable(descriptor)];
+    sys::wait_for(&mut poll, 0);
+    poll[0].happened()
+}
+
+/// Reads away what is there, from a socket that does not block.
+fn drain(descriptor: i32) {
+    let mut chunk = [0; 256];
+    while matches!(sys::read_from(descriptor, &mut chunk), Ok(256)) {}
+}

@@ -1,0 +1,114 @@
+//! The stub's end of the control connection.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Duration;
+
+use crate::protocol::{Lines, MessageError, Order, Report};
+
+/// An address as options have it: a path or, after `@`, an abstract name.
+pub(crate) fn address(text: &OsStr) -> io::Result<SocketAddr> {
+    match text.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(text),
+    }
+}
+
+/// Moves a descriptor out of the way of the standard streams, which scripts close.
+pub(crate) fn above_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
+    if descriptor.as_raw_fd() > 2 {
+        Ok(descriptor)
+    } else {
+        descriptor.try_clone()
+    }
+}
+
+/// Takes over an inherited descriptor, which must be a connected socket.
+pub(crate) fn take_over(descriptor: RawFd) -> io::Result<OwnedFd> {
+    if std::fs::metadata(format!("/proc/self/fd/{descriptor}")).is_err() {
+        return Err(io::Error::other("the descriptor is not open"));
+    }
+    // SAFETY: the descriptor is open, and whoever started this process said what it is for: nothing
+    // else here uses it.
+    let socket = unsafe { UnixStream::from_raw_fd(descriptor) };
+    match socket.peer_addr() {
+        Ok(_) => Ok(socket.into()),
+        Err(error) => {
+            // Not ours to close after all.
+            std::mem::forget(socket);
+            Err(io::Error::new(
+                error.kind(),
+                format!("no connected socket: {error}"),
+            ))
+        }
+    }
+}
+
+/// What came in: an order, or a line that is none.
+pub(crate) type Incoming = Result<Order, MessageError>;
+
+/// A connected stream socket and what was read from it so far.
+pub(crate) struct Connection {
+    socket: UnixStream,
+    lines: Lines,
+}
+
+impl Connection {
+    /// Connects to a listening socket. `patience` is how long the harness may leave lines unread.
+    pub(crate) fn to(address_text: &OsStr, patience: Duration) -> io::Result<Connection> {
+        let socket = UnixStream::connect_addr(&address(address_text)?)?;
+        Connection::over(UnixStream::from(above_streams(socket.into())?), patience)
+    }
+
+    /// Takes over an inherited, connected socket.
+    pub(crate) fn inherited(descriptor: RawFd, patience: Duration) -> io::Result<Connection> {
+        Connection::over(UnixStream::from(take_over(descriptor)?), patience)
+    }
+
+    fn over(socket: UnixStream, patience: Duration) -> io::Result<Connection> {
+        // A harness that reads nothing must not hold the stub past its lifetime.
+        socket.set_write_timeout(Some(patience))?;
+        Ok(Connection {
+            socket,
+            lines: Lines::new(),
+        })
+    }
+
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// A second descriptor of the same connection.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
+    }
+
+    /// Sends one line.
+    pub(crate) fn send(&mut self, report: &Report) -> io::Result<()> {
+        self.socket.write_all(format!("{report}\n").as_bytes())
+    }
+
+    /// Reads what is there. Only to be called when there is something, or it blocks. False at the
+    /// connection's end.
+    pub(crate) fn receive(&mut self, incoming: &mut impl Extend<Incoming>) -> bool {
+        let mut chunk = [0; 4096];
+        match self.socket.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(length) => self.lines.push(&chunk[..length]),
+            Err(error) => {
+                return matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                );
+            }
+        }
+        while let Some(line) = self.lines.next_line() {
+            incoming.extend([line.and_then(|line| line.parse())]);
+        }
+        true
+    }
+}

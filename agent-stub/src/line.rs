@@ -1,0 +1,238 @@
+//! One line of the control connection: its fields, its errors, and cutting a stream into lines.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::quoted::{self, Quoted};
+use crate::script::{ScriptError, Stream};
+use crate::signal::Signal;
+
+/// The longest line, its line end included: 64 KiB.
+pub const MAX_LINE: usize = 64 * 1024;
+
+/// Why a line is no message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The line is longer than [`MAX_LINE`].
+    Oversized,
+    /// The line is not UTF-8; the first bad byte's column.
+    NotUtf8 {
+        /// The column in bytes, from 1.
+        column: usize,
+    },
+    /// The script of a `do` message is wrong; columns count from the script's start.
+    Script(ScriptError),
+    /// Something else was expected.
+    Unexpected {
+        /// The column in bytes, from 1.
+        column: usize,
+        /// What would have been right there.
+        expected: &'static str,
+    },
+}
+
+impl fmt::Display for MessageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MessageError::Oversized => write!(f, "the line is longer than {MAX_LINE} bytes"),
+            MessageError::NotUtf8 { column } => write!(f, "column {column}: expected UTF-8"),
+            MessageError::Script(error) => write!(f, "in the script of `do`: {error}"),
+            MessageError::Unexpected { column, expected } => {
+                write!(f, "column {column}: expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MessageError {}
+
+/// The fields of one line, separated by single spaces.
+pub(crate) struct Fields<'a> {
+    line: &'a str,
+    /// Where the next field starts.
+    at: usize,
+    /// Where the last one taken started, for errors.
+    last: usize,
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn of(line: &'a str) -> Fields<'a> {
+        Fields {
+            line,
+            at: 0,
+            last: 0,
+        }
+    }
+
+    /// The error that the field last taken is not what was expected.
+    pub(crate) fn unexpected(&self, expected: &'static str) -> MessageError {
+        MessageError::Unexpected {
+            column: self.last + 1,
+            expected,
+        }
+    }
+
+    pub(crate) fn at_end(&self) -> bool {
+        self.at >= self.line.len()
+    }
+
+    pub(crate) fn rest(&self) -> &'a str {
+        self.line.get(self.at..).unwrap_or("")
+    }
+
+    /// Moves past a field of that length, which a space or the line's end must follow.
+    fn pass(&mut self, length: usize, expected: &'static str) -> Result<(), MessageError> {
+        self.last = self.at;
+        match self.line.as_bytes().get(self.at + length) {
+            None => self.at = self.line.len(),
+            // A space at the very end would be an empty field.
+            Some(b' ') if self.at + length + 1 < self.line.len() => self.at += length + 1,
+            Some(_) => {
+                return Err(MessageError::Unexpected {
+                    column: self.at + length + 1,
+                    expected: "one space between fields",
+                });
+            }
+        }
+        if length == 0 {
+            Err(self.unexpected(expected))
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn word(&mut self, expected: &'static str) -> Result<&'a str, MessageError> {
+        let rest = self.rest();
+        let word = &rest[..rest.find(' ').unwrap_or(rest.len())];
+        self.pass(word.len(), expected)?;
+        Ok(word)
+    }
+
+    /// Takes the next field if it is this word.
+    pub(crate) fn take(&mut self, word: &str) -> bool {
+        let mut ahead = Fields {
+            line: self.line,
+            at: self.at,
+            last: self.last,
+        };
+        let there = ahead.word("") == Ok(word);
+        if there {
+            *self = ahead;
+        }
+        there
+    }
+
+    pub(crate) fn number<N: FromStr>(&mut self, expected: &'static str) -> Result<N, MessageError> {
+        let word = self.word(expected)?;
+        // `parse` would take a sign too, and what prints has none.
+        match word.parse() {
+            Ok(number) if word.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+            _ => Err(self.unexpected(expected)),
+        }
+    }
+
+    pub(crate) fn quoted(&mut self, expected: &'static str) -> Result<Quoted, MessageError> {
+        match quoted::read(self.rest()) {
+            Ok((text, length)) => self.pass(length, expected).map(|()| text),
+            Err(bad) if bad.offset == 0 => Err(MessageError::Unexpected {
+                column: self.at + 1,
+                expected,
+            }),
+            Err(bad) => Err(MessageError::Unexpected {
+                column: self.at + bad.offset + 1,
+                expected: bad.expected,
+            }),
+        }
+    }
+
+    pub(crate) fn signal(&mut self) -> Result<Signal, MessageError> {
+        const EXPECTED: &str = "a signal, such as SIGTERM";
+        self.word(EXPECTED)?
+            .parse()
+            .map_err(|_| self.unexpected(EXPECTED))
+    }
+
+    pub(crate) fn stream(&mut self) -> Result<Stream, MessageError> {
+        const EXPECTED: &str = "stdin, stdout or stderr";
+        match self.word(EXPECTED)? {
+            "stdin" => Ok(Stream::Stdin),
+            "stdout" => Ok(Stream::Stdout),
+            "stderr" => Ok(Stream::Stderr),
+            _ => Err(self.unexpected(EXPECTED)),
+        }
+    }
+
+    pub(crate) fn end<M>(mut self, message: M) -> Result<M, MessageError> {
+        self.last = self.at;
+        if self.at_end() {
+            Ok(message)
+        } else {
+            Err(self.unexpected("the end of the line"))
+        }
+    }
+}
+
+/// Cuts a stream of bytes into lines, and refuses the oversized ones without keeping them.
+#[derive(Debug, Default)]
+pub struct Lines {
+    buffer: Vec<u8>,
+    /// Where the next line starts in the buffer.
+    start: usize,
+    /// How far the buffer was searched for a line end.
+    searched: usize,
+    /// Inside a line that is already known to be too long.
+    skipping: bool,
+}
+
+impl Lines {
+    /// No bytes yet.
+    #[must_use]
+    pub fn new() -> Lines {
+        Lines::default()
+    }
+
+    /// Adds what was received.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.searched -= self.start;
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole line without its line end, or the error that it is: [`MessageError::Oversized`]
+    /// or [`MessageError::NotUtf8`]. None where more bytes are needed.
+    pub fn next_line(&mut self) -> Option<Result<String, MessageError>> {
+        let found = self.buffer[self.searched..]
+            .iter()
+            .position(|b| *b == b'\n');
+        let Some(length) = found else {
+            self.searched = self.buffer.len();
+            if self.skipping || self.unfinished() >= MAX_LINE {
+                self.skipping = true;
+                self.buffer.clear();
+                (self.start, self.searched) = (0, 0);
+            }
+            return None;
+        };
+        let (start, end) = (self.start, self.searched + length);
+        (self.start, self.searched) = (end + 1, end + 1);
+        if std::mem::take(&mut self.skipping) || end - start >= MAX_LINE {
+            return Some(Err(MessageError::Oversized));
+        }
+        Some(match std::str::from_utf8(&self.buffer[start..end]) {
+            Ok(line) => Ok(line.to_owned()),
+            Err(error) => Err(MessageError::NotUtf8 {
+                column: error.valid_up_to() + 1,
+            }),
+        })
+    }
+
+    /// How many bytes of an unfinished line are held.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+}

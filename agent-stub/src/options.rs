@@ -1,0 +1,243 @@
+//! How the stub was started: its arguments and its `SUPERVISE_AGENT_*` environment.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+use crate::quoted::Quoted;
+use crate::script::{Script, Statement};
+
+/// How long a stub lives unless told: 60 s of real time.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The variables that start with `SUPERVISE_`, of this program and of the library.
+const VARIABLES: &[&str] = &[
+    "SUPERVISE_AGENT_CLOCK",
+    "SUPERVISE_AGENT_CONTROL",
+    "SUPERVISE_AGENT_FD",
+    "SUPERVISE_AGENT_ID",
+    "SUPERVISE_AGENT_LIFETIME",
+    "SUPERVISE_AGENT_RUNTIME_DIR",
+    "SUPERVISE_AGENT_STUB",
+    "SUPERVISE_AGENT_STUB_SKIP_BUILD",
+    "SUPERVISE_SEED",
+    "SUPERVISE_WATCHDOG",
+];
+
+/// Who tells the stub what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// An inherited descriptor: a connected stream socket.
+    Descriptor(i32),
+    /// A listening stream socket: a path or, after `@`, an abstract name.
+    Address(OsString),
+    /// Nobody, but it ends when the socket on this descriptor does.
+    Lifeline(i32),
+    /// Nobody.
+    Alone,
+}
+
+/// Whose clock the script's waits go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClockChoice {
+    /// The real one.
+    Real,
+    /// The harness's, by `wait` and `go`.
+    Harness,
+}
+
+/// How the stub was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) control: Control,
+    pub(crate) clock: ClockChoice,
+    pub(crate) agent: Quoted,
+    pub(crate) descendant: Option<Quoted>,
+    pub(crate) lifetime: Duration,
+    pub(crate) script: Option<Script>,
+    /// Set in a guard: the frozen process that it ends.
+    pub(crate) guarded: Option<u32>,
+    /// `SUPERVISE_*` variables that mean nothing.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Run(Box<Options>),
+    Help,
+    Version,
+}
+
+/// Why the stub cannot start: a bad option or variable.
+#[derive(Debug)]
+pub(crate) struct BadOption(String);
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads the arguments, without the program's name, and the environment. An argument beats its
+/// variable.
+pub(crate) fn read(
+    args: impl Iterator<Item = OsString>,
+    vars: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Request, BadOption> {
+    let mut values: BTreeMap<&'static str, (String, OsString)> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    for (key, value) in vars {
+        let Some(key) = key.to_str().filter(|key| key.starts_with("SUPERVISE_")) else {
+            continue;
+        };
+        if !VARIABLES.contains(&key) {
+            unknown.push(key.to_owned());
+        } else if let Some(option) = OPTIONS.iter().find(|(_, variable)| *variable == Some(key)) {
+            values.insert(option.0, (key.to_owned(), value));
+        }
+    }
+    unknown.sort();
+
+    let mut args = args;
+    let mut given: Vec<&'static str> = Vec::new();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        match &*text {
+            "--help" | "-h" => return Ok(Request::Help),
+            "--version" | "-V" => return Ok(Request::Version),
+            _ => {}
+        }
+        let (name, inline) = match text.split_once('=') {
+            Some((name, _)) => (
+                name,
+                Some(OsString::from_vec(
+                    arg.as_bytes()[name.len() + 1..].to_vec(),
+                )),
+            ),
+            None => (&*text, None),
+        };
+        let Some((option, _)) = OPTIONS.iter().find(|(option, _)| *option == name) else {
+            return Err(BadOption(format!(
+                "unknown argument `{text}`: expected an option; --help lists them"
+            )));
+        };
+        let value = match inline.or_else(|| args.next()) {
+            Some(value) => value,
+            None => return Err(BadOption(format!("{option}: expected a value after it"))),
+        };
+        if given.contains(option) {
+            return Err(BadOption(format!("{option}: given twice")));
+        }
+        given.push(option);
+        values.insert(option, ((*option).to_owned(), value));
+    }
+    let control = if given.contains(&"--fd") && given.contains(&"--control") {
+        return Err(BadOption(
+            "--fd and --control: expected one of them".to_owned(),
+        ));
+    } else if given.contains(&"--fd") {
+        // The argument beats the other's variable.
+        values.remove("--control");
+        control(&values)?
+    } else {
+        control(&values)?
+    };
+    let script = match values.get("--script") {
+        None => None,
+        Some((source, text)) => {
+            let text = utf8(source, text)?;
+            Some(
+                text.parse::<Script>()
+                    .map_err(|error| BadOption(format!("{source}: {error}")))?,
+            )
+        }
+    };
+    Ok(Request::Run(Box::new(Options {
+        control,
+        clock: match values.get("--clock") {
+            None => ClockChoice::Real,
+            Some((source, value)) => match value.to_str() {
+                Some("real") => ClockChoice::Real,
+                Some("harness") => ClockChoice::Harness,
+                _ => return Err(bad(source, value, "real or harness")),
+            },
+        },
+        agent: values.get("--id").map_or_else(
+            || Quoted::from("agent"),
+            |(_, id)| Quoted(id.as_bytes().to_vec()),
+        ),
+        descendant: values
+            .get("--descendant")
+            .map(|(_, name)| Quoted(name.as_bytes().to_vec())),
+        lifetime: match values.get("--lifetime") {
+            None => LIFETIME,
+            Some((source, value)) => lifetime(source, value)?,
+        },
+        script,
+        guarded: match values.get("--guard") {
+            None => None,
+            Some((source, value)) => match value.to_str().and_then(|v| v.parse().ok()) {
+                Some(pid) => Some(pid),
+                None => return Err(bad(source, value, "a process id")),
+            },
+        },
+        unknown,
+    })))
+}
+
+/// The options and the variable that says the same.
+const OPTIONS: &[(&str, Option<&str>)] = &[
+    ("--script", None),
+    ("--control", Some("SUPERVISE_AGENT_CONTROL")),
+    ("--fd", Some("SUPERVISE_AGENT_FD")),
+    ("--lifeline", None),
+    ("--clock", Some("SUPERVISE_AGENT_CLOCK")),
+    ("--id", Some("SUPERVISE_AGENT_ID")),
+    ("--lifetime", Some("SUPERVISE_AGENT_LIFETIME")),
+    ("--descendant", None),
+    ("--guard", None),
+];
+
+fn bad(source: &str, value: &OsStr, expected: &str) -> BadOption {
+    BadOption(format!(
+        "{source}: expected {expected}, found `{}`",
+        value.to_string_lossy()
+    ))
+}
+
+fn utf8<'a>(source: &str, value: &'a OsStr) -> Result<&'a str, BadOption> {
+    value.to_str().ok_or_else(|| bad(source, value, "UTF-8"))
+}
+
+fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Control, BadOption> {
+    let descriptor = |(source, value): &(String, OsString)| {
+        let number = value
+            .to_str()
+            .and_then(|v| v.parse::<i32>().ok())
+            .filter(|n| *n >= 0);
+        number.ok_or_else(|| bad(source, value, "the number of an open descriptor"))
+    };
+    if let Some(value) = values.get("--lifeline") {
+        return Ok(Control::Lifeline(descriptor(value)?));
+    }
+    match (values.get("--control"), values.get("--fd")) {
+        (Some((source, address)), _) if address.is_empty() => {
+            Err(bad(source, address, "a path, or @ and an abstract name"))
+        }
+        (Some((_, address)), _) => Ok(Control::Address(address.clone())),
+        (None, Some(value)) => Ok(Control::Descriptor(descriptor(value)?)),
+        (None, None) => Ok(Control::Alone),
+    }
+}
+
+/// A lifetime is a time as in `run`.
+fn lifetime(source: &str, value: &OsStr) -> Result<Duration, BadOption> {
+    let script = format!("run {}", utf8(source, value)?).parse::<Script>();
+    match script.as_ref().map(|script| script.0.as_slice()) {
+        Ok([Statement::Run(time)]) if !time.is_zero() => Ok(*time),
+        _ => Err(bad(source, value, "a time such as 60s, more than none")),
+    }
+}

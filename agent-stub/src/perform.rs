@@ -1,0 +1,393 @@
+//! Doing one statement.
+
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::agent::{Again, Agent, Frame, Wait, is_writable};
+use crate::connection::address;
+use crate::descendant::{self, Family, Guard};
+use crate::options::ClockChoice;
+use crate::protocol::Report;
+use crate::quoted::Quoted;
+use crate::script::{
+    Channel, Content, Descendant, Destination, Gate, Response, Script, Statement, Stream,
+};
+use crate::signal::Signal;
+use crate::sys::{self, Disposition};
+
+/// Another process holds the lock.
+const LOCK_HELD: i32 = 122;
+
+/// What one write to a pipe never blocks on once it is writable: PIPE_BUF.
+const CHUNK: usize = 4096;
+
+/// The length of a line of [`Content::Fill`].
+const LINE: u64 = 64;
+
+/// A write that is under way.
+pub(crate) struct Writing {
+    stream: Stream,
+    content: Content,
+    /// How many bytes are written.
+    done: u64,
+    /// Whether the harness knows that it does not go on.
+    told: bool,
+}
+
+fn path(text: &Quoted) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(&text.0))
+}
+
+impl Agent {
+    /// Does the statement, or begins to.
+    pub(crate) fn perform(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Run(time) => {
+                let wait = match self.options.clock {
+                    ClockChoice::Real => Wait::Until(Instant::now() + *time),
+                    ClockChoice::Harness => {
+                        self.last_wait += 1;
+                        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                        self.say(&Report::Wait {
+                            id: self.last_wait,
+                            nanos,
+                        });
+                        Wait::Go(self.last_wait)
+                    }
+                };
+                self.wait(wait);
+            }
+            Statement::Stay => self.wait(Wait::Ever),
+            Statement::Exit(code) => {
+                self.say(&Report::Exiting(*code));
+                std::process::exit(i32::from(*code));
+            }
+            Statement::Die { signal, core } => self.die(*signal, *core),
+            Statement::Freeze => self.freeze(),
+            Statement::On(signal, response) => self.on(*signal, response),
+            Statement::Block(signal) => {
+                self.done(&format!("block {signal}"), sys::set_blocked(*signal, true));
+            }
+            Statement::Unblock(signal) => {
+                self.done(
+                    &format!("unblock {signal}"),
+                    sys::set_blocked(*signal, false),
+                );
+            }
+            Statement::Start(descendant) => self.start(descendant),
+            Statement::Write(stream, content) => {
+                self.go_on_writing(Writing {
+                    stream: *stream,
+                    content: content.clone(),
+                    done: 0,
+                    told: false,
+                });
+            }
+            Statement::Close(stream) => {
+                self.done(
+                    &format!("close {stream}"),
+                    sys::close_stream(stream.descriptor()),
+                );
+            }
+            Statement::Ready(channel) => self.tell(channel, &Report::Ready, "ready", "READY=1"),
+            Statement::Beat(channel) => self.tell(channel, &Report::Beat, "beat", "WATCHDOG=1"),
+            Statement::Lock(file) => self.lock(file),
+            Statement::Gate(Gate::File(file)) => self.wait(Wait::File(path(file).to_owned())),
+            Statement::Gate(Gate::Control(name)) => {
+                if self.control.is_none() {
+                    return self.fail(&format!(
+                        "gate {name}: nobody can open it without a control connection"
+                    ));
+                }
+                self.say(&Report::Gate(name.clone()));
+                self.wait(Wait::Gate(name.clone()));
+            }
+            Statement::Hygiene(destination) => self.hygiene(destination),
+            Statement::Repeat(0, _) => {}
+            Statement::Repeat(times, script) => self
+                .frames
+                .push(Frame::new(script.clone(), Again::Times(*times))),
+            Statement::Forever(script) => {
+                self.frames.push(Frame::new(script.clone(), Again::Forever))
+            }
+            Statement::First {
+                runs,
+                counter,
+                script,
+            } => self.first(*runs, counter, script),
+        }
+    }
+
+    fn wait(&mut self, wait: Wait) {
+        if let Some(top) = self.frames.last_mut() {
+            top.wait = Some(wait);
+        }
+    }
+
+    /// Passes a failure on, with what was tried. True where it was none.
+    fn done(&mut self, what: &str, result: io::Result<()>) -> bool {
+        result
+            .map_err(|error| self.fail(&format!("{what}: {error}")))
+            .is_ok()
+    }
+
+    fn die(&mut self, signal: Signal, core: bool) {
+        self.say(&Report::Dying(signal));
+        let result = (|| {
+            if !core {
+                sys::forbid_core_dump()?;
+            }
+            if signal.is_catchable() {
+                sys::set_disposition(signal, Disposition::Default)?;
+                sys::set_blocked(signal, false)?;
+            }
+            sys::raise_signal(signal)
+        })();
+        // Still here: an error, or the first process of a container, which signals spare.
+        let error = result.err().map_or_else(
+            || "the signal was not deadly".to_owned(),
+            |error| error.to_string(),
+        );
+        self.fail(&format!("die {signal}: {error}"));
+    }
+
+    fn freeze(&mut self) {
+        let harness = match (&self.control, &self.lifeline) {
+            (Some(control), _) => control.share().map(Some),
+            (None, Some(lifeline)) => lifeline.try_clone().map(Some),
+            (None, None) => Ok(None),
+        };
+        let guard = match harness.and_then(|harness| Guard::start(harness, self.lifetime_left())) {
+            Ok(guard) => guard,
+            Err(error) => return self.fail(&format!("freeze: start the guard: {error}")),
+        };
+        self.say(&Report::Freezing);
+        let frozen = sys::raise_signal(Signal::STOP);
+        self.say(&Report::Thawed);
+        let dismissed = guard.dismiss();
+        self.done("freeze", frozen.and(dismissed));
+    }
+
+    fn on(&mut self, signal: Signal, response: &Response) {
+        self.handlers.remove(&signal);
+        self.reported.remove(&signal);
+        let result = match response {
+            Response::Ignore => sys::set_disposition(signal, Disposition::Ignore),
+            // Its own children must still be reaped.
+            Response::Default if signal == Signal::CHLD && !self.children.is_empty() => Ok(()),
+            Response::Default => sys::set_disposition(signal, Disposition::Default),
+            Response::Count => self.trap(signal),
+            Response::Handle(script) => {
+                self.handlers.insert(signal, script.clone());
+                self.trap(signal)
+            }
+        };
+        if self.done(&format!("on {signal}"), result)
+            && matches!(response, Response::Count | Response::Handle(_))
+        {
+            self.reported.insert(signal);
+        }
+    }
+
+    fn start(&mut self, descendant: &Descendant) {
+        // Without this, an ended descendant would stay a zombie as long as the stub lives.
+        let trapped = if self.children.is_empty() && !self.reported.contains(&Signal::CHLD) {
+            self.trap(Signal::CHLD)
+        } else {
+            Ok(())
+        };
+        let family = Family {
+            agent: &self.options.agent,
+            control: &self.options.control,
+            clock: self.options.clock,
+            lifetime: self.lifetime_left(),
+        };
+        match trapped.and_then(|()| descendant::start(descendant, &family)) {
+            Ok(child) => {
+                let pid = child.as_ref().map(std::process::Child::id);
+                self.children.extend(child);
+                self.say(&Report::Started {
+                    pid,
+                    name: descendant.name.clone(),
+                });
+            }
+            Err(error) => self.fail(&format!("start {}: {error}", descendant.name)),
+        }
+    }
+
+    /// Writes as much as does not block.
+    pub(crate) fn go_on_writing(&mut self, mut writing: Writing) {
+        let (stream, descriptor) = (writing.stream, writing.stream.descriptor());
+        loop {
+            let chunk = chunk(&writing.content, writing.done);
+            if chunk.is_empty() {
+                return self.say(&Report::Wrote(stream, writing.done));
+            }
+            let written = match is_writable(descriptor) {
+                true => sys::write_to(descriptor, &chunk),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            match written {
+                Ok(written) => writing.done += written as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !std::mem::replace(&mut writing.told, true) {
+                        self.say(&Report::Blocked(stream));
+                    }
+                    if let Some(top) = self.frames.last_mut() {
+                        top.wait = Some(Wait::Writable(descriptor));
+                        top.writing = Some(writing);
+                    }
+                    return;
+                }
+                Err(error) => return self.fail(&format!("write {stream}: {error}")),
+            }
+        }
+    }
+
+    fn tell(&mut self, channel: &Channel, report: &Report, word: &str, datagram: &str) {
+        let result = match channel {
+            Channel::Control if self.control.is_some() => {
+                self.say(report);
+                Ok(())
+            }
+            Channel::Control => Err(io::Error::other("there is no control connection")),
+            Channel::Fd(number) => sys::write_to(i32::from(*number), b"\n").map(drop),
+            Channel::Notify => notify(datagram),
+            Channel::File(file) => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path(file))
+                .and_then(|mut file| file.write_all(format!("{word}\n").as_bytes())),
+        };
+        self.done(&format!("{word}{channel}"), result);
+    }
+
+    fn lock(&mut self, file: &Quoted) {
+        // Not truncated: whoever holds it may have written to it.
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path(file));
+        match opened.map(|opened| (opened.try_lock(), opened)) {
+            Ok((Ok(()), opened)) => {
+                self.locks.push(opened);
+                self.say(&Report::Locked(file.clone()));
+            }
+            Ok((Err(TryLockError::WouldBlock), _)) => {
+                self.warn(&format!("lock {file}: another process holds it"));
+                std::process::exit(LOCK_HELD);
+            }
+            Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
+                self.fail(&format!("lock {file}: {error}"))
+            }
+        }
+    }
+
+    fn hygiene(&mut self, destination: &Destination) {
+        let findings = match self.inherited.findings() {
+            Ok(findings) => findings,
+            Err(error) => return self.fail(&format!("hygiene: {error}")),
+        };
+        let lines = || {
+            findings
+                .iter()
+                .map(|finding| format!("{finding}\n"))
+                .collect::<String>()
+        };
+        match destination {
+            Destination::Control if self.control.is_some() => {
+                for finding in findings {
+                    self.say(&Report::Hygiene(finding));
+                }
+            }
+            Destination::Control | Destination::Stdout => {
+                let content = Content::Text(Quoted(lines().into_bytes()));
+                self.go_on_writing(Writing {
+                    stream: Stream::Stdout,
+                    content,
+                    done: 0,
+                    told: false,
+                });
+            }
+            Destination::File(file) => {
+                self.done(
+                    &format!("hygiene file {file}"),
+                    fs::write(path(file), lines()),
+                );
+            }
+        }
+    }
+
+    fn first(&mut self, runs: u32, counter: &Quoted, script: &Script) {
+        match count(path(counter)) {
+            Ok(run) if run <= u64::from(runs) => self
+                .frames
+                .push(Frame::new(script.clone(), Again::Times(1))),
+            Ok(_) => {}
+            Err(error) => self.fail(&format!("first {runs} {counter}: {error}")),
+        }
+    }
+}
+
+/// Adds one to the number in the file, which starts at 0, and returns it.
+fn count(file: &Path) -> io::Result<u64> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(file)?;
+    file.lock()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let before = match text.trim() {
+        "" => 0,
+        number => number
+            .parse::<u64>()
+            .map_err(|_| io::Error::other("expected a file with one number"))?,
+    };
+    let now = before.saturating_add(1);
+    file.rewind()?;
+    file.write_all(now.to_string().as_bytes())?;
+    Ok(now)
+}
+
+/// The next bytes to write after `done`; none at the end.
+fn chunk(content: &Content, done: u64) -> Vec<u8> {
+    match content {
+        Content::Text(text) => {
+            let rest = usize::try_from(done)
+                .ok()
+                .and_then(|done| text.0.get(done..))
+                .unwrap_or(&[]);
+            rest[..rest.len().min(CHUNK)].to_vec()
+        }
+        Content::Fill(total) => {
+            // Whole lines from the one that `done` is in, then cut to fit.
+            let first = done - done % LINE;
+            let line =
+                |start| format!("{start:016} abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST\n");
+            let lines: String = (0..=CHUNK as u64 / LINE)
+                .map(|n| line(first + n * LINE))
+                .collect();
+            let skip = usize::try_from(done - first).unwrap_or(0);
+            let left = usize::try_from(total - done).unwrap_or(CHUNK);
+            lines.as_bytes()[skip..][..left.min(CHUNK)].to_vec()
+        }
+    }
+}
+
+/// sd_notify(3).
+fn notify(datagram: &str) -> io::Result<()> {
+    let target = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+    let target = target.ok_or_else(|| io::Error::other("NOTIFY_SOCKET is not set"))?;
+    UnixDatagram::unbound()?
+        .send_to_addr(datagram.as_bytes(), &address(target.as_os_str())?)
+        .map(drop)
+}

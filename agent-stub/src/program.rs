@@ -1,0 +1,268 @@
+//! Where the built program is.
+
+use std::ffi::{c_int, c_uint};
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// The variable that names another program to use.
+const OVERRIDE: &str = "SUPERVISE_AGENT_STUB";
+
+/// Where the build script put the program.
+const BUILT: &str = env!("AGENT_STUB_PROGRAM");
+
+/// The program itself.
+const BYTES: &[u8] = include_bytes!(env!("AGENT_STUB_PROGRAM"));
+
+/// Why there is no program to run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// `SUPERVISE_AGENT_STUB` names nothing that can be run.
+    Override {
+        /// What it names.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: io::Error,
+    },
+    /// The program was not built: `SUPERVISE_AGENT_STUB_SKIP_BUILD` or `DOCS_RS` was set.
+    NotBuilt,
+    /// The built file is gone and the embedded copy could not be written anywhere.
+    Extract {
+        /// Where it was to be written last.
+        path: PathBuf,
+        /// Why it could not be.
+        cause: io::Error,
+    },
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProgramError::Override { path, cause } => {
+                write!(f, "cannot use {OVERRIDE}={}: {cause}", path.display())
+            }
+            ProgramError::NotBuilt => write!(
+                f,
+                "the agent stub was not built, since SUPERVISE_AGENT_STUB_SKIP_BUILD or DOCS_RS was set: build without \
+                 it, or set {OVERRIDE} to the path of an agent-stub"
+            ),
+            ProgramError::Extract { path, cause } => {
+                write!(
+                    f,
+                    "cannot write the agent stub to {}: {cause}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for ProgramError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ProgramError::Override { cause, .. } | ProgramError::Extract { cause, .. } => {
+                Some(cause)
+            }
+            ProgramError::NotBuilt => None,
+        }
+    }
+}
+
+/// The path of the `agent-stub` program.
+///
+/// Looked up once a process, in microseconds and without cargo: `SUPERVISE_AGENT_STUB` where it is
+/// set; the file that the build script made; where that is gone, for example because the tests were
+/// moved to another machine, the copy that this library carries. That is written beside the running
+/// program or, where that cannot be, to a directory of the user's own below the temporary one; it
+/// stays there for the next process.
+///
+/// # Errors
+///
+/// [`ProgramError`] where the override cannot be run, where the program was not built, or where the
+/// copy cannot be written.
+///
+/// ```
+/// let stub = agent_stub::path()?;
+/// let status = std::process::Command::new(stub).args(["--script", "exit 3"]).status()?;
+/// assert_eq!(status.code(), Some(3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn path() -> Result<&'static Path, ProgramError> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    static LOOKING: Mutex<()> = Mutex::new(());
+    if let Some(found) = FOUND.get() {
+        return Ok(found);
+    }
+    // One thread extracts; the others find what it wrote. A failure is tried again.
+    let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = find()?;
+    Ok(FOUND.get_or_init(|| found))
+}
+
+fn find() -> Result<PathBuf, ProgramError> {
+    if let Some(path) = std::env::var_os(OVERRIDE).map(PathBuf::from) {
+        return match runnable(&path, None) {
+            Ok(()) => Ok(path),
+            Err(cause) => Err(ProgramError::Override { path, cause }),
+        };
+    }
+    if BYTES.is_empty() {
+        return Err(ProgramError::NotBuilt);
+    }
+    // Another length is another build's file.
+    if runnable(Path::new(BUILT), Some(BYTES.len())).is_ok() {
+        return Ok(PathBuf::from(BUILT));
+    }
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_path_buf));
+    if let Some(path) = beside.and_then(|directory| extract(&directory).ok()) {
+        return Ok(path);
+    }
+    let private = private_directory();
+    private
+        .and_then(|directory| extract(&directory).map_err(|cause| (directory, cause)))
+        .map_err(|(path, cause)| ProgramError::Extract { path, cause })
+}
+
+/// Whether the file can be run and, where given, has that length.
+fn runnable(path: &Path, length: Option<usize>) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        return Err(io::Error::other("it is no file that can be run"));
+    }
+    match length {
+        Some(length) if metadata.len() != length as u64 => {
+            Err(io::Error::other("it is another build's"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A directory below the temporary one that only this user can write to.
+fn private_directory() -> Result<PathBuf, (PathBuf, io::Error)> {
+    // SAFETY: no arguments, cannot fail.
+    let user = unsafe { geteuid() };
+    let path = std::env::temp_dir().join(format!("supervise-agent-stub-{user}"));
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err((path, error)),
+        _ => {}
+    }
+    match fs::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 => Ok(path),
+        Ok(_) => Err((
+            path,
+            io::Error::other("it is there already, and others can write to it"),
+        )),
+        Err(error) => Err((path, error)),
+    }
+}
+
+/// Writes the embedded program into the directory, unless it is there.
+fn extract(directory: &Path) -> io::Result<PathBuf> {
+    let path = directory.join(format!("agent-stub-{:016x}", fingerprint(BYTES)));
+    if runnable(&path, Some(BYTES.len())).is_ok() {
+        return Ok(path);
+    }
+    let unfinished = directory.join(format!(
+        ".agent-stub-{:016x}-{}",
+        fingerprint(BYTES),
+        std::process::id()
+    ));
+    let result = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o755)
+            .open(&unfinished)?;
+        file.write_all(BYTES)?;
+        drop(file);
+        wait_for_writers(&unfinished)?;
+        fs::rename(&unfinished, &path)
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    result.map(|()| path)
+}
+
+/// Waits until nobody has the file open for writing: a process that another thread forked while we
+/// wrote it holds it until its exec, and as long as it does, starting the program is ETXTBSY.
+/// A read lease is given exactly when there is no writer: fcntl(2), F_SETLEASE.
+fn wait_for_writers(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    for _ in 0..1000 {
+        // SAFETY: scalar arguments, on a descriptor that is open for the call.
+        if unsafe { fcntl(file.as_raw_fd(), F_SETLEASE, F_RDLCK) } == 0 {
+            // Closing the file gives the lease back.
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::WouldBlock {
+            // A file system without leases: nothing more can be done.
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::other(
+        "another process keeps it open for writing",
+    ))
+}
+
+/// FNV-1a: names the build, guards nothing.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+unsafe extern "C" {
+    fn geteuid() -> c_uint;
+    fn fcntl(descriptor: c_int, command: c_int, ...) -> c_int;
+}
+
+const F_SETLEASE: c_int = 1024;
+const F_RDLCK: c_int = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_file_is_the_one_that_is_carried() {
+        assert_eq!(fs::read(BUILT).unwrap(), BYTES);
+        assert_eq!(path().unwrap(), Path::new(BUILT));
+    }
+
+    #[test]
+    fn the_carried_copy_is_written_once_and_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = extract(directory.path()).unwrap();
+        let written = fs::metadata(&first).unwrap().modified().unwrap();
+        let second = extract(directory.path()).unwrap();
+        let status = std::process::Command::new(&second)
+            .args(["--script", "exit 7"])
+            .status()
+            .unwrap();
+        let same = fs::metadata(&second).unwrap().modified().unwrap() == written;
+        let files = fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(
+            (first, status.code(), same, files),
+            (second, Some(7), true, 1)
+        );
+    }
+
+    #[test]
+    fn a_file_of_another_length_or_that_cannot_be_run_is_refused() {
+        assert!(runnable(Path::new(BUILT), Some(BYTES.len() + 1)).is_err());
+        assert!(runnable(Path::new("/dev/null"), None).is_err());
+        assert!(runnable(Path::new("/"), None).is_err());
+    }
+}

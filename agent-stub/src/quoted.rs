@@ -1,0 +1,97 @@
+//! Byte strings in double quotes, as scripts and messages write them.
+
+use std::fmt;
+
+/// Bytes, printed in double quotes on one line: `\n`, `\t`, `\r`, `\\`, `\"` and `\xNN` for what is
+/// neither printable ASCII nor part of valid UTF-8.
+///
+/// ```
+/// use agent_stub::Quoted;
+///
+/// assert_eq!(Quoted::from("a\n\u{e9}").to_string(), r#""a\né""#);
+/// assert_eq!(Quoted(vec![0xff]).to_string(), r#""\xff""#);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Quoted(pub Vec<u8>);
+
+impl From<&str> for Quoted {
+    fn from(text: &str) -> Quoted {
+        Quoted(text.as_bytes().to_vec())
+    }
+}
+
+impl fmt::Display for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '\n' => f.write_str("\\n")?,
+                    '\t' => f.write_str("\\t")?,
+                    '\r' => f.write_str("\\r")?,
+                    '\\' => f.write_str("\\\\")?,
+                    '"' => f.write_str("\\\"")?,
+                    // The C1 controls are two bytes in UTF-8 and would not survive as `\xNN`.
+                    c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
+                    c => write!(f, "{c}")?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+/// Where and how a quoted string is wrong: the byte offset from its opening quote, and what was
+/// expected there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadQuote {
+    pub(crate) offset: usize,
+    pub(crate) expected: &'static str,
+}
+
+/// Reads a quoted string at the start of `text`, which begins with the quote. Returns the bytes and
+/// how much of the text they took.
+pub(crate) fn read(text: &str) -> Result<(Quoted, usize), BadQuote> {
+    let bytes = text.as_bytes();
+    let bad = |offset, expected| Err(BadQuote { offset, expected });
+    if bytes.first() != Some(&b'"') {
+        return bad(0, "a string in double quotes");
+    }
+    let mut out = Vec::new();
+    let mut at = 1;
+    loop {
+        match bytes.get(at) {
+            None | Some(b'\n') => return bad(at, "a closing `\"` on the same line"),
+            Some(b'"') => return Ok((Quoted(out), at + 1)),
+            Some(b'\\') => {
+                let (byte, length) = match bytes.get(at + 1) {
+                    Some(b'n') => (b'\n', 2),
+                    Some(b't') => (b'\t', 2),
+                    Some(b'r') => (b'\r', 2),
+                    Some(b'\\') => (b'\\', 2),
+                    Some(b'"') => (b'"', 2),
+                    Some(b'x') => {
+                        let digits = bytes
+                            .get(at + 2..at + 4)
+                            .and_then(|d| std::str::from_utf8(d).ok());
+                        let plain = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                        match plain.and_then(|d| u8::from_str_radix(d, 16).ok()) {
+                            Some(byte) => (byte, 4),
+                            None => return bad(at, "two hexadecimal digits after `\\x`"),
+                        }
+                    }
+                    _ => return bad(at, r#"one of the escapes \n \t \r \\ \" \xNN"#),
+                };
+                out.push(byte);
+                at += length;
+            }
+            Some(byte) => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+}

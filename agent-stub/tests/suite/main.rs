@@ -1,0 +1,1 @@
+//! The integration tests of the stub: one binary, a module per topic.
