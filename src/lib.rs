@@ -25,5 +25,10 @@ mod supervisor;
 pub mod properties;
 
 pub use agent_stub::Signal;
+pub use process::WatchResult;
+pub use spawner::{
+    AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
+};
 pub use status::ExitStatus;
 pub use timestamp::Timestamp;
+pub use watcher::{WatchError, Watcher};

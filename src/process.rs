@@ -1,1 +1,381 @@
 //! A child process behind its pidfd: status, signals, reaping.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use agent_stub::Signal;
+use nix::libc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::status::ExitStatus;
+
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which libc lacks. Since Linux 6.9.
+const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// The end of one process: which it was, and how it ended.
+///
+/// Source: the seed's `WatchResult`.
+///
+/// ```
+/// use supervise_harness::{ExitStatus, Signal, WatchResult};
+///
+/// let killed = WatchResult {
+///     pid: 4711,
+///     status: ExitStatus::Signaled { signal: Signal::KILL, core_dumped: false },
+/// };
+/// assert_eq!((killed.exit_code(), killed.signal()), (-1, Some(Signal::KILL)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WatchResult {
+    /// The process id, as [`std::process::Child::id`] has it. Free for reuse by the time this is
+    /// read.
+    pub pid: u32,
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
+impl WatchResult {
+    /// The exit code, 0 to 255; −1 for a death by signal.
+    #[must_use]
+    pub fn exit_code(self) -> i32 {
+        self.status.exit_code()
+    }
+
+    /// The signal that killed it, if one did.
+    #[must_use]
+    pub fn signal(self) -> Option<Signal> {
+        self.status.signal()
+    }
+}
+
+/// Why there is no status.
+#[derive(Debug)]
+pub(crate) enum WaitError {
+    /// Somebody else reaped the process; the status went there.
+    Taken,
+    /// The kernel refused.
+    Io(io::Error),
+}
+
+impl From<io::Error> for WaitError {
+    fn from(error: io::Error) -> WaitError {
+        WaitError::Io(error)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Reaped(ExitStatus),
+    Taken,
+}
+
+#[derive(Debug)]
+struct State {
+    end: Option<End>,
+    /// Whoever reaps the leader kills its group first: before Linux 6.9 only the zombie keeps the
+    /// group's number from being reused.
+    kill_group_at_reap: bool,
+}
+
+/// A child of this process, shared by all who watch it. Its number means this child, and nothing
+/// else, until the lock's state says that it was reaped.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+    state: Mutex<State>,
+}
+
+impl Process {
+    /// Takes charge of the child `pid`, the leader of its process group, which nobody has waited
+    /// for. On an error the child is gone: killed with its group, and reaped.
+    pub(crate) fn adopt(pid: libc::pid_t) -> Result<Process, WaitError> {
+        let give_up = |error| match kill_unadopted(pid) {
+            Ok(()) => WaitError::Io(error),
+            Err(taken) => taken,
+        };
+        let pidfd = pidfd_open(pid).map_err(give_up)?;
+        let process = Process {
+            pid,
+            pidfd,
+            state: Mutex::new(State {
+                end: None,
+                kill_group_at_reap: false,
+            }),
+        };
+        // Had somebody reaped the child before the open, the number could be a stranger's by now.
+        match process.has_ended() {
+            Ok(_) => Ok(process),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(WaitError::Taken),
+            Err(error) => Err(give_up(error)),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// The status, if the process has ended. Reaps it the first time.
+    pub(crate) fn reap(&self) -> Result<Option<WatchResult>, WaitError> {
+        let state = self.lock();
+        if state.end.is_some() {
+            return self.result(&state);
+        }
+        if state.kill_group_at_reap {
+            match self.has_ended() {
+                Ok(false) => return Ok(None),
+                // Also where the status was taken: the pidfd still addresses the group.
+                _ => self.kill_group(&state),
+            }
+        }
+        match wait_id(self.wait_target(), libc::WEXITED | libc::WNOHANG) {
+            Ok(None) => Ok(None),
+            Ok(Some(status)) => self.settle(state, End::Reaped(status)),
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                self.settle(state, End::Taken)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the end and reaps the process. Cancel-safe, and any number may wait.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled, unless the process has been reaped.
+    pub(crate) async fn wait(&self) -> Result<WatchResult, WaitError> {
+        if let Some(result) = self.reap()? {
+            return Ok(result);
+        }
+        // A copy for each waiter: an epoll instance takes a descriptor once.
+        let copy = self.pidfd.try_clone()?;
+        // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
+        let pidfd = unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }
+            .map_err(io::Error::from)?;
+        loop {
+            let mut ready = pidfd.readable().await?;
+            if let Some(result) = self.reap()? {
+                return Ok(result);
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// Sends `signal` to the process alone. No process left is a success.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let state = self.lock();
+        if state.end.is_some() {
+            return Ok(());
+        }
+        tracing::debug!(target: "supervise_harness", pid = self.pid, %signal, "signal");
+        self.send(signal, 0)
+    }
+
+    /// Sends `signal` to the process group, and to the process if it left its group. Nobody left is
+    /// a success.
+    pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        let state = self.lock();
+        tracing::debug!(target: "supervise_harness", pid = self.pid, %signal, "signal to the group");
+        let group = self.send_to_group(signal, &state);
+        // SAFETY: getpgid reads a number and touches no memory of ours.
+        if state.end.is_none() && unsafe { libc::getpgid(self.pid) } != self.pid {
+            self.send(signal, 0)?;
+        }
+        group
+    }
+
+    /// Has the group killed before the process is reaped, by whomever; at once if it was reaped.
+    pub(crate) fn kill_group_at_reap(&self) {
+        let mut state = self.lock();
+        state.kill_group_at_reap = true;
+        if state.end.is_some() {
+            self.kill_group(&state);
+        }
+    }
+
+    /// Kills the group and the process, and reaps it. Blocks until the kernel has ended it: shortly,
+    /// unless it is stuck in an uninterruptible system call.
+    pub(crate) fn kill_and_reap(&self) {
+        let state = self.lock();
+        self.kill_group(&state);
+        if state.end.is_some() {
+            return;
+        }
+        if let Err(error) = self.send(Signal::KILL, 0) {
+            // A process that became another user's: a blocking wait might never end.
+            tracing::warn!(target: "supervise_harness", pid = self.pid, %error, "cannot kill");
+            return;
+        }
+        // Under the lock: a waiter that reaped meanwhile would make this one see a stolen status.
+        let end = match wait_id(self.wait_target(), libc::WEXITED) {
+            Ok(Some(status)) => End::Reaped(status),
+            Ok(None) | Err(_) => End::Taken,
+        };
+        // The error of a stolen status is for those who wait.
+        let _ = self.settle(state, end);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is one assignment: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settle(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        end: End,
+    ) -> Result<Option<WatchResult>, WaitError> {
+        state.end = Some(end);
+        let result = self.result(&state);
+        drop(state);
+        match end {
+            End::Reaped(status) => {
+                tracing::debug!(target: "supervise_harness", pid = self.pid, %status, "exit");
+            }
+            End::Taken => {
+                tracing::warn!(target: "supervise_harness", pid = self.pid, "exit, status taken");
+            }
+        }
+        result
+    }
+
+    fn result(&self, state: &State) -> Result<Option<WatchResult>, WaitError> {
+        match state.end {
+            None => Ok(None),
+            Some(End::Reaped(status)) => Ok(Some(WatchResult {
+                pid: self.pid(),
+                status,
+            })),
+            Some(End::Taken) => Err(WaitError::Taken),
+        }
+    }
+
+    fn wait_target(&self) -> (libc::idtype_t, libc::id_t) {
+        (
+            libc::P_PIDFD,
+            self.pidfd.as_raw_fd().unsigned_abs() as libc::id_t,
+        )
+    }
+
+    /// Whether it is a zombie; `ECHILD` if it was reaped.
+    fn has_ended(&self) -> io::Result<bool> {
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        Ok(wait_id(self.wait_target(), flags)?.is_some())
+    }
+
+    fn kill_group(&self, state: &State) {
+        if let Err(error) = self.send_to_group(Signal::KILL, state) {
+            tracing::warn!(target: "supervise_harness", pid = self.pid, %error, "cannot kill the group");
+        }
+    }
+
+    fn send(&self, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
+        unless_nobody(pidfd_send_signal(self.pidfd.as_raw_fd(), signal, flags))
+    }
+
+    /// The pidfd stands for the group after the leader was reaped, too: the kernel keeps the group
+    /// by the identity behind the descriptor, not by its number.
+    fn send_to_group(&self, signal: Signal, state: &State) -> io::Result<()> {
+        match self.send(signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                // Before Linux 6.9. By number, then, and only while our own child holds it.
+                if state.end.is_some() || self.has_ended().is_err() {
+                    return Ok(());
+                }
+                // SAFETY: killpg touches no memory of ours.
+                unless_nobody(check(unsafe { libc::killpg(self.pid, signal.number()) }))
+            }
+            other => other,
+        }
+    }
+}
+
+/// Kills and reaps a child that has no pidfd.
+fn kill_unadopted(pid: libc::pid_t) -> Result<(), WaitError> {
+    let target = (libc::P_PID, pid.unsigned_abs() as libc::id_t);
+    // A child that is still ours keeps its number.
+    match wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(WaitError::Taken),
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
+    }
+    // SAFETY: neither call touches memory of ours.
+    unsafe {
+        libc::killpg(pid, libc::SIGKILL);
+        libc::kill(pid, libc::SIGKILL);
+    }
+    wait_id(target, libc::WEXITED)?;
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn unless_nobody(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two numbers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0 as libc::c_uint) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    check(fd)?;
+    // SAFETY: the call succeeded: this is a new descriptor, close-on-exec, that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn pidfd_send_signal(pidfd: RawFd, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: pidfd_send_signal(2) with a null info, which stands for the one that kill(2) makes.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd,
+            signal.number(),
+            std::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// waitid(2) itself: nix's statuses cannot hold a real-time signal. `None` where `WNOHANG` found
+/// nothing.
+fn wait_id(
+    (kind, id): (libc::idtype_t, libc::id_t),
+    flags: libc::c_int,
+) -> io::Result<Option<ExitStatus>> {
+    loop {
+        // SAFETY: siginfo_t is plain numbers; all zeroes is a value of it, and the one that tells
+        // apart that nothing was found.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `info` is valid for writes while the call lasts.
+        match check(unsafe { libc::waitid(kind, id, &raw mut info, flags) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        }
+        // SAFETY: waitid succeeded: `info` is zeroed, or what SIGCHLD carries.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        if pid == 0 {
+            return Ok(None);
+        }
+        if info.si_code == libc::CLD_EXITED {
+            return Ok(Some(ExitStatus::Exited { code: status }));
+        }
+        return Ok(Some(ExitStatus::Signaled {
+            signal: Signal::from_number(status).map_err(io::Error::other)?,
+            core_dumped: info.si_code == libc::CLD_DUMPED,
+        }));
+    }
+}

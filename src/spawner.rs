@@ -1,1 +1,198 @@
 //! Starting agents.
+
+mod error;
+mod handle;
+mod launch;
+mod options;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::process::{Process, WaitError};
+pub use error::SpawnError;
+pub use handle::{AgentHandle, CloseError, SignalError};
+use launch::{AGENT_FD, Launch, LaunchError};
+pub use options::{AgentStdio, SpawnerOptions};
+
+const ENV_ID: &str = "SUPERVISE_AGENT_ID";
+const ENV_FD: &str = "SUPERVISE_AGENT_FD";
+const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
+
+/// Starts agents: child processes that share a socket pair with this one.
+///
+/// An agent starts with
+///
+/// - its half of an AF_UNIX stream socket pair as descriptor 3, its three standard streams, and no
+///   other descriptor, whatever this process has open;
+/// - this process's environment, the extra entries, `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD=3` and,
+///   if the options say so, `SUPERVISE_AGENT_RUNTIME_DIR`;
+/// - a process group of its own, no signal blocked and none ignored.
+///
+/// It is started by posix_spawn with file actions (glibc 2.34 or later), which runs no code of this
+/// process in the child, and held by a pidfd (Linux 5.4 or later): no SIGCHLD handler is installed
+/// and nobody else's children are waited for.
+///
+/// Source: the seed's `Spawner`; posix_spawn(3), pidfd_open(2).
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::Shutdown;
+/// use supervise_harness::SpawnerOptions;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spawner = SpawnerOptions::new()
+///     .agent_path("/bin/sh")
+///     .args(["-c", "cat <&3 >&3"])
+///     .build()?;
+/// let mut agent = spawner.spawn("echo")?;
+///
+/// let mut socket = agent.take_socket().expect("not taken yet");
+/// socket.write_all(b"hello")?;
+/// socket.shutdown(Shutdown::Write)?;
+/// let mut answer = String::new();
+/// socket.read_to_string(&mut answer)?;
+/// assert_eq!(answer, "hello");
+///
+/// let end = agent.close().await?;
+/// assert_eq!(end.pid, agent.pid());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Spawner {
+    options: SpawnerOptions,
+    argv: Vec<CString>,
+}
+
+impl Spawner {
+    /// A spawner with these options. Opens nothing, starts nothing and does not look for the program.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::NoAgentPath`], [`SpawnError::InvalidEnv`], [`SpawnError::InvalidValue`].
+    pub fn new(options: SpawnerOptions) -> Result<Spawner, SpawnError> {
+        options.check()?;
+        let argv = [options.agent_path.as_os_str()]
+            .into_iter()
+            .chain(options.args.iter().map(OsString::as_os_str))
+            .map(|arg| c_string("argument", arg))
+            .collect::<Result<_, _>>()?;
+        Ok(Spawner { options, argv })
+    }
+
+    /// Starts one agent. Its life is not bounded by the spawner's, only by its handle's.
+    ///
+    /// Needs no runtime. Blocks until the exec has happened or failed, as [`std::process::Command`]
+    /// does, and for nothing else.
+    ///
+    /// `agent_id` is any name without a NUL byte, and not the empty one; it need not be unique.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`]; no descriptor, child or zombie is left.
+    pub fn spawn(&self, agent_id: &str) -> Result<AgentHandle, SpawnError> {
+        let options = &self.options;
+        let given = options.agent_path.as_path();
+        if agent_id.is_empty() {
+            return Err(SpawnError::InvalidValue {
+                what: "agent id".to_owned(),
+                value: OsString::new(),
+                reason: "it is empty",
+            });
+        }
+        options::without_nul("agent id", OsStr::new(agent_id))?;
+        let path = resolve(given)?;
+        let program = c_string("agent path", path.as_os_str())?;
+        let envp = self.environment(agent_id)?;
+
+        let (host_half, agent_half) = UnixStream::pair().map_err(|error| {
+            SpawnError::of_step(&path, "make a socket pair", "a socket pair", error)
+        })?;
+        let launched = Launch {
+            program: &program,
+            argv: &self.argv,
+            envp: &envp,
+            agent_half: agent_half.as_fd(),
+            stdio: [&options.stdin, &options.stdout, &options.stderr],
+        }
+        .run();
+        // Now: its number is free for the pidfd, and the socket ends when the agent does.
+        drop(agent_half);
+        let pid = launched.map_err(|error| match error {
+            LaunchError::Prepare(wanted, error) => {
+                SpawnError::of_step(&path, "prepare its streams", wanted, error)
+            }
+            LaunchError::Exec(error) => SpawnError::of_exec(&path, error),
+        })?;
+        let process = Process::adopt(pid).map_err(|error| match error {
+            WaitError::Taken => SpawnError::StatusTaken {
+                path: path.clone(),
+                pid: pid.unsigned_abs(),
+            },
+            WaitError::Io(error) => SpawnError::of_step(&path, "open its pidfd", "a pidfd", error),
+        })?;
+        tracing::debug!(
+            target: "supervise_harness",
+            agent = agent_id, pid, program = %path.display(), "spawn"
+        );
+        Ok(AgentHandle::new(
+            agent_id.to_owned(),
+            process,
+            host_half,
+            options.grace,
+            options.stop_signal,
+        ))
+    }
+
+    fn environment(&self, agent_id: &str) -> Result<Vec<CString>, SpawnError> {
+        let mut entries: BTreeMap<OsString, OsString> = env::vars_os().collect();
+        // Where this process is itself an agent, its own is not meant for its agents.
+        entries.remove(OsStr::new(ENV_RUNTIME_DIR));
+        entries.extend(self.options.env.iter().cloned());
+        entries.insert(ENV_ID.into(), agent_id.into());
+        entries.insert(ENV_FD.into(), AGENT_FD.to_string().into());
+        if let Some(dir) = &self.options.runtime_dir {
+            entries.insert(ENV_RUNTIME_DIR.into(), dir.into());
+        }
+        entries
+            .into_iter()
+            .map(|(mut entry, value)| {
+                entry.push("=");
+                entry.push(value);
+                c_string("environment entry", &entry)
+            })
+            .collect()
+    }
+}
+
+/// The path to execute. A bare name is looked up as Go's exec does it: in absolute directories only.
+fn resolve(path: &Path) -> Result<PathBuf, SpawnError> {
+    if path.as_os_str().as_bytes().contains(&b'/') {
+        return Ok(path.to_owned());
+    }
+    let directories = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&directories)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(path))
+        .find(|file| file.is_file() && access(file, AccessFlags::X_OK).is_ok())
+        .ok_or_else(|| SpawnError::NotInPath {
+            name: path.to_owned(),
+        })
+}
+
+fn c_string(what: &str, value: &OsStr) -> Result<CString, SpawnError> {
+    CString::new(value.as_bytes()).map_err(|_| SpawnError::InvalidValue {
+        what: what.to_owned(),
+        value: value.to_owned(),
+        reason: "it has a NUL byte",
+    })
+}

@@ -1,1 +1,117 @@
 //! Waiting for the end of an agent.
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::process::{Process, WaitError, WatchResult};
+use crate::spawner::AgentHandle;
+
+/// Why [`Watcher::wait`] has no status.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The token was cancelled first. The agent runs on.
+    #[error("waiting for the end of process {pid} was cancelled")]
+    Cancelled {
+        /// The agent's process id.
+        pid: u32,
+    },
+    /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
+    /// ended, and its status went there.
+    #[error("cannot tell how process {pid} ended: somebody else in this program reaped it")]
+    StatusTaken {
+        /// The agent's process id.
+        pid: u32,
+    },
+    /// The kernel refused to wait: out of descriptors, mostly.
+    #[error("cannot wait for the end of process {pid}")]
+    Wait {
+        /// The agent's process id.
+        pid: u32,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+}
+
+/// Waits for the end of one agent. Clones watch the same agent.
+///
+/// It outlives the [`AgentHandle`] that it came from: closing or dropping the handle ends the agent,
+/// and the watcher gets the status.
+///
+/// Source: the seed's `Watcher`, whose second wait fails; pidfd_open(2).
+///
+/// ```
+/// use supervise_harness::{Signal, SpawnerOptions, WatchError};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spawner = SpawnerOptions::new().agent_path("/bin/cat").arg("/dev/fd/3").build()?;
+/// let agent = spawner.spawn("reader")?;
+/// let watcher = agent.watcher();
+///
+/// let cancelled = CancellationToken::new();
+/// cancelled.cancel();
+/// // The agent reads its socket and runs on.
+/// assert!(matches!(watcher.wait(&cancelled).await, Err(WatchError::Cancelled { .. })));
+///
+/// agent.signal(Signal::TERM)?;
+/// let end = watcher.wait(&CancellationToken::new()).await?;
+/// assert_eq!(end, watcher.wait(&CancellationToken::new()).await?);
+/// assert_eq!((end.pid, end.exit_code()), (agent.pid(), -1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Watcher {
+    process: Arc<Process>,
+}
+
+impl Watcher {
+    /// The agent's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until the agent has ended, and reaps it. Cancelling ends the wait and leaves the agent
+    /// alone; where it has ended as well, the status wins.
+    ///
+    /// Any number of waits, at once, one after the other or after the end, on any runtime, get the
+    /// same result. The agent's own descendants are not waited for.
+    ///
+    /// Cancel-safe: a dropped wait loses nothing, the next one gets the status.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError`]; `Cancelled` and `Wait` concern this wait only.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn wait(&self, cancel: &CancellationToken) -> Result<WatchResult, WatchError> {
+        let pid = self.pid();
+        tokio::select! {
+            biased;
+            end = self.process.wait() => end.map_err(|error| match error {
+                WaitError::Taken => WatchError::StatusTaken { pid },
+                WaitError::Io(source) => WatchError::Wait { pid, source },
+            }),
+            () = cancel.cancelled() => Err(WatchError::Cancelled { pid }),
+        }
+    }
+}
+
+// Here, not with the rest of the handle: a module imports only what stands before it.
+impl AgentHandle {
+    /// A watcher of this agent. Each call gives another; all get the same result.
+    pub fn watcher(&self) -> Watcher {
+        Watcher {
+            process: Arc::clone(self.process()),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Why an agent could not be started.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access};
+use thiserror::Error;
+
+/// Why an agent could not be started. Whatever the reason, no descriptor, child or zombie is left.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The options name no program.
+    #[error("cannot start agents: no agent path was given")]
+    NoAgentPath,
+    /// An extra environment entry cannot be passed on.
+    #[error("invalid environment entry `{}`: {reason}", key.display())]
+    InvalidEnv {
+        /// The entry's name, as given.
+        key: OsString,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The program's path, an argument, the runtime directory or the agent's id cannot be passed on.
+    #[error("invalid {what} `{}`: {reason}", value.display())]
+    InvalidValue {
+        /// Which of them.
+        what: String,
+        /// Its value, as given.
+        value: OsString,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A name without a slash is in no absolute directory of this process's `PATH`.
+    #[error(
+        "cannot start `{}`: no such program in PATH; a path to it has a slash, as in `./{}`",
+        name.display(), name.display()
+    )]
+    NotInPath {
+        /// The name.
+        name: PathBuf,
+    },
+    /// There is no such file.
+    #[error("cannot start `{}`: no such file{}", path.display(), in_directory(current_dir.as_deref()))]
+    NotFound {
+        /// The program's path.
+        path: PathBuf,
+        /// The directory that a relative path was taken from.
+        current_dir: Option<PathBuf>,
+    },
+    /// The path names a directory.
+    #[error("cannot start `{}`: it is a directory", path.display())]
+    IsDirectory {
+        /// The program's path.
+        path: PathBuf,
+    },
+    /// The file, or the way to it, does not permit to execute it.
+    #[error("cannot start `{}`: no permission to execute it{}", path.display(), with_mode(*mode))]
+    NotExecutable {
+        /// The program's path.
+        path: PathBuf,
+        /// The file's permission bits, where they could be read.
+        mode: Option<u32>,
+    },
+    /// The file is neither a program of this machine nor a script with a `#!` line.
+    #[error("cannot start `{}`: neither a program for this machine nor a script with a `#!` line", path.display())]
+    NotAProgram {
+        /// The program's path.
+        path: PathBuf,
+    },
+    /// The file is there; what is to run it is not.
+    #[error(
+        "cannot start `{}`: {} is missing or not executable",
+        path.display(),
+        interpreter.as_ref().map_or_else(
+            || "something it needs to start (its loader, or /dev/null)".to_owned(),
+            |name| format!("its interpreter `{}`", name.display())
+        )
+    )]
+    Interpreter {
+        /// The program's path.
+        path: PathBuf,
+        /// The interpreter of the `#!` line; `None` for a program, whose loader is missing.
+        interpreter: Option<PathBuf>,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// No descriptor was left, in this process or in the whole system.
+    #[error("cannot start `{}`: no descriptor left for {wanted}{}", path.display(), with_limit(*limit))]
+    Descriptors {
+        /// The program's path.
+        path: PathBuf,
+        /// What the descriptor was for.
+        wanted: &'static str,
+        /// How many there may be: RLIMIT_NOFILE for `EMFILE`, `fs.file-max` for `ENFILE`.
+        limit: Option<u64>,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// There are as many processes as there may be: RLIMIT_NPROC, a control group's limit or the
+    /// system's.
+    #[error("cannot start `{}`: no further process is allowed{}", path.display(), with_limit(*limit))]
+    ProcessLimit {
+        /// The program's path.
+        path: PathBuf,
+        /// RLIMIT_NPROC, unless it is unlimited.
+        limit: Option<u64>,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
+    /// ended, and its status went there.
+    #[error("lost `{}`, process {pid}: somebody else in this program reaped it as it started", path.display())]
+    StatusTaken {
+        /// The program's path.
+        path: PathBuf,
+        /// The agent's process id.
+        pid: u32,
+    },
+    /// Anything else.
+    #[error("cannot start `{}`: cannot {step}", path.display())]
+    Os {
+        /// The program's path.
+        path: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+}
+
+fn in_directory(current_dir: Option<&Path>) -> String {
+    current_dir.map_or_else(String::new, |dir| format!(" in `{}`", dir.display()))
+}
+
+fn with_mode(mode: Option<u32>) -> String {
+    mode.map_or_else(String::new, |mode| format!(" (mode {mode:03o})"))
+}
+
+fn with_limit(limit: Option<u64>) -> String {
+    limit.map_or_else(String::new, |limit| format!(" (limit {limit})"))
+}
+
+impl SpawnError {
+    /// An error of this process before or after the exec.
+    pub(super) fn of_step(
+        path: &Path,
+        step: &'static str,
+        wanted: &'static str,
+        source: io::Error,
+    ) -> SpawnError {
+        let path = path.to_owned();
+        let limit = match source.raw_os_error() {
+            Some(libc::EMFILE) => soft_limit(Resource::RLIMIT_NOFILE),
+            Some(libc::ENFILE) => system_files(),
+            _ => return SpawnError::Os { path, step, source },
+        };
+        SpawnError::Descriptors {
+            path,
+            wanted,
+            limit,
+            source,
+        }
+    }
+
+    /// An error of posix_spawn: the exec's or one of the steps before it in the child. A look at the
+    /// file afterwards tells what the number alone does not.
+    pub(super) fn of_exec(path: &Path, source: io::Error) -> SpawnError {
+        let owned = path.to_owned();
+        match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) => of_file(path, source),
+            Some(libc::ENOEXEC) => SpawnError::NotAProgram { path: owned },
+            Some(libc::EAGAIN) => SpawnError::ProcessLimit {
+                path: owned,
+                limit: soft_limit(Resource::RLIMIT_NPROC),
+                source,
+            },
+            _ => SpawnError::of_step(path, "execute it", "the agent's streams", source),
+        }
+    }
+}
+
+fn of_file(path: &Path, source: io::Error) -> SpawnError {
+    let owned = path.to_owned();
+    let denied = source.raw_os_error() == Some(libc::EACCES);
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(_) if denied => {
+            return SpawnError::NotExecutable {
+                path: owned,
+                mode: None,
+            };
+        }
+        Err(_) => {
+            return SpawnError::NotFound {
+                path: owned,
+                // A current directory that was removed is told by the path alone.
+                current_dir: path
+                    .is_relative()
+                    .then(std::env::current_dir)
+                    .and_then(Result::ok),
+            };
+        }
+    };
+    if metadata.is_dir() {
+        return SpawnError::IsDirectory { path: owned };
+    }
+    let interpreter = interpreter(path);
+    // A script that may be executed is denied for its interpreter's sake.
+    if denied && (interpreter.is_none() || access(path, AccessFlags::X_OK).is_err()) {
+        return SpawnError::NotExecutable {
+            path: owned,
+            mode: Some(metadata.permissions().mode() & 0o7777),
+        };
+    }
+    SpawnError::Interpreter {
+        path: owned,
+        interpreter,
+        source,
+    }
+}
+
+/// The interpreter that a script's first line names.
+fn interpreter(path: &Path) -> Option<PathBuf> {
+    // The kernel looks at 256 bytes.
+    let mut head = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(256)
+        .read_to_end(&mut head)
+        .ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let name = line
+        .split(|b| matches!(b, b' ' | b'\t'))
+        .find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(name)))
+}
+
+fn soft_limit(resource: Resource) -> Option<u64> {
+    match getrlimit(resource) {
+        Ok((soft, _)) if soft != libc::RLIM_INFINITY => Some(soft),
+        _ => None,
+    }
+}
+
+fn system_files() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/file-max")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -1,0 +1,231 @@
+//! posix_spawn with the agent's descriptors, signals and group in place.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::options::AgentStdio;
+
+/// Where the agent finds its half of the socket pair.
+pub(super) const AGENT_FD: RawFd = 3;
+
+/// The names of the streams, by descriptor.
+const STREAMS: [&str; 3] = [
+    "a copy of the given stdin",
+    "a copy of the given stdout",
+    "a copy of the given stderr",
+];
+
+/// What failed.
+pub(super) enum LaunchError {
+    /// A step of this process, and what it wanted a descriptor for.
+    Prepare(&'static str, io::Error),
+    /// A step of the child, the exec for one.
+    Exec(io::Error),
+}
+
+/// What is to be executed.
+pub(super) struct Launch<'a> {
+    pub(super) program: &'a CStr,
+    pub(super) argv: &'a [CString],
+    pub(super) envp: &'a [CString],
+    pub(super) agent_half: BorrowedFd<'a>,
+    pub(super) stdio: [&'a AgentStdio; 3],
+}
+
+impl Launch<'_> {
+    /// Starts the child and returns its id once its exec has happened. The caller must reap it.
+    pub(super) fn run(&self) -> Result<libc::pid_t, LaunchError> {
+        let prepare = |error| LaunchError::Prepare("the agent's streams", error);
+        let mut copies = Vec::new();
+        let mut actions = FileActions::new().map_err(prepare)?;
+        // First, while no stream has overwritten the half, which may itself be one of 0 to 3. Where
+        // it is 3 the C library keeps it over the exec.
+        actions
+            .dup2(self.agent_half.as_raw_fd(), AGENT_FD)
+            .map_err(prepare)?;
+        for ((stream, given), copy) in (0..).zip(self.stdio).zip(STREAMS) {
+            match given {
+                // A stream that this process lacks is closed in the agent, too: whatever has taken
+                // its number is close-on-exec.
+                AgentStdio::Inherit => {}
+                AgentStdio::Null if stream == 0 => {
+                    actions.open_null(stream, libc::O_RDONLY).map_err(prepare)?;
+                }
+                AgentStdio::Null => {
+                    actions.open_null(stream, libc::O_WRONLY).map_err(prepare)?;
+                }
+                AgentStdio::Fd(fd) if fd.as_raw_fd() > AGENT_FD => {
+                    actions.dup2(fd.as_raw_fd(), stream).map_err(prepare)?;
+                }
+                // The steps before may overwrite it, and its own number would be a trap: see dup2.
+                AgentStdio::Fd(fd) => {
+                    let fd = copy_above(fd, AGENT_FD)
+                        .map_err(|error| LaunchError::Prepare(copy, error))?;
+                    actions.dup2(fd.as_raw_fd(), stream).map_err(prepare)?;
+                    copies.push(fd);
+                }
+            }
+        }
+        actions.close_from(AGENT_FD + 1).map_err(prepare)?;
+        let attributes = Attributes::new().map_err(prepare)?;
+
+        let (argv, envp) = (pointers(self.argv), pointers(self.envp));
+        let mut pid = 0;
+        // SAFETY: program, argv and envp are null-terminated and outlive the call, as do the
+        // initialised actions and attributes; `pid` is valid for writes.
+        let code = unsafe {
+            libc::posix_spawn(
+                &raw mut pid,
+                self.program.as_ptr(),
+                &raw const actions.0,
+                &raw const attributes.0,
+                argv.as_ptr(),
+                envp.as_ptr(),
+            )
+        };
+        drop(copies);
+        check(code).map_err(LaunchError::Exec)?;
+        Ok(pid)
+    }
+}
+
+/// A null-terminated array of the strings, valid as long as they are.
+fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
+    // posix_spawn writes to none of them: its type is const for historical reasons only.
+    strings
+        .iter()
+        .map(|string| string.as_ptr().cast_mut())
+        .chain([ptr::null_mut()])
+        .collect()
+}
+
+fn copy_above(fd: &OwnedFd, last: RawFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1))?;
+    // SAFETY: the call succeeded: this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// The posix_spawn family returns its error instead of setting errno.
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code == 0 {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(code))
+}
+
+/// What the child does with its descriptors before the exec, in order.
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new() -> io::Result<FileActions> {
+        let mut actions = MaybeUninit::uninit();
+        // SAFETY: init writes the whole of it.
+        check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        // SAFETY: init succeeded. It may be moved: it holds numbers and pointers to the heap.
+        Ok(FileActions(unsafe { actions.assume_init() }))
+    }
+
+    /// For equal numbers glibc (2.29) and musl clear close-on-exec.
+    fn dup2(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
+        // SAFETY: the actions are initialised.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from, to) })
+    }
+
+    fn open_null(&mut self, fd: RawFd, flags: libc::c_int) -> io::Result<()> {
+        // SAFETY: the actions are initialised, the path is null-terminated and static.
+        check(unsafe {
+            libc::posix_spawn_file_actions_addopen(
+                &raw mut self.0,
+                fd,
+                c"/dev/null".as_ptr(),
+                flags,
+                0,
+            )
+        })
+    }
+
+    /// Closes what other code of this process left open over an exec.
+    #[cfg(target_env = "gnu")]
+    fn close_from(&mut self, first: RawFd) -> io::Result<()> {
+        // SAFETY: the actions are initialised.
+        check(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first) })
+    }
+
+    /// Closes what other code of this process left open over an exec. What another thread opens that
+    /// way between this and the spawn is missed.
+    #[cfg(not(target_env = "gnu"))]
+    fn close_from(&mut self, first: RawFd) -> io::Result<()> {
+        for entry in std::fs::read_dir("/proc/self/fd")? {
+            let name = entry?.file_name();
+            if let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok())
+                && fd >= first
+            {
+                // SAFETY: the actions are initialised.
+                check(unsafe { libc::posix_spawn_file_actions_addclose(&raw mut self.0, fd) })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, destroyed only here.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+/// A group of its own, nothing blocked, every signal's default action.
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Attributes> {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: init writes the whole of it.
+        check(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+        // SAFETY: init succeeded. It may be moved: it holds numbers.
+        let mut attributes = Attributes(unsafe { attributes.assume_init() });
+
+        // SAFETY: sigset_t is an array of integers; all zeroes is the empty set.
+        let none: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        // Bit by bit: sigfillset leaves out the two signals that the C library keeps for itself, and
+        // glibc would have the agent start with those ignored. The child skips what it cannot set.
+        // SAFETY: sigset_t is an array of integers; all ones is the full set.
+        let all = unsafe {
+            all.as_mut_ptr().write_bytes(0xff, 1);
+            all.assume_init()
+        };
+        let flags = libc::POSIX_SPAWN_SETPGROUP
+            | libc::POSIX_SPAWN_SETSIGMASK
+            | libc::POSIX_SPAWN_SETSIGDEF;
+        let flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+        // SAFETY: the attributes are initialised, the sets are copied.
+        unsafe {
+            check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags))?;
+            check(libc::posix_spawnattr_setpgroup(&raw mut attributes.0, 0))?;
+            check(libc::posix_spawnattr_setsigmask(
+                &raw mut attributes.0,
+                &raw const none,
+            ))?;
+            check(libc::posix_spawnattr_setsigdefault(
+                &raw mut attributes.0,
+                &raw const all,
+            ))?;
+        }
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, destroyed only here.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}

@@ -1,0 +1,224 @@
+//! What an agent is started with.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_stub::Signal;
+
+use super::{SpawnError, Spawner};
+
+/// What one of an agent's three standard streams is.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum AgentStdio {
+    /// `/dev/null`.
+    #[default]
+    Null,
+    /// The same stream of this process; closed where that is closed.
+    Inherit,
+    /// An open file, pipe or socket. The [`Spawner`] keeps it open, for the agents to come: a reader
+    /// of a pipe given here sees its end only when the spawner is gone, too.
+    Fd(OwnedFd),
+}
+
+impl From<OwnedFd> for AgentStdio {
+    fn from(fd: OwnedFd) -> AgentStdio {
+        AgentStdio::Fd(fd)
+    }
+}
+
+impl From<File> for AgentStdio {
+    fn from(file: File) -> AgentStdio {
+        AgentStdio::Fd(file.into())
+    }
+}
+
+impl From<std::io::PipeReader> for AgentStdio {
+    fn from(pipe: std::io::PipeReader) -> AgentStdio {
+        AgentStdio::Fd(pipe.into())
+    }
+}
+
+impl From<std::io::PipeWriter> for AgentStdio {
+    fn from(pipe: std::io::PipeWriter) -> AgentStdio {
+        AgentStdio::Fd(pipe.into())
+    }
+}
+
+/// What agents are started with: a builder of [`Spawner`].
+///
+/// Source: the seed's `SpawnerOptions`.
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::{AgentStdio, SpawnError, SpawnerOptions};
+///
+/// let spawner = SpawnerOptions::new()
+///     .agent_path("/bin/sh")
+///     .args(["-c", "exit 3"])
+///     .env("RUST_LOG", "debug")
+///     .stderr(AgentStdio::Inherit)
+///     .grace(Duration::from_millis(500))
+///     .build()?;
+///
+/// let error = SpawnerOptions::new().agent_path("/bin/sh").env("A=B", "").build().unwrap_err();
+/// assert!(matches!(error, SpawnError::InvalidEnv { .. }));
+/// # Ok::<(), SpawnError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct SpawnerOptions {
+    pub(super) agent_path: PathBuf,
+    pub(super) args: Vec<OsString>,
+    pub(super) runtime_dir: Option<PathBuf>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) stdin: AgentStdio,
+    pub(super) stdout: AgentStdio,
+    pub(super) stderr: AgentStdio,
+    pub(super) grace: Duration,
+    pub(super) stop_signal: Signal,
+}
+
+impl Default for SpawnerOptions {
+    fn default() -> SpawnerOptions {
+        SpawnerOptions::new()
+    }
+}
+
+impl SpawnerOptions {
+    /// No program, no arguments, no entries of its own, streams on `/dev/null`, a grace of 3 s after
+    /// SIGTERM.
+    pub fn new() -> SpawnerOptions {
+        SpawnerOptions {
+            agent_path: PathBuf::new(),
+            args: Vec::new(),
+            runtime_dir: None,
+            env: Vec::new(),
+            stdin: AgentStdio::Null,
+            stdout: AgentStdio::Null,
+            stderr: AgentStdio::Null,
+            grace: Duration::from_secs(3),
+            stop_signal: Signal::TERM,
+        }
+    }
+
+    /// The program. Required. It is also the agent's argument 0, as given.
+    ///
+    /// As in the seed, a path with a slash is used as it is, relative to the current directory at
+    /// the time of the spawn; a name without one is looked up in the absolute directories of this
+    /// process's `PATH`, never in the current directory.
+    pub fn agent_path(mut self, path: impl Into<PathBuf>) -> SpawnerOptions {
+        self.agent_path = path.into();
+        self
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> SpawnerOptions {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments.
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> SpawnerOptions {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The parent directory of the agents' own state, told to them as `SUPERVISE_AGENT_RUNTIME_DIR`.
+    /// It is neither made nor looked at.
+    pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> SpawnerOptions {
+        self.runtime_dir = Some(dir.into());
+        self
+    }
+
+    /// One more environment entry, over one of the same name. The agent gets this process's
+    /// environment at the time of the spawn, these entries, and then `SUPERVISE_AGENT_ID`,
+    /// `SUPERVISE_AGENT_FD` and, if set, `SUPERVISE_AGENT_RUNTIME_DIR`.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> SpawnerOptions {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// The agent's standard input.
+    pub fn stdin(mut self, stdin: impl Into<AgentStdio>) -> SpawnerOptions {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// The agent's standard output.
+    pub fn stdout(mut self, stdout: impl Into<AgentStdio>) -> SpawnerOptions {
+        self.stdout = stdout.into();
+        self
+    }
+
+    /// The agent's standard error.
+    pub fn stderr(mut self, stderr: impl Into<AgentStdio>) -> SpawnerOptions {
+        self.stderr = stderr.into();
+        self
+    }
+
+    /// How long a close waits from the stop signal to SIGKILL. 3 s unless told; any length is valid,
+    /// zero means at once.
+    pub fn grace(mut self, grace: Duration) -> SpawnerOptions {
+        self.grace = grace;
+        self
+    }
+
+    /// The signal that a close begins with. SIGTERM unless told.
+    pub fn stop_signal(mut self, signal: Signal) -> SpawnerOptions {
+        self.stop_signal = signal;
+        self
+    }
+
+    /// Checks the options. Opens nothing, starts nothing and does not look for the program.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::NoAgentPath`], [`SpawnError::InvalidEnv`], [`SpawnError::InvalidValue`].
+    pub fn build(self) -> Result<Spawner, SpawnError> {
+        Spawner::new(self)
+    }
+
+    pub(super) fn check(&self) -> Result<(), SpawnError> {
+        if self.agent_path.as_os_str().is_empty() {
+            return Err(SpawnError::NoAgentPath);
+        }
+        without_nul("agent path", self.agent_path.as_os_str())?;
+        for (index, arg) in self.args.iter().enumerate() {
+            without_nul(&format!("argument {}", index + 1), arg)?;
+        }
+        if let Some(dir) = &self.runtime_dir {
+            without_nul("runtime directory", dir.as_os_str())?;
+        }
+        for (key, value) in &self.env {
+            let reason = match key.as_bytes() {
+                [] => "its name is empty",
+                name if name.contains(&b'=') => "its name has a `=`",
+                name if name.contains(&0) => "its name has a NUL byte",
+                _ if value.as_bytes().contains(&0) => "its value has a NUL byte",
+                _ => continue,
+            };
+            return Err(SpawnError::InvalidEnv {
+                key: key.clone(),
+                reason,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What an exec passes on ends at the first NUL byte.
+pub(super) fn without_nul(what: &str, value: &OsStr) -> Result<(), SpawnError> {
+    if value.as_bytes().contains(&0) {
+        return Err(SpawnError::InvalidValue {
+            what: what.to_owned(),
+            value: value.to_owned(),
+            reason: "it has a NUL byte",
+        });
+    }
+    Ok(())
+}
