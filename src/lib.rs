@@ -25,5 +25,9 @@ mod supervisor;
 pub mod properties;
 
 pub use agent_stub::Signal;
+pub use backoff::{
+    BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,
+    ExponentialBackoffBuilder, Jitter, LinearBackoff,
+};
 pub use status::ExitStatus;
 pub use timestamp::Timestamp;
