@@ -29,5 +29,9 @@ pub use backoff::{
     BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,
     ExponentialBackoffBuilder, Jitter, LinearBackoff,
 };
+pub use policy::{
+    Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
+    RestartTrackerBuilder, RunEnd,
+};
 pub use status::ExitStatus;
 pub use timestamp::Timestamp;
