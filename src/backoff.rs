@@ -1,1 +1,128 @@
 //! Backoff strategies: how long to wait before the next start.
+
+mod curves;
+mod delays;
+mod exponential;
+
+use std::time::Duration;
+
+pub use curves::{ConstantBackoff, LinearBackoff};
+pub use delays::Delays;
+pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
+
+/// How long to wait before each restart.
+///
+/// Anything can be one: the strategies of this crate, a closure from attempt to delay, or, through
+/// [`Delays`], the iterator of a retry crate.
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::BackoffStrategy;
+///
+/// let mut squares = |attempt: u32| Duration::from_secs(u64::from(attempt).pow(2));
+/// assert_eq!(squares.next_delay(3), Duration::from_secs(9));
+/// ```
+///
+/// Source: the seed's `BackoffStrategy`.
+pub trait BackoffStrategy {
+    /// The delay before restart number `attempt`, counted from 0, the first retry, since the last
+    /// reset. It should not panic for any `attempt`, `u32::MAX` included.
+    fn next_delay(&mut self, attempt: u32) -> Duration;
+
+    /// A healthy run came between: the next delay is the first again. Strategies that look only
+    /// at the attempt need not do anything.
+    fn reset(&mut self) {}
+}
+
+impl<F: FnMut(u32) -> Duration> BackoffStrategy for F {
+    fn next_delay(&mut self, attempt: u32) -> Duration {
+        self(attempt)
+    }
+}
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {
+        $(impl BackoffStrategy for $pointer {
+            fn next_delay(&mut self, attempt: u32) -> Duration {
+                (**self).next_delay(attempt)
+            }
+
+            fn reset(&mut self) {
+                (**self).reset();
+            }
+        })*
+    };
+}
+
+// Not for every `&mut S`: that would overlap with the closures.
+forward!(
+    Box<dyn BackoffStrategy + Send + '_>,
+    &mut (dyn BackoffStrategy + Send + '_)
+);
+
+/// Why a backoff could not be built.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackoffError {
+    /// A field is zero that must not be.
+    #[error("{field} is 0s: expected a delay above zero ({alternative})")]
+    Zero {
+        /// The field.
+        field: &'static str,
+        /// What says what zero was meant to say.
+        alternative: &'static str,
+    },
+    /// The cap is below the first delay.
+    #[error("max is {max:?}: expected at least initial, which is {initial:?}")]
+    MaxBelowInitial {
+        /// The first delay.
+        initial: Duration,
+        /// The cap.
+        max: Duration,
+    },
+    /// The multiplier shrinks, or is no number.
+    #[error("multiplier is {value}: expected a finite number, 1 or more")]
+    Multiplier {
+        /// The multiplier.
+        value: f64,
+    },
+    /// The relative jitter is no fraction.
+    #[error("jitter is Relative({value}): expected a fraction from 0 to 1")]
+    RelativeJitter {
+        /// The fraction.
+        value: f64,
+    },
+    /// More nanoseconds than 64 bits hold.
+    #[error("{field} is {value:?}: expected at most 584 years, {MAX_DELAY:?}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: Duration,
+    },
+    /// An iterator without delays.
+    #[error("delays is empty: expected at least one delay")]
+    NoDelays,
+}
+
+/// The longest delay: delays are counted in 64 bits of nanoseconds.
+const MAX_DELAY: Duration = Duration::from_nanos(u64::MAX);
+
+/// The delay in nanoseconds, or the error that names the field.
+fn whole_nanos(field: &'static str, value: Duration) -> Result<u64, BackoffError> {
+    u64::try_from(value.as_nanos()).map_err(|_| BackoffError::TooLong { field, value })
+}
+
+/// Checks a pair of first delay and cap, and gives both in nanoseconds.
+fn bounds(initial: Duration, max: Duration) -> Result<(u64, u64), BackoffError> {
+    if initial.is_zero() {
+        return Err(BackoffError::Zero {
+            field: "initial",
+            alternative: "for none at all, ConstantBackoff::new(Duration::ZERO)",
+        });
+    }
+    if max < initial {
+        return Err(BackoffError::MaxBelowInitial { initial, max });
+    }
+    Ok((whole_nanos("initial", initial)?, whole_nanos("max", max)?))
+}

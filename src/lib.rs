@@ -25,6 +25,14 @@ mod supervisor;
 pub mod properties;
 
 pub use agent_stub::Signal;
+pub use backoff::{
+    BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,
+    ExponentialBackoffBuilder, Jitter, LinearBackoff,
+};
+pub use policy::{
+    Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
+    RestartTrackerBuilder, RunEnd,
+};
 pub use process::WatchResult;
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
