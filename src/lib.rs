@@ -29,6 +29,7 @@ pub use backoff::{
     BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,
     ExponentialBackoffBuilder, Jitter, LinearBackoff,
 };
+pub use clock::{Clock, FakeClock, Sleep, TokioClock};
 pub use policy::{
     Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
     RestartTrackerBuilder, RunEnd,

@@ -1,0 +1,288 @@
+//! A clock that stands still until it is told to move.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::Timestamp;
+
+use super::block_on::park_on;
+use super::{Clock, Kind, Sleep};
+
+/// A clock that stands still until it is told to move. Clones are the same clock.
+///
+/// It needs no runtime: its sleeps are plain futures that any executor can poll, and
+/// [`sleep_blocking`](FakeClock::sleep_blocking) is for threads. There are two ways to drive it:
+/// let [`block_on`](FakeClock::block_on) run one future and move the clock whenever it waits; or
+/// start tasks or threads, [`wait_for_sleepers`](FakeClock::wait_for_sleepers) until they sleep,
+/// and move the clock by hand.
+///
+/// ```
+/// use std::thread;
+/// use std::time::Duration;
+/// use supervise_harness::{Clock, FakeClock};
+///
+/// let clock = FakeClock::new();
+/// let sleeper = thread::spawn({
+///     let clock = clock.clone();
+///     move || clock.sleep_blocking(Duration::from_secs(3600))
+/// });
+/// clock.wait_for_sleepers_blocking(1);
+/// let woke = clock.advance_to_next().unwrap();
+/// assert_eq!(woke, clock.now());
+/// sleeper.join().unwrap();
+/// ```
+///
+/// Moving the clock wakes the sleepers it passes in the order of their deadlines, and those of
+/// one deadline in the order in which they began to wait; what they then do, threads do at the
+/// same time. The time has moved to its end before the first one wakes: to see every step, use
+/// [`advance_to_next`](FakeClock::advance_to_next).
+#[derive(Clone, Default)]
+#[must_use]
+pub struct FakeClock {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now: Timestamp,
+    /// The number of the next sleeper or watcher.
+    next: u64,
+    /// Who sleeps, in the order of waking: by deadline, then by registration.
+    sleepers: BTreeMap<(Timestamp, u64), Waker>,
+    /// Who waits for how many sleepers.
+    watchers: BTreeMap<u64, (usize, Waker)>,
+}
+
+impl FakeClock {
+    /// A clock at its origin.
+    pub fn new() -> FakeClock {
+        FakeClock::default()
+    }
+
+    /// Moves the time on and wakes every sleeper whose deadline it reaches. Past the end of time it
+    /// stays there.
+    pub fn advance(&self, duration: Duration) {
+        let state = self.shared.lock();
+        let to = state.now + duration;
+        wake_until(state, to);
+    }
+
+    /// Moves the time to the next deadline and wakes every sleeper that has it. `None`, and no
+    /// move, if nobody sleeps.
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "called for the move more often than for the time"
+    )]
+    pub fn advance_to_next(&self) -> Option<Timestamp> {
+        let state = self.shared.lock();
+        let (&(deadline, _), _) = state.sleepers.first_key_value()?;
+        wake_until(state, deadline);
+        Some(deadline)
+    }
+
+    /// The deadlines of those who sleep, in the order of waking. A sleep counts from the first time
+    /// it is polled to its deadline or its drop.
+    #[must_use]
+    pub fn sleepers(&self) -> Vec<Timestamp> {
+        let state = self.shared.lock();
+        state
+            .sleepers
+            .keys()
+            .map(|(deadline, _)| *deadline)
+            .collect()
+    }
+
+    /// Waits until at least `count` sleep at the same time.
+    ///
+    /// Cancel-safe.
+    pub fn wait_for_sleepers(
+        &self,
+        count: usize,
+    ) -> impl Future<Output = ()> + Send + Unpin + use<> {
+        WaitForSleepers {
+            shared: Arc::clone(&self.shared),
+            count,
+            id: None,
+        }
+    }
+
+    /// [`wait_for_sleepers`](FakeClock::wait_for_sleepers) for threads.
+    pub fn wait_for_sleepers_blocking(&self, count: usize) {
+        park_on(self.wait_for_sleepers(count));
+    }
+
+    /// Blocks this thread until somebody else has moved the clock by `duration`.
+    pub fn sleep_blocking(&self, duration: Duration) {
+        park_on(self.sleep(duration));
+    }
+
+    pub(super) fn has_sleepers(&self) -> bool {
+        !self.shared.lock().sleepers.is_empty()
+    }
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        self.shared.lock().now
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        if duration.is_zero() {
+            return Sleep(Kind::Done);
+        }
+        let deadline = self.now() + duration;
+        Sleep(Kind::Fake(FakeSleep {
+            shared: Arc::clone(&self.shared),
+            deadline,
+            id: None,
+        }))
+    }
+}
+
+impl fmt::Debug for FakeClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeClock")
+            .field("now", &self.now())
+            .field("sleepers", &self.sleepers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// A panic elsewhere cannot leave the state half changed: no code of others runs under the
+    /// lock.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The wakers of the watchers that now have what they wait for.
+    fn satisfied(&mut self) -> Vec<Waker> {
+        let count = self.sleepers.len();
+        self.watchers
+            .extract_if(.., |_, (wanted, _)| *wanted <= count)
+            .map(|(_, (_, waker))| waker)
+            .collect()
+    }
+}
+
+/// Moves the time to `to` and wakes the sleepers it reaches. Nobody wakes, and no waker is dropped,
+/// under the lock: both can run code that comes back to this clock.
+fn wake_until(mut state: MutexGuard<'_, State>, to: Timestamp) {
+    state.now = state.now.max(to);
+    let mut woken = Vec::new();
+    while let Some(first) = state.sleepers.first_entry() {
+        if first.key().0 > to {
+            break;
+        }
+        woken.push(first.remove());
+    }
+    drop(state);
+    woken.into_iter().for_each(Waker::wake);
+}
+
+/// A sleep: registered from its first poll to its deadline or its drop.
+pub(super) struct FakeSleep {
+    shared: Arc<Shared>,
+    deadline: Timestamp,
+    id: Option<u64>,
+}
+
+impl FakeSleep {
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+}
+
+impl Future for FakeSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = this.shared.lock();
+        if state.now >= this.deadline {
+            this.id = None;
+            return Poll::Ready(());
+        }
+        let waker = context.waker().clone();
+        let (replaced, satisfied) = match this.id {
+            Some(id) => (
+                state.sleepers.insert((this.deadline, id), waker),
+                Vec::new(),
+            ),
+            None => {
+                let id = state.new_id();
+                this.id = Some(id);
+                state.sleepers.insert((this.deadline, id), waker);
+                (None, state.satisfied())
+            }
+        };
+        drop(state);
+        drop(replaced);
+        satisfied.into_iter().for_each(Waker::wake);
+        Poll::Pending
+    }
+}
+
+impl Drop for FakeSleep {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = self.shared.lock().sleepers.remove(&(self.deadline, id));
+            drop(waker);
+        }
+    }
+}
+
+/// Waits for a number of sleepers: registered from its first poll to its end or its drop.
+struct WaitForSleepers {
+    shared: Arc<Shared>,
+    count: usize,
+    id: Option<u64>,
+}
+
+impl Future for WaitForSleepers {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut state = this.shared.lock();
+        let replaced = if state.sleepers.len() >= this.count {
+            let own = this.id.take().and_then(|id| state.watchers.remove(&id));
+            drop(state);
+            drop(own);
+            return Poll::Ready(());
+        } else {
+            let id = *this.id.get_or_insert_with(|| state.new_id());
+            let waker = context.waker().clone();
+            state.watchers.insert(id, (this.count, waker))
+        };
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for WaitForSleepers {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = self.shared.lock().watchers.remove(&id);
+            drop(waker);
+        }
+    }
+}
