@@ -39,5 +39,9 @@ pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };
 pub use status::ExitStatus;
+pub use supervisor::{
+    Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
+    SupervisorEvent, SupervisorEvents,
+};
 pub use timestamp::Timestamp;
 pub use watcher::{WatchError, Watcher};

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use agent_stub::Signal;
 use nix::unistd::{AccessFlags, access};
 
 use crate::process::{Process, WaitError};
@@ -151,6 +152,12 @@ impl Spawner {
             options.grace,
             options.stop_signal,
         ))
+    }
+
+    /// The signal that stops its agents.
+    #[must_use]
+    pub fn stop_signal(&self) -> Signal {
+        self.options.stop_signal
     }
 
     fn environment(&self, agent_id: &str) -> Result<Vec<CString>, SpawnError> {

@@ -85,6 +85,8 @@ pub(crate) struct Agent {
     pub(crate) control: Option<Connection>,
     /// The connection that ends this process when it ends, where another process talks on it.
     pub(crate) lifeline: Option<OwnedFd>,
+    /// No more orders will come.
+    deaf: bool,
     deadline: Instant,
     /// What is being done: a handler or an order stands above what it interrupted.
     pub(crate) frames: Vec<Frame>,
@@ -144,6 +146,7 @@ impl Agent {
             inherited,
             control,
             lifeline,
+            deaf: false,
             incoming: VecDeque::new(),
             handlers: BTreeMap::new(),
             reported: BTreeSet::new(),
@@ -319,6 +322,7 @@ impl Agent {
             std::process::exit(LIFETIME_OVER);
         }
         let harness = match (&self.control, &self.lifeline) {
+            (Some(control), _) if self.deaf => Some(sys::Poll::gone(control.descriptor())),
             (Some(control), _) => Some(sys::Poll::readable(control.descriptor())),
             (None, Some(lifeline)) => Some(sys::Poll::gone(lifeline.as_raw_fd())),
             (None, None) => None,
@@ -331,13 +335,16 @@ impl Agent {
         all.extend(writable.map(sys::Poll::writable));
         sys::wait_for(&mut all, sys::milliseconds(timeout.min(left)));
         if harness.is_some() && all[0].happened() {
-            let goes_on = match &mut self.control {
-                Some(control) => control.receive(&mut self.incoming),
-                None => false,
+            let open = match &mut self.control {
+                Some(control) if !self.deaf => control.receive(&mut self.incoming),
+                _ => false,
             };
-            if !goes_on {
+            if !open && all[0].is_gone() {
                 std::process::exit(CONTROL_LOST);
             }
+            // A harness that has shut its half is still there: it will say no more, and means to
+            // stop this process some other way.
+            self.deaf = !open;
         }
     }
 

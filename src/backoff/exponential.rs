@@ -106,6 +106,22 @@ impl ExponentialBackoff {
     }
 }
 
+/// 1 s, doubling, up to 60 s, no jitter: the builder's defaults.
+impl Default for ExponentialBackoff {
+    fn default() -> ExponentialBackoff {
+        let second = 1_000_000_000;
+        ExponentialBackoff {
+            initial: second,
+            max: 60 * second,
+            multiplier: 2.0,
+            jitter: Jitter::None,
+            previous: second,
+            // Without jitter nothing is drawn.
+            rng: seeded(0),
+        }
+    }
+}
+
 impl BackoffStrategy for ExponentialBackoff {
     fn next_delay(&mut self, attempt: u32) -> Duration {
         let nanos = match self.jitter {
@@ -275,6 +291,15 @@ mod tests {
         Jitter::Equal,
         Jitter::Decorrelated,
     ];
+
+    #[test]
+    fn the_default_is_what_the_builder_builds() {
+        let mut built = ExponentialBackoff::builder().build().expect("the defaults");
+        let mut default = ExponentialBackoff::default();
+        for attempt in (0..10).chain([u32::MAX]) {
+            assert_eq!(default.next_delay(attempt), built.next_delay(attempt));
+        }
+    }
 
     #[test]
     fn doubles_exactly_and_stays_at_the_cap() {

@@ -81,6 +81,17 @@ impl RestartTracker {
         }
     }
 
+    /// A tracker with these rules, which were checked.
+    fn with(rules: RestartTrackerBuilder) -> RestartTracker {
+        RestartTracker {
+            rules,
+            attempt: 0,
+            count: Count::default(),
+            gave_up: None,
+            stopped: false,
+        }
+    }
+
     /// What follows this end, which was at `now`. Call it once for each end, in their order; a
     /// `now` before an earlier one counts as no time passed.
     pub fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision {
@@ -158,6 +169,13 @@ impl RestartTracker {
     }
 }
 
+/// Restart on failure, without a limit, never reset: the builder's defaults.
+impl Default for RestartTracker {
+    fn default() -> RestartTracker {
+        RestartTracker::with(RestartTracker::builder())
+    }
+}
+
 impl RestartTrackerBuilder {
     /// The policy. Default: on failure.
     pub fn policy(mut self, policy: RestartPolicy) -> Self {
@@ -230,13 +248,7 @@ impl RestartTrackerBuilder {
         if let Some(healthy) = self.reset_after {
             period(healthy, PolicyError::ZeroReset)?;
         }
-        Ok(RestartTracker {
-            rules: self,
-            attempt: 0,
-            count: Count::default(),
-            gave_up: None,
-            stopped: false,
-        })
+        Ok(RestartTracker::with(self))
     }
 
     /// The codes as bits; the first bad one is kept for [`build`](Self::build) to report.

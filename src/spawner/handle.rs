@@ -159,14 +159,17 @@ impl AgentHandle {
         let mut closing = self.closing.lock().await;
         self.process.kill_group_at_reap();
         if let Some(socket) = &self.socket {
+            // Its own half only: an agent that says goodbye in its grace must not die of SIGPIPE.
             // It fails only where the other end is gone, which is the point.
-            let _ = socket.shutdown(Shutdown::Both);
+            let _ = socket.shutdown(Shutdown::Write);
         }
         if let Some(result) = self.process.reap().map_err(|e| self.close_error(e))? {
             return Ok(result);
         }
         if matches!(*closing, Closing::NotBegun) {
             self.signal_group(self.stop_signal)?;
+            // What is frozen could not act on it.
+            self.signal_group(Signal::CONT)?;
             *closing = Closing::Stopping(Instant::now().checked_add(self.grace));
         }
         if let Closing::Stopping(deadline) = *closing {

@@ -1,0 +1,144 @@
+//! What a supervisor is made of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::event::{State, Status, SupervisorEvents};
+use super::life::Life;
+use super::{Readiness, Supervisor};
+use crate::backoff::{BackoffStrategy, ExponentialBackoff};
+use crate::clock::{Clock, TokioClock};
+use crate::policy::RestartTracker;
+use crate::spawner::Spawner;
+
+/// Why a supervisor cannot be started or asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SupervisorError {
+    /// A period that must be above zero.
+    #[error("{field} is 0s: expected a period above zero ({instead})")]
+    ZeroPeriod {
+        /// The setting.
+        field: &'static str,
+        /// What to use instead.
+        instead: &'static str,
+    },
+    /// There is no tokio runtime to run it.
+    #[error("a supervisor needs a tokio runtime: start it inside one")]
+    NoRuntime,
+    /// The supervisor's task has ended, with its runtime or by a panic of the backoff.
+    #[error("the supervisor has ended: its runtime is gone, or its backoff panicked")]
+    Gone,
+}
+
+/// Builds a [`Supervisor`].
+#[must_use]
+pub struct SupervisorBuilder {
+    pub(super) spawner: Spawner,
+    pub(super) agent_id: String,
+    pub(super) tracker: RestartTracker,
+    pub(super) backoff: Box<dyn BackoffStrategy + Send>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) readiness: Readiness,
+    pub(super) start_timeout: Option<Duration>,
+}
+
+impl fmt::Debug for SupervisorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorBuilder")
+            .field("spawner", &self.spawner)
+            .field("agent_id", &self.agent_id)
+            .field("tracker", &self.tracker)
+            .field("readiness", &self.readiness)
+            .field("start_timeout", &self.start_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Supervisor {
+    /// A supervisor of the agents that this spawner starts. The spawner's grace and stop signal are
+    /// those of the stops.
+    ///
+    /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
+    /// jitter; up at exec; no start timeout; tokio's clock.
+    pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
+        SupervisorBuilder {
+            spawner,
+            agent_id: agent_id.into(),
+            tracker: RestartTracker::default(),
+            backoff: Box::new(ExponentialBackoff::default()),
+            clock: Arc::new(TokioClock::new()),
+            readiness: Readiness::default(),
+            start_timeout: None,
+        }
+    }
+}
+
+impl SupervisorBuilder {
+    /// What decides about restarts.
+    pub fn tracker(mut self, tracker: RestartTracker) -> Self {
+        self.tracker = tracker;
+        self
+    }
+
+    /// How long to wait before a restart.
+    pub fn backoff(mut self, backoff: impl BackoffStrategy + Send + 'static) -> Self {
+        self.backoff = Box::new(backoff);
+        self
+    }
+
+    /// Whose time delays, readiness and the start timeout go by. The grace of a stop goes by the
+    /// spawner's.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// When the agent counts as up.
+    pub fn readiness(mut self, readiness: Readiness) -> Self {
+        self.readiness = readiness;
+        self
+    }
+
+    /// How long a start may take until the agent is up; above zero. Default: for ever.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// Starts the supervisor, and so the agent, on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::ZeroPeriod`] for a start timeout or a minimum uptime of zero;
+    /// [`SupervisorError::NoRuntime`] outside a tokio runtime.
+    pub fn start(self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
+        if self.start_timeout == Some(Duration::ZERO) {
+            return Err(SupervisorError::ZeroPeriod {
+                field: "start_timeout",
+                instead: "leave it out for a start that may take for ever",
+            });
+        }
+        if self.readiness == Readiness::MinUptime(Duration::ZERO) {
+            return Err(SupervisorError::ZeroPeriod {
+                field: "the minimum uptime",
+                instead: "Readiness::Exec",
+            });
+        }
+        let runtime =
+            tokio::runtime::Handle::try_current().map_err(|_| SupervisorError::NoRuntime)?;
+        let (commands, requests) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let starting = Status {
+            state: State::Starting,
+            runs: 0,
+            pid: None,
+        };
+        let (status_sender, status) = watch::channel(starting);
+        runtime.spawn(Life::new(self, requests, event_sender, status_sender).live());
+        Ok((Supervisor { commands, status }, SupervisorEvents { events }))
+    }
+}

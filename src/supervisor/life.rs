@@ -1,0 +1,418 @@
+//! The supervisor's loop: spawn, readiness, watch, decide, back off, stop.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::event::{Outcome, RunError, State, Status, SupervisorEvent};
+use super::readiness::Notifications;
+use super::{Readiness, SupervisorBuilder};
+use crate::clock::Sleep;
+use crate::policy::{Decision, EndCause, RunEnd};
+use crate::process::WatchResult;
+use crate::spawner::AgentHandle;
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
+
+/// What the handle asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Stop,
+    Restart,
+    Start,
+    Reset,
+}
+
+/// A request, and who wants to know that it was carried out.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) request: Request,
+    /// Told the outcome that the supervisor rests with, if it does.
+    pub(super) done: oneshot::Sender<Option<Outcome>>,
+}
+
+impl Command {
+    /// Whoever asked may have lost interest: the request is carried out all the same.
+    fn done(self, outcome: Option<&Outcome>) {
+        let _ = self.done.send(outcome.cloned());
+    }
+}
+
+/// What comes next.
+enum Next {
+    /// A start. The requests that it answers are answered when it was tried.
+    Start(Vec<Command>),
+    /// What the tracker says to this end.
+    Decide(RunEnd),
+    /// A start after a delay.
+    BackOff(u32),
+    /// Nothing until a request.
+    Rest(Outcome, Option<Command>),
+    /// The handle was dropped.
+    End,
+}
+
+/// How a run came to its end.
+enum RunOver {
+    /// By itself.
+    Ended(WatchResult),
+    /// It was not ready in time.
+    TimedOut,
+    /// A request wants it stopped.
+    Asked(Command),
+    /// The handle was dropped.
+    Dropped,
+    /// Nobody knows.
+    Lost(RunError),
+}
+
+/// An agent that runs.
+struct Run {
+    handle: AgentHandle,
+    notifications: Option<Notifications>,
+    /// When it was up.
+    up: Option<Timestamp>,
+}
+
+pub(super) struct Life {
+    parts: SupervisorBuilder,
+    requests: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedSender<(Timestamp, SupervisorEvent)>,
+    status: watch::Sender<Status>,
+    run: u64,
+    /// Requests that were taken from the channel too early.
+    waiting: VecDeque<Command>,
+}
+
+impl Life {
+    pub(super) fn new(
+        parts: SupervisorBuilder,
+        requests: mpsc::UnboundedReceiver<Command>,
+        events: mpsc::UnboundedSender<(Timestamp, SupervisorEvent)>,
+        status: watch::Sender<Status>,
+    ) -> Life {
+        Life {
+            parts,
+            requests,
+            events,
+            status,
+            run: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    pub(super) async fn live(mut self) {
+        let mut next = Next::Start(Vec::new());
+        loop {
+            next = match next {
+                Next::Start(asked) => self.run(asked).await,
+                Next::Decide(end) => self.decide(&end),
+                Next::BackOff(attempt) => self.back_off(attempt).await,
+                Next::Rest(outcome, asked) => self.rest(outcome, asked).await,
+                Next::End => return,
+            };
+        }
+    }
+
+    /// Nobody may listen any more; the supervisor goes on all the same.
+    fn tell(&self, event: SupervisorEvent) {
+        tracing::debug!(target: "supervise_harness", agent = self.parts.agent_id, %event, "supervisor");
+        let _ = self.events.send((self.parts.clock.now(), event));
+    }
+
+    fn set(&self, state: State, pid: Option<u32>) {
+        self.status.send_replace(Status {
+            state,
+            runs: self.run,
+            pid,
+        });
+    }
+
+    /// One whole run.
+    async fn run(&mut self, asked: Vec<Command>) -> Next {
+        self.run = self.run.saturating_add(1);
+        self.set(State::Starting, None);
+        let run = self.run;
+        let spawned = self.parts.spawner.spawn(&self.parts.agent_id);
+        if let Ok(handle) = &spawned {
+            self.set(State::Starting, Some(handle.pid()));
+            self.tell(SupervisorEvent::Started {
+                run,
+                pid: handle.pid(),
+            });
+        }
+        for command in asked {
+            command.done(None);
+        }
+        let mut handle = match spawned {
+            Ok(handle) => handle,
+            Err(error) => {
+                self.tell(SupervisorEvent::StartFailed {
+                    run,
+                    error: Arc::new(error),
+                });
+                return Next::Decide(RunEnd::new(EndCause::StartFailed));
+            }
+        };
+        let notifications = match self.parts.readiness {
+            Readiness::Notified => handle
+                .take_socket()
+                .and_then(|socket| Notifications::new(socket).ok()),
+            Readiness::Exec | Readiness::MinUptime(_) => None,
+        };
+        let mut run = Run {
+            handle,
+            notifications,
+            up: None,
+        };
+        match self.watch(&mut run).await {
+            RunOver::Ended(result) => self.ended(&run, result).await,
+            RunOver::TimedOut => {
+                self.tell(SupervisorEvent::StartTimedOut { run: self.run });
+                match self.close(run).await {
+                    Ok(status) => {
+                        let end = RunEnd::new(EndCause::StartTimeout);
+                        self.tell(SupervisorEvent::Ended {
+                            run: self.run,
+                            status,
+                            end,
+                        });
+                        Next::Decide(end)
+                    }
+                    Err(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
+                }
+            }
+            RunOver::Asked(command) => self.stopped(run, command).await,
+            RunOver::Dropped => Next::End,
+            RunOver::Lost(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
+        }
+    }
+
+    /// Watches a run until something ends it.
+    async fn watch(&mut self, run: &mut Run) -> RunOver {
+        let watcher = run.handle.watcher();
+        let never = CancellationToken::new();
+        let ended = watcher.wait(&never);
+        tokio::pin!(ended);
+        let clock = Arc::clone(&self.parts.clock);
+        let sleep = |time: Option<Duration>| time.map(|time| clock.sleep(time));
+        let mut timeout = sleep(self.parts.start_timeout);
+        let mut uptime = sleep(match self.parts.readiness {
+            Readiness::MinUptime(time) => Some(time),
+            Readiness::Exec | Readiness::Notified => None,
+        });
+        if self.parts.readiness == Readiness::Exec {
+            self.is_up(run);
+        }
+        loop {
+            let up = run.up.is_some();
+            let silent = run.notifications.is_none();
+            tokio::select! {
+                // An end that is already there decides what everything else means.
+                biased;
+                end = &mut ended => return match end {
+                    Ok(result) => RunOver::Ended(result),
+                    Err(error) => RunOver::Lost(error.into()),
+                },
+                command = self.command() => match command {
+                    None => return RunOver::Dropped,
+                    Some(command) => match command.request {
+                        Request::Stop | Request::Restart => return RunOver::Asked(command),
+                        Request::Start => command.done(None),
+                        Request::Reset => self.reset(command),
+                    },
+                },
+                () = notified(&mut run.notifications), if !silent => {
+                    if run.up.is_none() {
+                        self.is_up(run);
+                    }
+                }
+                () = slept(&mut uptime), if !up => self.is_up(run),
+                () = slept(&mut timeout), if !up => return RunOver::TimedOut,
+            }
+        }
+    }
+
+    fn is_up(&self, run: &mut Run) {
+        run.up = Some(self.parts.clock.now());
+        self.tell(SupervisorEvent::Ready { run: self.run });
+        self.set(State::Up, Some(run.handle.pid()));
+    }
+
+    /// The run ended by itself, and was reaped.
+    async fn ended(&mut self, run: &Run, result: WatchResult) -> Next {
+        let end = match run.up {
+            Some(up) => {
+                let up_for = self.parts.clock.now().saturating_since(up);
+                RunEnd::new(EndCause::Exited(result.status)).after(up_for)
+            }
+            // It never was up: a failed start, also with exit code 0.
+            None => RunEnd::new(EndCause::StartFailed),
+        };
+        self.tell(SupervisorEvent::Ended {
+            run: self.run,
+            status: result.status,
+            end,
+        });
+        // What it left in its group must not meet the next run.
+        match run.handle.close().await {
+            Ok(_) => Next::Decide(end),
+            Err(error) => Next::Rest(Outcome::Failed(Arc::new(error.into())), None),
+        }
+    }
+
+    /// A request wants the run stopped.
+    async fn stopped(&mut self, run: Run, command: Command) -> Next {
+        let up_for = run.up.map_or(Duration::ZERO, |up| {
+            self.parts.clock.now().saturating_since(up)
+        });
+        let status = match self.close(run).await {
+            Ok(status) => status,
+            Err(error) => return Next::Rest(Outcome::Failed(Arc::new(error)), Some(command)),
+        };
+        let end = RunEnd::new(EndCause::Exited(status))
+            .after(up_for)
+            .on_request();
+        self.tell(SupervisorEvent::Ended {
+            run: self.run,
+            status,
+            end,
+        });
+        match command.request {
+            Request::Restart => self.start_anew(command),
+            _ => Next::Rest(Outcome::Stopped(Some(status)), Some(command)),
+        }
+    }
+
+    async fn close(&mut self, run: Run) -> Result<ExitStatus, RunError> {
+        let Run {
+            handle,
+            mut notifications,
+            ..
+        } = run;
+        let signal = self.parts.spawner.stop_signal();
+        self.set(State::Stopping, Some(handle.pid()));
+        self.tell(SupervisorEvent::Stopping {
+            run: self.run,
+            signal,
+        });
+        // Where the supervisor took the socket, it is what shuts it, and goes on reading.
+        if let Some(notifications) = &notifications {
+            notifications.shut();
+        }
+        let drain = async {
+            match &mut notifications {
+                Some(notifications) => notifications.drain().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            closed = handle.close() => Ok(closed?.status),
+            () = drain => std::future::pending().await,
+        }
+    }
+
+    fn decide(&mut self, end: &RunEnd) -> Next {
+        match self.parts.tracker.decide(end, self.parts.clock.now()) {
+            Decision::Restart { attempt } => Next::BackOff(attempt),
+            Decision::Finished { success } => {
+                Next::Rest(Outcome::Finished { success, end: *end }, None)
+            }
+            Decision::GiveUp(gave_up) => Next::Rest(Outcome::GaveUp(gave_up), None),
+        }
+    }
+
+    async fn back_off(&mut self, attempt: u32) -> Next {
+        if attempt == 0 {
+            self.parts.backoff.reset();
+        }
+        let delay = self.parts.backoff.next_delay(attempt);
+        self.set(State::BackingOff, None);
+        self.tell(SupervisorEvent::BackingOff { attempt, delay });
+        let mut sleep = self.parts.clock.sleep(delay);
+        loop {
+            tokio::select! {
+                // A stop that is already there beats the start.
+                biased;
+                command = self.command() => match command {
+                    None => return Next::End,
+                    Some(command) => match command.request {
+                        Request::Stop => return Next::Rest(Outcome::Stopped(None), Some(command)),
+                        Request::Restart | Request::Start => return self.start_anew(command),
+                        Request::Reset => self.reset(command),
+                    },
+                },
+                () = &mut sleep => return Next::Start(Vec::new()),
+            }
+        }
+    }
+
+    async fn rest(&mut self, outcome: Outcome, asked: Option<Command>) -> Next {
+        self.set(State::Resting(outcome.clone()), None);
+        self.tell(SupervisorEvent::Resting(outcome.clone()));
+        if let Some(command) = asked {
+            command.done(Some(&outcome));
+        }
+        loop {
+            let Some(command) = self.command().await else {
+                return Next::End;
+            };
+            match command.request {
+                Request::Stop => command.done(Some(&outcome)),
+                Request::Restart | Request::Start => return self.start_anew(command),
+                Request::Reset => self.reset(command),
+            }
+        }
+    }
+
+    /// An explicit start: one for all the requests for it that are waiting.
+    fn start_anew(&mut self, command: Command) -> Next {
+        self.parts.tracker.reset();
+        self.parts.backoff.reset();
+        let mut asked = vec![command];
+        while let Some(command) = self
+            .waiting
+            .pop_front()
+            .or_else(|| self.requests.try_recv().ok())
+        {
+            if !matches!(command.request, Request::Restart | Request::Start) {
+                self.waiting.push_front(command);
+                break;
+            }
+            asked.push(command);
+        }
+        Next::Start(asked)
+    }
+
+    /// The next request. None once the handle was dropped. Cancel-safe.
+    async fn command(&mut self) -> Option<Command> {
+        match self.waiting.pop_front() {
+            Some(command) => Some(command),
+            None => self.requests.recv().await,
+        }
+    }
+
+    fn reset(&mut self, command: Command) {
+        self.parts.tracker.reset();
+        self.parts.backoff.reset();
+        command.done(None);
+    }
+}
+
+async fn slept(sleep: &mut Option<Sleep>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn notified(notifications: &mut Option<Notifications>) {
+    match notifications {
+        Some(notifications) => notifications.ready().await,
+        None => std::future::pending().await,
+    }
+}
