@@ -49,7 +49,7 @@ pub enum WatchError {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let spawner = SpawnerOptions::new().agent_path("/bin/sleep").arg("1000").build()?;
+/// let spawner = SpawnerOptions::new().agent_path("/bin/sleep").arg("60").build()?;
 /// let agent = spawner.spawn("sleeper")?;
 /// let watcher = agent.watcher();
 ///

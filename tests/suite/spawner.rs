@@ -260,8 +260,7 @@ fn a_bare_name_is_not_looked_up_in_the_current_directory() {
 #[test]
 fn dropping_kills_the_group_and_reaps() {
     let (reader, writer) = pipe().unwrap();
-    let agent =
-        spawn(sh("trap '' TERM HUP; sleep 1000 & echo ready >&3; wait; wait").stdout(writer));
+    let agent = spawn(sh("trap '' TERM HUP; sleep 60 & echo ready >&3; wait; wait").stdout(writer));
     assert_eq!(line(&agent), "ready");
     let (pid, watcher) = (pid_of(&agent), agent.watcher());
     drop(agent);
@@ -276,7 +275,7 @@ fn dropping_kills_the_group_and_reaps() {
 #[test]
 fn dropping_after_the_end_kills_what_is_left_of_the_group() {
     let (reader, writer) = pipe().unwrap();
-    let agent = spawn(sh("sleep 1000 & exit 4").stdout(writer));
+    let agent = spawn(sh("sleep 60 & exit 4").stdout(writer));
     let end = runtime()
         .block_on(agent.watcher().wait(&CancellationToken::new()))
         .unwrap();

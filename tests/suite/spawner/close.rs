@@ -13,7 +13,7 @@ use super::super::child;
 use super::tools::{line, pid_of, read_to_end, refuse, runtime, sh, sleeper, spawn};
 
 /// Ignores SIGTERM, and so do its children.
-const STUBBORN: &str = "trap '' TERM; echo ready >&3; sleep 1000";
+const STUBBORN: &str = "trap '' TERM; echo ready >&3; sleep 60";
 
 /// Polls a close once, so that the stop signal is out, and drops it.
 async fn begin_and_cancel(agent: &AgentHandle) {
@@ -27,7 +27,7 @@ async fn begin_and_cancel(agent: &AgentHandle) {
 #[tokio::test]
 async fn an_agent_that_heeds_the_stop_signal_exits_by_itself() {
     let agent = spawn(
-        sh("trap 'exit 7' TERM; sleep 1000 & echo ready >&3; wait; exit 1")
+        sh("trap 'exit 7' TERM; sleep 60 & echo ready >&3; wait; exit 1")
             .grace(Duration::from_secs(600)),
     );
     assert_eq!(line(&agent), "ready");
@@ -39,7 +39,7 @@ async fn an_agent_that_heeds_the_stop_signal_exits_by_itself() {
 #[tokio::test]
 async fn the_stop_signal_can_be_chosen() {
     let agent = spawn(
-        sh("trap 'exit 1' TERM; trap 'exit 9' USR1; sleep 1000 & echo ready >&3; wait; exit 2")
+        sh("trap 'exit 1' TERM; trap 'exit 9' USR1; sleep 60 & echo ready >&3; wait; exit 2")
             .stop_signal(Signal::USR1)
             .grace(Duration::from_secs(600)),
     );
@@ -94,7 +94,7 @@ async fn the_host_half_is_shut_first() {
 async fn the_stop_signal_goes_to_the_whole_group() {
     let (reader, writer) = pipe().unwrap();
     let agent = spawn(
-        sh("sh -c 'trap \"echo stopped; exit\" TERM; echo ready >&3; while :; do sleep 1000 & wait $!; done' & trap '' TERM; wait; wait; exit 6")
+        sh("sh -c 'trap \"echo stopped; exit\" TERM; echo ready >&3; sleep 60 & wait' & trap '' TERM; wait; wait; exit 6")
             .stdout(writer)
             .grace(Duration::from_secs(600)),
     );
@@ -107,7 +107,7 @@ async fn the_stop_signal_goes_to_the_whole_group() {
 async fn members_of_the_group_that_outlive_the_agent_are_killed() {
     let (reader, writer) = pipe().unwrap();
     let agent =
-        spawn(sh("trap '' TERM; sleep 1000 & trap - TERM; echo ready >&3; wait").stdout(writer));
+        spawn(sh("trap '' TERM; sleep 60 & trap - TERM; echo ready >&3; wait").stdout(writer));
     assert_eq!(line(&agent), "ready");
     assert_eq!(agent.close().await.unwrap().signal(), Some(Signal::TERM));
     assert_eq!(read_to_end(reader), "");
@@ -117,7 +117,7 @@ async fn members_of_the_group_that_outlive_the_agent_are_killed() {
 async fn an_agent_that_has_ended_gives_its_status_and_its_group_is_killed() {
     for watched in [false, true] {
         let (reader, writer) = pipe().unwrap();
-        let agent = spawn(sh("sleep 1000 3>&- & exit 4").stdout(writer));
+        let agent = spawn(sh("sleep 60 3>&- & exit 4").stdout(writer));
         // The agent is the last holder of the other half.
         assert_eq!(line(&agent), "");
         if watched {
@@ -138,8 +138,7 @@ fn before_linux_6_9_the_group_is_killed_while_the_zombie_keeps_its_number() {
             runtime().block_on(async {
                 let (reader, writer) = pipe().unwrap();
                 let agent = spawn(
-                    sh("trap '' TERM; sleep 1000 & trap - TERM; echo ready >&3; wait")
-                        .stdout(writer),
+                    sh("trap '' TERM; sleep 60 & trap - TERM; echo ready >&3; wait").stdout(writer),
                 );
                 assert_eq!(line(&agent), "ready");
                 // A watcher must not reap before the group is killed either.
@@ -173,7 +172,8 @@ async fn closing_again_gives_the_same() {
 }
 
 /// Says `term` for each SIGTERM, and ends only by SIGKILL.
-const COUNTER: &str = "trap 'echo term' TERM; echo ready >&3; while :; do wait; sleep 1000 & done";
+const COUNTER: &str =
+    "trap 'echo term' TERM; echo ready >&3; for i in 1 2 3; do wait; sleep 60 & done; wait";
 
 #[tokio::test]
 async fn closes_at_once_are_one_close() {

@@ -24,9 +24,10 @@ pub(crate) fn sh(script: &str) -> SpawnerOptions {
         .args(["-c", script])
 }
 
-/// An agent that runs until a signal.
+/// An agent that runs until a signal; a minute at most, here and in the scripts, so that a test that
+/// should end it and does not fails instead of hanging.
 pub(crate) fn sleeper() -> SpawnerOptions {
-    SpawnerOptions::new().agent_path("/bin/sleep").arg("1000")
+    SpawnerOptions::new().agent_path("/bin/sleep").arg("60")
 }
 
 #[track_caller]
