@@ -49,13 +49,13 @@ pub enum WatchError {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let spawner = SpawnerOptions::new().agent_path("/bin/cat").arg("/dev/fd/3").build()?;
-/// let agent = spawner.spawn("reader")?;
+/// let spawner = SpawnerOptions::new().agent_path("/bin/sleep").arg("60").build()?;
+/// let agent = spawner.spawn("sleeper")?;
 /// let watcher = agent.watcher();
 ///
 /// let cancelled = CancellationToken::new();
 /// cancelled.cancel();
-/// // The agent reads its socket and runs on.
+/// // Nobody waits any more; the agent runs on.
 /// assert!(matches!(watcher.wait(&cancelled).await, Err(WatchError::Cancelled { .. })));
 ///
 /// agent.signal(Signal::TERM)?;
