@@ -34,5 +34,7 @@ pub use policy::{
     Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
     RestartTrackerBuilder, RunEnd,
 };
+pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
 pub use status::ExitStatus;
 pub use timestamp::Timestamp;
+pub use tokio_util::sync::CancellationToken;
