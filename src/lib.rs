@@ -38,6 +38,7 @@ pub use process::WatchResult;
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };
+pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
 pub use status::ExitStatus;
 pub use supervisor::{
     Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
@@ -45,3 +46,4 @@ pub use supervisor::{
 };
 pub use timestamp::Timestamp;
 pub use watcher::{WatchError, Watcher};
+pub use tokio_util::sync::CancellationToken;

@@ -1,1 +1,279 @@
-//! Starting until a start succeeds.
+//! The restart loop: try to start something until a start succeeds.
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BackoffStrategy, Clock, Decision, EndCause, ExponentialBackoff, RestartLimit, RestartPolicy,
+    RestartTracker, RunEnd, TokioClock,
+};
+
+/// Something that can be started, with one attempt a call. Any
+/// `FnMut(&CancellationToken) -> impl Future<Output = Result<(), E>> + Send` is one.
+///
+/// Source: the seed's `Starter`.
+pub trait Starter {
+    /// Why an attempt failed.
+    type Error;
+
+    /// One attempt. It ends early, with an error, when `cancel` fires; one that does not is
+    /// dropped at its next await, so what it has begun must come undone when its future is dropped.
+    ///
+    /// The future is `Send`, so that a loop can run in a spawned task.
+    fn start(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl<F, Attempt, E> Starter for F
+where
+    F: FnMut(&CancellationToken) -> Attempt,
+    Attempt: Future<Output = Result<(), E>> + Send,
+{
+    type Error = E;
+
+    fn start(&mut self, cancel: &CancellationToken) -> impl Future<Output = Result<(), E>> + Send {
+        self(cancel)
+    }
+}
+
+/// Tries to start something until a start succeeds, the policy forbids another attempt, the limit
+/// is reached, or it is cancelled; between attempts it waits for the backoff's delay.
+///
+/// It looks at attempts to start only: [`RestartPolicy::Never`] makes one, and the other policies,
+/// which differ in what follows a clean exit, are the same here.
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::{CancellationToken, Clock, FakeClock, RestartLoop};
+///
+/// let clock = FakeClock::new();
+/// let mut failures = 3;
+/// let mut starter = |_: &CancellationToken| {
+///     let result = if failures == 0 { Ok(()) } else { Err("not yet") };
+///     failures -= 1;
+///     async move { result }
+/// };
+/// let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
+/// let started = clock.block_on(restarts.run(&mut starter, &CancellationToken::new())).unwrap();
+/// assert_eq!(started.attempts, 4);
+/// assert_eq!(clock.now().since_origin(), Duration::from_secs(1 + 2 + 4));
+/// ```
+///
+/// Source: the seed's `RestartLoop`.
+#[must_use]
+pub struct RestartLoop {
+    rules: RestartTracker,
+    backoff: Box<dyn BackoffStrategy + Send>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Builds a [`RestartLoop`].
+#[must_use]
+pub struct RestartLoopBuilder {
+    policy: RestartPolicy,
+    max_restarts: u32,
+    backoff: Option<Box<dyn BackoffStrategy + Send>>,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+/// A start succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Started {
+    /// The attempts made, the successful one included: 1 or more.
+    pub attempts: u32,
+}
+
+/// Why nothing was started. The error of the last attempt is the source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError<E> {
+    /// The policy allows one attempt, and it failed.
+    #[error("the start failed: {source}")]
+    Failed {
+        /// Why it failed.
+        source: E,
+    },
+    /// All attempts that the limit allows failed.
+    #[error("no start in {attempts} attempts succeeded, the last failed: {source}")]
+    MaxRestartsExhausted {
+        /// The attempts made: one more than the restarts allowed.
+        attempts: u32,
+        /// Why the last one failed.
+        source: E,
+    },
+    /// The loop was cancelled.
+    #[error("the start was cancelled {}", after(*.attempts, .last.as_ref()))]
+    Cancelled {
+        /// The attempts begun.
+        attempts: u32,
+        /// Why the last attempt that came to an end failed, if one did.
+        #[source]
+        last: Option<E>,
+    },
+}
+
+fn after<E: fmt::Display>(attempts: u32, last: Option<&E>) -> String {
+    match (attempts, last) {
+        (0, _) => "before the first attempt".to_owned(),
+        (n, None) => format!("at attempt {n}"),
+        (n, Some(last)) => format!("at attempt {n}, the last to end failed: {last}"),
+    }
+}
+
+impl RestartLoop {
+    /// Starts from the defaults: on failure, no limit, exponential backoff from 1 s to 60 s, tokio's
+    /// clock.
+    pub fn builder() -> RestartLoopBuilder {
+        RestartLoopBuilder {
+            policy: RestartPolicy::OnFailure,
+            max_restarts: 0,
+            backoff: None,
+            clock: None,
+        }
+    }
+
+    /// Runs the loop from its beginning: attempts count from 1 and the backoff is reset.
+    ///
+    /// A cancel is noticed at once before an attempt, in one (whose future is then dropped), and in
+    /// a delay; an attempt that has just succeeded wins over it.
+    ///
+    /// Cancel-safe as far as the starter is: dropping the future drops the attempt or the delay it
+    /// is in.
+    ///
+    /// # Errors
+    ///
+    /// [`RestartError`]: the attempt failed and there may be no other, there were too many, or
+    /// `cancel` fired.
+    ///
+    /// # Panics
+    ///
+    /// If the clock does, as tokio's outside its runtime.
+    pub async fn run<S: Starter + ?Sized>(
+        &mut self,
+        starter: &mut S,
+        cancel: &CancellationToken,
+    ) -> Result<Started, RestartError<S::Error>> {
+        let mut cancelled = pin!(cancel.cancelled());
+        let mut tracker = self.rules.clone();
+        let mut attempts: u32 = 0;
+        let mut last = None;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(stopped(attempts, last));
+            }
+            attempts = attempts.saturating_add(1);
+            let error = tokio::select! {
+                biased;
+                () = cancelled.as_mut() => return Err(stopped(attempts, last)),
+                result = starter.start(cancel) => match result {
+                    Ok(()) => {
+                        tracing::debug!(target: "supervise_harness", attempts, "started");
+                        return Ok(Started { attempts });
+                    }
+                    Err(error) => error,
+                },
+            };
+            match tracker.decide(&RunEnd::new(EndCause::StartFailed), self.clock.now()) {
+                Decision::Restart { attempt } => {
+                    if attempt == 0 {
+                        self.backoff.reset();
+                    }
+                    let delay = self.backoff.next_delay(attempt);
+                    tracing::debug!(
+                        target: "supervise_harness", attempts, ?delay, "start failed, backing off"
+                    );
+                    last = Some(error);
+                    tokio::select! {
+                        biased;
+                        () = cancelled.as_mut() => return Err(stopped(attempts, last)),
+                        () = self.clock.sleep(delay) => {}
+                    }
+                }
+                Decision::Finished { .. } => {
+                    tracing::debug!(target: "supervise_harness", "start failed, policy is never");
+                    return Err(RestartError::Failed { source: error });
+                }
+                Decision::GiveUp(_) => {
+                    tracing::debug!(target: "supervise_harness", attempts, "gave up starting");
+                    return Err(RestartError::MaxRestartsExhausted {
+                        attempts,
+                        source: error,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn stopped<E>(attempts: u32, last: Option<E>) -> RestartError<E> {
+    tracing::debug!(target: "supervise_harness", attempts, "start cancelled");
+    RestartError::Cancelled { attempts, last }
+}
+
+impl RestartLoopBuilder {
+    /// The policy. Default: on failure.
+    pub fn policy(mut self, policy: RestartPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The restarts allowed: N means N + 1 attempts, and 0, as in the seed, any number. Default: 0.
+    pub fn max_restarts(mut self, restarts: u32) -> Self {
+        self.max_restarts = restarts;
+        self
+    }
+
+    /// The delays between attempts. Default: exponential, from 1 s to 60 s, without jitter.
+    pub fn backoff(mut self, backoff: impl BackoffStrategy + Send + 'static) -> Self {
+        self.backoff = Some(Box::new(backoff));
+        self
+    }
+
+    /// Where the time comes from. Default: tokio's clock.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// The loop.
+    pub fn build(self) -> RestartLoop {
+        let limit = match NonZeroU32::new(self.max_restarts) {
+            Some(restarts) => RestartLimit::Consecutive(restarts),
+            None => RestartLimit::Unlimited,
+        };
+        let rules = RestartTracker::builder().policy(self.policy).limit(limit);
+        RestartLoop {
+            rules: rules.build().expect("no window, reset period or code"),
+            backoff: self.backoff.unwrap_or_else(|| {
+                let defaults = ExponentialBackoff::builder().build();
+                Box::new(defaults.expect("the defaults are valid"))
+            }),
+            clock: self.clock.unwrap_or_else(|| Arc::new(TokioClock::new())),
+        }
+    }
+}
+
+impl fmt::Debug for RestartLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestartLoop")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RestartLoopBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestartLoopBuilder")
+            .field("policy", &self.policy)
+            .field("max_restarts", &self.max_restarts)
+            .finish_non_exhaustive()
+    }
+}

@@ -190,6 +190,12 @@ impl ExponentialBackoffBuilder {
         self
     }
 
+    /// Initial delay, cap, multiplier and jitter, as given.
+    #[cfg(feature = "properties")]
+    pub(crate) fn declared(&self) -> (Duration, Duration, f64, Jitter) {
+        (self.initial, self.max, self.multiplier, self.jitter)
+    }
+
     /// Checks the values.
     ///
     /// # Errors

@@ -1,1 +1,242 @@
-//! The integration tests of `properties`.
+//! The integration tests of `properties`: what is right passes, and each broken thing is blamed on
+//! exactly the rule that names its bug.
+
+mod broken_backoffs;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rstest::rstest;
+use supervise_harness::properties::{
+    self, BackoffParams, BackoffParamsBuilder, Curve, JitterLaw, Report, Verdict, strategies,
+};
+use supervise_harness::{
+    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff,
+};
+
+use broken_backoffs::{CAP, INITIAL};
+
+/// The ids of the rules that were broken.
+fn blamed(report: &Report) -> Vec<&'static str> {
+    report.violations().map(|broken| broken.rule.id).collect()
+}
+
+/// Doubling from 100 ms to 10 s, as every broken backoff claims.
+fn doubling(jitter: JitterLaw) -> BackoffParamsBuilder {
+    BackoffParams::builder(INITIAL, CAP)
+        .curve(Curve::Exponential { multiplier: 2.0 })
+        .jitter(jitter)
+        .seedable()
+}
+
+#[rstest]
+#[case::jitter_after_the_cap(
+    "delay-capped",
+    JitterLaw::Relative(0.5),
+    broken_backoffs::jitter_after_the_cap
+)]
+#[case::shift_wraps("delay-no-overflow", JitterLaw::None, broken_backoffs::shift_wraps)]
+#[case::panics_on_infinity(
+    "delay-no-overflow",
+    JitterLaw::None,
+    broken_backoffs::panics_on_infinity
+)]
+#[case::full_collapses("delay-no-overflow", JitterLaw::Full, broken_backoffs::full_collapses)]
+#[case::constant_seed("jitter-seeded", JitterLaw::Full, broken_backoffs::constant_seed)]
+#[case::ignores_its_seed("jitter-seeded", JitterLaw::Full, broken_backoffs::ignores_its_seed)]
+#[case::no_jitter_at_the_cap(
+    "jitter-at-cap",
+    JitterLaw::Full,
+    broken_backoffs::no_jitter_at_the_cap
+)]
+#[case::clamped_after_the_draw(
+    "jitter-at-cap",
+    JitterLaw::Relative(0.5),
+    broken_backoffs::clamped_after_the_draw
+)]
+#[case::clamped_decorrelated(
+    "jitter-at-cap",
+    JitterLaw::Decorrelated,
+    broken_backoffs::clamped_decorrelated
+)]
+#[case::decorrelated_without_its_cap(
+    "delay-capped",
+    JitterLaw::Decorrelated,
+    broken_backoffs::decorrelated_without_its_cap
+)]
+#[case::triples("delay-curve", JitterLaw::None, broken_backoffs::triples)]
+#[case::half_the_width(
+    "jitter-law",
+    JitterLaw::Relative(0.5),
+    broken_backoffs::half_the_width
+)]
+#[case::only_downwards(
+    "jitter-law",
+    JitterLaw::Relative(0.5),
+    broken_backoffs::only_downwards
+)]
+#[case::too_wide("jitter-law", JitterLaw::Equal, broken_backoffs::too_wide)]
+#[case::one_attempt_off_centre(
+    "jitter-law",
+    JitterLaw::Full,
+    broken_backoffs::one_attempt_off_centre
+)]
+fn a_broken_backoff_is_blamed_for_its_bug_alone(
+    #[case] rule: &str,
+    #[case] jitter: JitterLaw,
+    #[case] factory: fn(Option<u64>) -> Box<dyn BackoffStrategy + Send>,
+) {
+    let report = properties::backoff(factory, &doubling(jitter).build().unwrap());
+    assert_eq!(blamed(&report), [rule], "\n{report}");
+}
+
+#[test]
+fn a_shrinking_backoff_without_a_declared_curve_is_blamed_for_that_alone() {
+    let params = BackoffParams::builder(INITIAL, CAP).build().unwrap();
+    let report = properties::backoff(broken_backoffs::shrinks, &params);
+    assert_eq!(blamed(&report), ["delay-monotone"], "\n{report}");
+}
+
+#[test]
+fn a_factory_that_panics_is_a_violation_and_no_crash() {
+    let factory = |_: Option<u64>| -> ConstantBackoff { panic!("no entropy") };
+    let report = properties::backoff(factory, &doubling(JitterLaw::None).build().unwrap());
+    assert_eq!(blamed(&report), ["delay-no-overflow"]);
+    assert_eq!(
+        report.violations().next().unwrap().actual,
+        "panicked: no entropy"
+    );
+}
+
+#[test]
+fn aws_decorrelated_jitter_passes_as_what_it_is() {
+    let params = doubling(JitterLaw::DecorrelatedClamped).build().unwrap();
+    properties::backoff(broken_backoffs::clamped_decorrelated, &params).assert();
+}
+
+#[test]
+fn an_undeclared_jitter_is_still_held_to_vary() {
+    let params = BackoffParams::builder(INITIAL, CAP)
+        .jitter(JitterLaw::Undeclared)
+        .seedable()
+        .build()
+        .unwrap();
+    properties::backoff(broken_backoffs::too_wide, &params).assert();
+    let report = properties::backoff(broken_backoffs::no_jitter_at_the_cap, &params);
+    assert_eq!(blamed(&report), ["jitter-at-cap"], "\n{report}");
+}
+
+#[test]
+fn constant_and_linear_backoffs_pass() {
+    let constant = BackoffParams::builder(CAP, CAP)
+        .curve(Curve::Constant)
+        .build()
+        .unwrap();
+    properties::backoff(|_| ConstantBackoff::new(CAP), &constant).assert();
+
+    let step = Duration::from_millis(300);
+    let linear = BackoffParams::builder(INITIAL, CAP)
+        .curve(Curve::Linear { step })
+        .build()
+        .unwrap();
+    let factory = |_| LinearBackoff::new(INITIAL, step, CAP).unwrap();
+    properties::backoff(factory, &linear).assert();
+}
+
+#[rstest]
+fn the_exponential_backoff_passes_with_every_jitter(
+    #[values(
+        Jitter::None,
+        Jitter::Relative(0.25),
+        Jitter::Relative(1.0),
+        Jitter::Full,
+        Jitter::Equal,
+        Jitter::Decorrelated
+    )]
+    jitter: Jitter,
+) {
+    let builder = ExponentialBackoff::builder()
+        .initial(INITIAL)
+        .max(CAP)
+        .jitter(jitter);
+    let report = properties::backoff(seeded(&builder), &BackoffParams::of(&builder).unwrap());
+    report.assert();
+    let applied = report
+        .verdicts()
+        .filter(|(_, verdict)| verdict.is_pass())
+        .count();
+    assert_eq!(
+        applied,
+        if jitter == Jitter::None { 4 } else { 5 },
+        "\n{report}"
+    );
+}
+
+/// The factory that a builder is.
+fn seeded(
+    builder: &supervise_harness::ExponentialBackoffBuilder,
+) -> impl Fn(Option<u64>) -> ExponentialBackoff {
+    let builder = builder.clone();
+    move |seed| match seed {
+        Some(seed) => builder.clone().seed(seed).build().unwrap(),
+        None => builder.clone().build().unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_exponential_backoff_keeps_every_rule(builder in strategies::exponential_backoffs()) {
+        let report = properties::backoff(seeded(&builder), &BackoffParams::of(&builder).unwrap());
+        prop_assert!(report.passed(), "{}", report);
+    }
+}
+
+#[test]
+fn a_report_reads_like_a_table_and_a_violation_like_a_compiler_error() {
+    let params = doubling(JitterLaw::None).seed(7).build().unwrap();
+    let report = properties::backoff(broken_backoffs::triples, &params);
+    assert_eq!(
+        report.to_string(),
+        "        FAIL  delay-curve        300ms
+        pass  delay-capped
+        pass  delay-no-overflow
+        pass  delay-monotone
+         n/a  jitter-law         no jitter is declared
+         n/a  jitter-at-cap      no jitter is declared that could be seen
+         n/a  jitter-seeded      no jitter is declared that could be seen in 33 delays
+       total  3 pass, 1 fail, 3 not applicable, SUPERVISE_SEED=7
+
+rule `delay-curve` broken
+  rule      the k-th delay matches the declared curve
+  expected  200ms
+  actual    300ms
+  place     attempt 1
+  replay    SUPERVISE_SEED=7"
+    );
+    let panic = std::panic::catch_unwind(|| report.assert()).unwrap_err();
+    let said = panic.downcast_ref::<String>().unwrap();
+    assert!(said.starts_with("properties broken\n") && said.contains(&report.to_string()));
+}
+
+#[test]
+fn what_does_not_apply_is_not_a_pass() {
+    let params = doubling(JitterLaw::Full).build().unwrap();
+    let verdict = properties::delay_curve(broken_backoffs::no_jitter_at_the_cap, &params);
+    assert!(matches!(&verdict, Verdict::NotApplicable(_)) && !verdict.is_pass());
+}
+
+#[test]
+fn impossible_declarations_are_refused() {
+    let refused = |builder: BackoffParamsBuilder| builder.build().unwrap_err().to_string();
+    assert!(refused(BackoffParams::builder(CAP, INITIAL)).starts_with("max is 100ms"));
+    assert!(refused(BackoffParams::builder(Duration::ZERO, CAP)).starts_with("initial is 0s"));
+    assert!(
+        refused(doubling(JitterLaw::Relative(f64::NAN))).starts_with("jitter is Relative(NaN)")
+    );
+    let curve = Curve::Exponential { multiplier: 0.5 };
+    assert!(
+        refused(BackoffParams::builder(INITIAL, CAP).curve(curve)).starts_with("multiplier is 0.5")
+    );
+}

@@ -1,0 +1,275 @@
+//! The checks of a backoff's curve and cap.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::BackoffStrategy;
+
+use super::declared::{duration, nanos};
+use super::{BackoffParams, JitterLaw, Rule, Verdict, Violation};
+
+pub(super) const CURVE: Rule =
+    Rule::new("delay-curve", "the k-th delay matches the declared curve");
+pub(super) const CAPPED: Rule = Rule::new(
+    "delay-capped",
+    "no delay, jitter included, exceeds the maximum",
+);
+pub(super) const NO_OVERFLOW: Rule = Rule::new(
+    "delay-no-overflow",
+    "however large the attempt, the delay is the cap's: no panic, no collapse",
+);
+pub(super) const MONOTONE: Rule = Rule::new(
+    "delay-monotone",
+    "without jitter, delays never shrink between resets",
+);
+
+/// The attempts that curve and jitter are looked at: later ones are the overflow's.
+pub(super) const ATTEMPTS: u32 = 33;
+/// The attempts that the cap and the overflow are looked at, and then `u32::MAX`.
+const LONG: u32 = 10_001;
+/// Where draws are repeated, to see that they reach up.
+const EDGES: [u32; 8] = [63, 64, 65, 127, 128, 1_000, 10_000, u32::MAX];
+/// So often; all below a quarter of the range by chance: 4⁻⁶⁴ ≈ 3·10⁻³⁹.
+const REPEATS: u32 = 64;
+
+/// A strategy whose panics are caught.
+pub(super) struct Probe<S>(S);
+
+/// The attempt at which a strategy panicked, if it had begun, and what it said.
+pub(super) struct Panicked {
+    place: String,
+    message: String,
+}
+
+impl<S: BackoffStrategy> Probe<S> {
+    pub(super) fn new(
+        factory: impl Fn(Option<u64>) -> S,
+        seed: Option<u64>,
+    ) -> Result<Probe<S>, Panicked> {
+        caught(
+            || factory(seed),
+            || format!("making a strategy with seed {seed:?}"),
+        )
+        .map(Probe)
+    }
+
+    pub(super) fn next(&mut self, attempt: u32) -> Result<Duration, Panicked> {
+        caught(
+            || self.0.next_delay(attempt),
+            || format!("attempt {attempt}"),
+        )
+    }
+
+    pub(super) fn reset(&mut self) -> Result<(), Panicked> {
+        caught(|| self.0.reset(), || "reset".to_owned())
+    }
+}
+
+fn caught<T>(call: impl FnOnce() -> T, place: impl Fn() -> String) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panicked {
+        place: place(),
+        message: message(payload.as_ref()),
+    })
+}
+
+/// What a panic said.
+pub(super) fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("without a message"))
+}
+
+/// A check's way out: a verdict on what was seen, or a panic, which is another rule's.
+pub(super) fn verdict(checked: Result<Verdict, Panicked>) -> Verdict {
+    checked.unwrap_or_else(|Panicked { place, .. }| {
+        Verdict::not_applicable(format!("panicked, see {}: {place}", NO_OVERFLOW.id))
+    })
+}
+
+pub(super) fn broken(
+    params: &BackoffParams,
+    rule: Rule,
+    place: String,
+    expected: String,
+    actual: String,
+) -> Verdict {
+    let (case, seed) = (None, params.seed);
+    Verdict::Fail(Violation {
+        rule,
+        expected,
+        actual,
+        place,
+        case,
+        seed,
+    })
+}
+
+/// Rule `delay-curve`: without jitter, each delay is the curve's, to the declared resolution and
+/// one part in a million. Looks at the first 33 attempts, as far as the curve is below the cap.
+///
+/// Source: the seed's `ExponentialBackoff`; `RestartSteps=` of systemd.service(5).
+pub fn delay_curve<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    if params.jitter != JitterLaw::None {
+        return Verdict::not_applicable("with jitter, the curve shows in jitter-law");
+    }
+    let mut curve = (0..ATTEMPTS)
+        .map_while(|n| params.curve_at(n).map(|v| (n, v)))
+        .peekable();
+    if curve.peek().is_none() {
+        return Verdict::not_applicable("no curve is declared");
+    }
+    let check = || {
+        let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+        for (n, v) in curve {
+            let delay = probe.next(n)?;
+            if v <= nanos(params.cap) && (nanos(delay) - v).abs() > params.tolerance(v) {
+                return Ok(broken(
+                    params,
+                    CURVE,
+                    format!("attempt {n}"),
+                    format!("{:?}", duration(v)),
+                    format!("{delay:?}"),
+                ));
+            }
+        }
+        Ok(Verdict::Pass)
+    };
+    verdict(check())
+}
+
+/// Rule `delay-capped`: no delay exceeds the cap, not by a nanosecond. Looks at 32 rounds of 65
+/// attempts and at one of 10 001 that ends with `u32::MAX`.
+///
+/// Source: docs of most retry crates say "maximum delay" and add the jitter afterwards, as the
+/// seed does.
+pub fn delay_capped<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    let check = || {
+        let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+        for round in 0..33 {
+            let most = if round < 32 { 65 } else { LONG };
+            for n in (0..most).chain((round == 32).then_some(u32::MAX)) {
+                // A panic is not this rule's, but what came before it was within the cap.
+                let Ok(delay) = probe.next(n) else {
+                    return Ok(Verdict::Pass);
+                };
+                if delay > params.cap {
+                    return Ok(broken(
+                        params,
+                        CAPPED,
+                        format!("attempt {n}, round {round}"),
+                        format!("at most {:?}", params.cap),
+                        format!("{delay:?}, {:?} more", delay - params.cap),
+                    ));
+                }
+            }
+            probe.reset()?;
+        }
+        Ok(Verdict::Pass)
+    };
+    verdict(check())
+}
+
+/// Rule `delay-no-overflow`: no attempt makes the strategy panic, or fall below what its curve and
+/// jitter allow. Asks for the attempts 0 to 10 000 and `u32::MAX`, in order, and looks at the
+/// delays from attempt 63 on. Without jitter each must be the curve's, or at least the initial one
+/// where no curve is declared. With jitter, the largest of 64 draws must reach a quarter of the curve,
+/// or the initial delay if decorrelated: how low a single draw may be is the jitter's law.
+///
+/// A panic of the strategy anywhere is a violation of this rule and no other.
+///
+/// Source: `1 << attempt` and `Duration * 2` in hand-written backoffs.
+pub fn delay_no_overflow<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    let cap = nanos(params.cap);
+    // The least that a single draw may be, and the least that the largest of many may be.
+    let least = |n: u32| {
+        let v = params.curve_at(n).map(|v| v.min(cap));
+        match params.jitter {
+            JitterLaw::None => (v.unwrap_or(nanos(params.initial)), 0.0),
+            JitterLaw::Decorrelated | JitterLaw::DecorrelatedClamped => {
+                (0.0, nanos(params.initial))
+            }
+            _ => (0.0, v.map_or(1.0, |v| v / 4.0)),
+        }
+    };
+    let check = || {
+        let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+        for n in (0..LONG).chain([u32::MAX]) {
+            let repeats = if EDGES.contains(&n) { REPEATS } else { 1 };
+            let mut largest = Duration::ZERO;
+            for _ in 0..repeats {
+                let delay = probe.next(n)?;
+                largest = largest.max(delay);
+                let (each, _) = least(n);
+                if n >= EDGES[0] && nanos(delay) < each - params.tolerance(each) {
+                    return Ok(collapsed(params, n, each, delay));
+                }
+            }
+            let (_, one) = least(n);
+            if repeats == REPEATS && nanos(largest) < one {
+                return Ok(collapsed(params, n, one, largest));
+            }
+        }
+        Ok(Verdict::Pass)
+    };
+    check().unwrap_or_else(|Panicked { place, message }| {
+        broken(
+            params,
+            NO_OVERFLOW,
+            place,
+            "a delay, whatever the attempt".to_owned(),
+            message,
+        )
+    })
+}
+
+fn collapsed(params: &BackoffParams, attempt: u32, least: f64, delay: Duration) -> Verdict {
+    broken(
+        params,
+        NO_OVERFLOW,
+        format!("attempt {attempt}"),
+        format!("at least {:?}", duration(least)),
+        format!("{delay:?}"),
+    )
+}
+
+/// Rule `delay-monotone`: without jitter, no delay is shorter than the one before. Looks at the
+/// first 33 attempts.
+///
+/// Source: a shrinking delay is a restart storm that has only been put off.
+pub fn delay_monotone<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    if params.jitter != JitterLaw::None {
+        return Verdict::not_applicable("with jitter, delays may shrink");
+    }
+    let check = || {
+        let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+        let mut before = Duration::ZERO;
+        for n in 0..ATTEMPTS {
+            let delay = probe.next(n)?;
+            if delay < before {
+                return Ok(broken(
+                    params,
+                    MONOTONE,
+                    format!("attempt {n}"),
+                    format!("at least {before:?}, as at attempt {}", n - 1),
+                    format!("{delay:?}"),
+                ));
+            }
+            before = delay;
+        }
+        Ok(Verdict::Pass)
+    };
+    verdict(check())
+}

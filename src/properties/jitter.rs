@@ -1,0 +1,350 @@
+//! The checks of a backoff's jitter.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::BackoffStrategy;
+
+use super::declared::{duration, nanos};
+use super::delays::{ATTEMPTS, Panicked, Probe, broken, verdict};
+use super::{BackoffParams, JitterLaw, Rule, Verdict};
+
+pub(super) const LAW: Rule = Rule::new(
+    "jitter-law",
+    "delays lie in the declared jitter's range, with its mean and its spread",
+);
+pub(super) const AT_CAP: Rule = Rule::new("jitter-at-cap", "delays at the cap still vary");
+pub(super) const SEEDED: Rule = Rule::new(
+    "jitter-seeded",
+    "one seed gives one sequence; two seeds, or none, give different ones",
+);
+
+/// The most often, of all runs of all checks of one correct backoff, that chance alone breaks a
+/// rule: the sum over its statistical tests of their own bounds, which hold for any generator whose
+/// draws are independent and follow the declared law. They are not estimates: Hoeffding's and
+/// Azuma's inequalities need no large numbers.
+///
+/// With a fixed seed there is no chance at all: the same run gives the same verdict.
+pub const FALSE_ALARM_RATE: f64 = 1e-10;
+
+/// Draws of each attempt in `jitter-law`.
+const ROUNDS: u32 = 2_000;
+/// The false-alarm rate of each of its tests: mean and spread, for each attempt and for all.
+const ALPHA: f64 = 1e-12;
+/// What rounding to a thousandth of a range may do to a mean.
+const ROUNDING: f64 = 0.002;
+/// Draws at the cap.
+const AT_CAP_DRAWS: u32 = 512;
+/// How much more of them than expected may lie on the cap itself.
+const PILE: f64 = 0.25;
+
+/// How far the mean of `n` draws from 0 to 1 may be off, either way, with this probability.
+///
+/// Source: Hoeffding 1963, theorem 2; Azuma 1967 for draws that depend on those before.
+fn deviation(n: u32, alpha: f64) -> f64 {
+    ((2.0 / alpha).ln() / (2.0 * f64::from(n))).sqrt()
+}
+
+/// Sums of draws, each brought to 0..1 by its range: how far they are off the uniform's mean 1/2,
+/// and their squared distance from the middle off its mean 1/3.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    mean: f64,
+    spread: f64,
+    counted: u32,
+}
+
+impl Sums {
+    fn add(&mut self, draw: f64) {
+        self.mean += draw - 0.5;
+        self.spread += (2.0 * draw - 1.0).powi(2) - 1.0 / 3.0;
+        self.counted += 1;
+    }
+
+    /// The test that failed, if one did: expected and actual. Out of `slots` draws; those that were
+    /// left out count as exactly right, which keeps the bound where the choice depends on the draws.
+    fn off(&self, slots: u32) -> Option<(String, String)> {
+        let allowed = deviation(slots, ALPHA) + ROUNDING;
+        let off = |sum: f64| sum / f64::from(slots);
+        let seen = |about: f64, sum: f64| about + sum / f64::from(self.counted.max(1));
+        let within = "of a range from 0 to 1";
+        if off(self.mean).abs() > allowed {
+            return Some((
+                format!("mean 0.5 {within}, give or take {allowed:.3}"),
+                format!(
+                    "mean {:.3} over {} draws",
+                    seen(0.5, self.mean),
+                    self.counted
+                ),
+            ));
+        }
+        (off(self.spread).abs() > allowed).then(|| {
+            (
+                format!("spread 0.333 (mean squared distance from the middle {within}, doubled), give or take {allowed:.3}"),
+                format!("spread {:.3} over {} draws", seen(1.0 / 3.0, self.spread), self.counted),
+            )
+        })
+    }
+}
+
+/// Rule `jitter-law`: every delay lies in the range of the declared jitter; the mean and the
+/// spread of 2 000 draws at each of the first 33 attempts, and of all together, are those of a
+/// uniform draw. Looks only where the range is wholly below the cap; what happens there is
+/// `delay-capped`'s and `jitter-at-cap`'s. The false-alarm rate is part of [`FALSE_ALARM_RATE`].
+///
+/// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+pub fn jitter_law<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    if params.jitter == JitterLaw::None {
+        return Verdict::not_applicable("no jitter is declared");
+    }
+    if params.range_at(0, nanos(params.initial)).is_none() {
+        return Verdict::not_applicable("the law, or the curve it needs, is not declared");
+    }
+    verdict(check_law(factory, params))
+}
+
+fn check_law<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Result<Verdict, Panicked> {
+    let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+    let mut by_attempt = vec![Sums::default(); ATTEMPTS as usize];
+    for round in 0..ROUNDS {
+        let mut previous = nanos(params.initial);
+        for (n, sums) in (0..ATTEMPTS).zip(&mut by_attempt) {
+            let Some((low, high)) = params.range_at(n, previous) else {
+                break;
+            };
+            if high >= nanos(params.cap) && !decorrelated(params) {
+                break;
+            }
+            let delay = nanos(probe.next(n)?);
+            previous = delay;
+            if high >= nanos(params.cap) || high - low < params.least_width() {
+                continue;
+            }
+            let tolerance = params.tolerance(high);
+            if !(low - tolerance..=high + tolerance).contains(&delay) {
+                return Ok(broken(
+                    params,
+                    LAW,
+                    format!("attempt {n}, round {round}"),
+                    format!("from {:?} to {:?}", duration(low), duration(high)),
+                    format!("{:?}", duration(delay)),
+                ));
+            }
+            sums.add(((delay - low) / (high - low)).clamp(0.0, 1.0));
+        }
+        probe.reset()?;
+    }
+    let all = by_attempt.iter().fold(Sums::default(), |all, one| Sums {
+        mean: all.mean + one.mean,
+        spread: all.spread + one.spread,
+        counted: all.counted + one.counted,
+    });
+    if all.counted == 0 {
+        return Ok(Verdict::not_applicable(
+            "no range lies below the cap and is wide enough",
+        ));
+    }
+    // How many attempts count must not depend on the draws, as it would for the decorrelated.
+    let attempts = if decorrelated(params) {
+        ATTEMPTS
+    } else {
+        let looked = by_attempt.iter().filter(|sums| sums.counted > 0);
+        u32::try_from(looked.count()).unwrap_or(ATTEMPTS)
+    };
+    for (n, sums) in by_attempt.iter().enumerate() {
+        if let Some((expected, actual)) = sums.off(ROUNDS) {
+            return Ok(broken(
+                params,
+                LAW,
+                format!("attempt {n}"),
+                expected,
+                actual,
+            ));
+        }
+    }
+    match all.off(ROUNDS * attempts) {
+        Some((expected, actual)) => Ok(broken(
+            params,
+            LAW,
+            format!("all of {attempts} attempts"),
+            expected,
+            actual,
+        )),
+        None => Ok(Verdict::Pass),
+    }
+}
+
+fn decorrelated(params: &BackoffParams) -> bool {
+    matches!(
+        params.jitter,
+        JitterLaw::Decorrelated | JitterLaw::DecorrelatedClamped
+    )
+}
+
+/// Rule `jitter-at-cap`: 512 delays from attempt 64 on are not all the same; and unless a law is
+/// declared that does so ([`JitterLaw::DecorrelatedClamped`]) or none is, not more than a quarter of
+/// them lie on the cap itself, where clamping after the draw piles them up. The false-alarm rate,
+/// at most e⁻⁶⁴, is part of [`FALSE_ALARM_RATE`].
+///
+/// Source: what starts together and is clamped together restarts together.
+pub fn jitter_at_cap<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    if !params.has_jitter() {
+        return Verdict::not_applicable("no jitter is declared that could be seen");
+    }
+    let cap = nanos(params.cap);
+    let curve = params.curve_at(64);
+    if !decorrelated(params) && curve.is_some_and(|v| v < cap) {
+        return Verdict::not_applicable("the curve has not reached the cap at attempt 64");
+    }
+    if params.jitter == JitterLaw::DecorrelatedClamped && 2 * params.initial > params.cap {
+        return Verdict::not_applicable("the initial delay is above half the cap");
+    }
+    let check = || {
+        let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
+        for n in 0..64 {
+            probe.next(n)?;
+        }
+        let delays: Vec<Duration> = (64..64 + AT_CAP_DRAWS)
+            .map(|n| probe.next(n))
+            .collect::<Result<_, _>>()?;
+        let place = format!("attempts 64 to {}", 63 + AT_CAP_DRAWS);
+        if delays.iter().collect::<BTreeSet<_>>().len() == 1 {
+            return Ok(broken(
+                params,
+                AT_CAP,
+                place,
+                "different delays".to_owned(),
+                format!("{:?} each time", delays[0]),
+            ));
+        }
+        let may_pile = curve.is_none() && !decorrelated(params)
+            || matches!(
+                params.jitter,
+                JitterLaw::DecorrelatedClamped | JitterLaw::Undeclared
+            );
+        let on_cap = |delay: &&Duration| (nanos(**delay) - cap).abs() <= nanos(params.resolution);
+        let piled = u32::try_from(delays.iter().filter(on_cap).count()).unwrap_or(u32::MAX);
+        if !may_pile && f64::from(piled) > PILE * f64::from(AT_CAP_DRAWS) + 1.0 {
+            return Ok(broken(
+                params,
+                AT_CAP,
+                place,
+                format!("delays spread below the cap, {:?}", params.cap),
+                format!("{piled} of {AT_CAP_DRAWS} exactly on it"),
+            ));
+        }
+        Ok(Verdict::Pass)
+    };
+    verdict(check())
+}
+
+/// Whether enough of the first delays are drawn from a wide range for two sequences to differ: five
+/// with a thousand values each are the same once in 10¹⁵.
+fn shows_a_seed(params: &BackoffParams) -> bool {
+    let cap = nanos(params.cap);
+    let wide = |n: &u32| {
+        let range = params.range_at(*n, nanos(params.initial));
+        range.is_none_or(|(low, high)| high.min(cap) - low.min(cap) >= params.least_width())
+    };
+    params.has_jitter() && (0..ATTEMPTS).filter(wide).count() >= 5
+}
+
+/// Rule `jitter-seeded`: two strategies with the same seed give the same 33 delays, two with
+/// different seeds or without a seed do not. Only the last is asked of one that is not seedable.
+///
+/// Source: a fixed seed in a configuration makes a herd of its instances.
+pub fn jitter_seeded<S: BackoffStrategy>(
+    factory: impl Fn(Option<u64>) -> S,
+    params: &BackoffParams,
+) -> Verdict {
+    if !shows_a_seed(params) {
+        return Verdict::not_applicable("no jitter is declared that could be seen in 33 delays");
+    }
+    let sequence = |seed| {
+        let mut probe = Probe::new(&factory, seed)?;
+        let next = |n| probe.next(n);
+        (0..ATTEMPTS)
+            .map(next)
+            .collect::<Result<Vec<Duration>, _>>()
+    };
+    let found = |place: String, expected: &str, actual: &str| {
+        broken(
+            params,
+            SEEDED,
+            place,
+            expected.to_owned(),
+            actual.to_owned(),
+        )
+    };
+    let check = || {
+        if params.seedable {
+            let (one, two) = (params.seed, params.seed.wrapping_add(1));
+            let first = sequence(Some(one))?;
+            if sequence(Some(one))? != first {
+                let place = format!("seed {one}, twice");
+                return Ok(found(place, "the same delays", "different ones"));
+            }
+            if sequence(Some(two))? == first {
+                let place = format!("seeds {one} and {two}");
+                return Ok(found(place, "different delays", "the same ones"));
+            }
+        }
+        if sequence(None)? == sequence(None)? {
+            let place = "two strategies without a seed".to_owned();
+            return Ok(found(place, "different delays", "the same ones"));
+        }
+        Ok(Verdict::Pass)
+    };
+    verdict(check())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_of_a_whole_run_together_stay_below_the_stated_false_alarm_rate() {
+        let law = 2.0 * (f64::from(ATTEMPTS) + 1.0) * ALPHA;
+        // At most a thousandth of a range is on the cap; ours is one-sided. The second is the
+        // largest of 64 draws in `delay-no-overflow`, at eight attempts.
+        let slack = PILE - 0.001;
+        let at_cap = (-2.0 * f64::from(AT_CAP_DRAWS) * slack * slack).exp();
+        let overflow = 8.0 * 0.25_f64.powi(64);
+        let seeded = 2.0 * 0.001_f64.powi(5);
+        assert!(law + at_cap + overflow + seeded < FALSE_ALARM_RATE);
+        const { assert!(FALSE_ALARM_RATE < 1e-9) };
+    }
+
+    #[test]
+    fn hoeffdings_bound_is_the_textbooks() {
+        // 2·exp(−2·n·t²) = α
+        let t = deviation(2_000, ALPHA);
+        let alpha = 2.0 * (-2.0 * 2_000.0 * t * t).exp();
+        assert!((alpha / ALPHA - 1.0).abs() < 1e-9);
+        assert!(t < 0.085);
+    }
+
+    #[test]
+    fn half_the_width_and_half_a_width_beside_the_middle_are_both_seen() {
+        let sums = |from: f64, to: f64| {
+            let mut sums = Sums::default();
+            for step in 0..ROUNDS {
+                sums.add(from + (to - from) * (f64::from(step) + 0.5) / f64::from(ROUNDS));
+            }
+            sums.off(ROUNDS)
+                .map(|(expected, _)| expected[..4].to_owned())
+        };
+        assert_eq!(sums(0.0, 1.0), None);
+        assert_eq!(sums(0.25, 0.75).as_deref(), Some("spre"));
+        assert_eq!(sums(0.0, 0.5).as_deref(), Some("mean"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Proptest strategies for backoffs, policies, limits and ends of runs.
+//!
+//! ```
+//! use proptest::prelude::*;
+//! use supervise_harness::{BackoffStrategy, properties::strategies};
+//!
+//! proptest! {
+//!     # #![proptest_config(ProptestConfig::with_cases(16))]
+//!     # fn no_delay_passes_the_cap_() {}
+//!     # #[allow(unused)]
+//!     fn no_delay_passes_a_day(backoff in strategies::exponential_backoffs()) {
+//!         let mut backoff = backoff.build().unwrap();
+//!         prop_assert!(backoff.next_delay(10).as_secs() <= 86_400);
+//!     }
+//! }
+//! # no_delay_passes_a_day();
+//! ```
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+
+use crate::{
+    EndCause, ExitStatus, ExponentialBackoff, ExponentialBackoffBuilder, Jitter, RestartLimit,
+    RestartPolicy, RunEnd, Signal,
+};
+
+/// Durations from 1 ns to `most`, as many short ones as long ones. Shrinks towards 1 ns.
+pub fn durations(most: Duration) -> impl Strategy<Value = Duration> + Clone {
+    let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
+    (0..=most.ilog2(), any::<u64>()).prop_map(move |(bits, word)| {
+        let nanos = (1 << bits) + (word & ((1 << bits) - 1));
+        Duration::from_nanos(nanos.min(most))
+    })
+}
+
+/// Every jitter, the relative one with fractions from 0 to 1. Shrinks towards none.
+pub fn jitters() -> impl Strategy<Value = Jitter> + Clone {
+    prop_oneof![
+        Just(Jitter::None),
+        (0.0..=1.0).prop_map(Jitter::Relative),
+        Just(Jitter::Full),
+        Just(Jitter::Equal),
+        Just(Jitter::Decorrelated),
+    ]
+}
+
+/// Valid exponential backoffs without a seed: initial delays from 1 ns and caps up to a day,
+/// multipliers from 1 to 10.
+pub fn exponential_backoffs() -> impl Strategy<Value = ExponentialBackoffBuilder> + Clone {
+    let day = Duration::from_secs(86_400);
+    let multipliers = prop_oneof![Just(1.0), Just(2.0), 1.0..=10.0];
+    (durations(day), durations(day), multipliers, jitters()).prop_map(
+        |(one, two, multiplier, jitter)| {
+            ExponentialBackoff::builder()
+                .initial(one.min(two))
+                .max(one.max(two))
+                .multiplier(multiplier)
+                .jitter(jitter)
+        },
+    )
+}
+
+/// Every policy. Shrinks towards never.
+pub fn policies() -> impl Strategy<Value = RestartPolicy> + Clone {
+    select(&[
+        RestartPolicy::Never,
+        RestartPolicy::OnFailure,
+        RestartPolicy::Always,
+    ])
+}
+
+/// No limit, and valid limits of up to `most` restarts, in a row or within up to a day.
+pub fn limits(most: u32) -> impl Strategy<Value = RestartLimit> + Clone {
+    let day = Duration::from_secs(86_400);
+    let some = 1..=most.max(1);
+    prop_oneof![
+        Just(RestartLimit::Unlimited),
+        some.clone()
+            .prop_map(|n| RestartLimit::consecutive(n).expect("1 or more")),
+        (some, durations(day))
+            .prop_map(|(n, within)| RestartLimit::window(n, within).expect("1 or more, above zero")),
+    ]
+}
+
+/// Every signal, 1 to 64.
+pub fn signals() -> impl Strategy<Value = Signal> + Clone {
+    select(Signal::all().collect::<Vec<Signal>>())
+}
+
+/// Every way a process can end.
+pub fn exit_statuses() -> impl Strategy<Value = ExitStatus> + Clone {
+    prop_oneof![
+        (0..=255).prop_map(|code| ExitStatus::Exited { code }),
+        (signals(), any::<bool>()).prop_map(|(signal, core_dumped)| ExitStatus::Signaled {
+            signal,
+            core_dumped
+        }),
+    ]
+}
+
+/// Every cause of a run's end.
+pub fn end_causes() -> impl Strategy<Value = EndCause> + Clone {
+    prop_oneof![
+        4 => exit_statuses().prop_map(EndCause::Exited),
+        1 => Just(EndCause::StartFailed),
+        1 => Just(EndCause::StartTimeout),
+        1 => Just(EndCause::WatchdogTimeout),
+    ]
+}
+
+/// Ends of runs that were up for at most `longest`, requested or not.
+pub fn run_ends(longest: Duration) -> impl Strategy<Value = RunEnd> + Clone {
+    (end_causes(), durations(longest), any::<bool>()).prop_map(|(cause, up_for, requested)| {
+        let mut end = RunEnd::new(cause);
+        if !matches!(cause, EndCause::StartFailed | EndCause::StartTimeout) {
+            end = end.after(up_for);
+        }
+        if requested { end.on_request() } else { end }
+    })
+}
+
+/// Up to `most` ends, each with the time since the end before: at least as long as the run was up.
+pub fn histories(
+    most: usize,
+    longest: Duration,
+) -> impl Strategy<Value = Vec<(RunEnd, Duration)>> + Clone {
+    let one =
+        (run_ends(longest), durations(longest)).prop_map(|(end, delay)| (end, end.up_for + delay));
+    vec(one, 0..=most)
+}
