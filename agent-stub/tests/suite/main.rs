@@ -1,1 +1,4 @@
 //! The integration tests of the stub: one binary, a module per topic.
+
+mod endings;
+mod support;
