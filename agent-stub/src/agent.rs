@@ -279,7 +279,7 @@ impl Agent {
         let (mut timeout, mut writable) = (Duration::MAX, None);
         match self.frames.last().and_then(|top| top.wait.as_ref()) {
             Some(Wait::Until(deadline)) => {
-                timeout = deadline.saturating_duration_since(Instant::now())
+                timeout = deadline.saturating_duration_since(Instant::now());
             }
             Some(Wait::File(_)) => timeout = LOOK,
             Some(Wait::Writable(descriptor)) => writable = Some(*descriptor),

@@ -47,14 +47,15 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
                 descendant::guard(frozen, options.lifetime);
                 0
             }
-            None => agent::Agent::new(*options, inherited).map_or_else(usage, agent::Agent::live),
+            None => agent::Agent::new(*options, inherited)
+                .map_or_else(|error| usage(&error), agent::Agent::live),
         },
-        Err(error) => usage(error.to_string()),
+        Err(error) => usage(&error.to_string()),
     }
 }
 
-fn usage(error: String) -> c_int {
-    complain(&error);
+fn usage(error: &str) -> c_int {
+    complain(error);
     USAGE
 }
 

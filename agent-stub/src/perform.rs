@@ -112,7 +112,7 @@ impl Agent {
                 .frames
                 .push(Frame::new(script.clone(), Again::Times(*times))),
             Statement::Forever(script) => {
-                self.frames.push(Frame::new(script.clone(), Again::Forever))
+                self.frames.push(Frame::new(script.clone(), Again::Forever));
             }
             Statement::First {
                 runs,
@@ -284,7 +284,7 @@ impl Agent {
                 std::process::exit(LOCK_HELD);
             }
             Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
-                self.fail(&format!("lock {file}: {error}"))
+                self.fail(&format!("lock {file}: {error}"));
             }
         }
     }
