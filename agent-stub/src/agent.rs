@@ -423,7 +423,7 @@ impl Agent {
 }
 
 /// Whether a write to the descriptor would not block, or fail at once.
-pub(crate) fn is_writable(descriptor: i32) -> bool {
+fn is_writable(descriptor: i32) -> bool {
     let mut poll = [sys::Poll::writable(descriptor)];
     sys::wait_for(&mut poll, 0);
     poll[0].happened()

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::agent::{Again, Agent, Frame, Wait, is_writable};
+use crate::agent::{Again, Agent, Frame, Wait};
 use crate::connection::address;
 use crate::descendant::{self, Family, Guard};
 use crate::options::ClockChoice;
@@ -227,11 +227,7 @@ impl Agent {
             if chunk.is_empty() {
                 return self.say(&Report::Wrote(stream, writing.done));
             }
-            let written = match is_writable(descriptor) {
-                true => sys::write_to(descriptor, &chunk),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
-            match written {
+            match sys::write_now(descriptor, &chunk) {
                 Ok(written) => writing.done += written as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

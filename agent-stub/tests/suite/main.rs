@@ -1,4 +1,5 @@
 //! The integration tests of the stub: one binary, a module per topic.
 
 mod endings;
+mod outliving;
 mod support;

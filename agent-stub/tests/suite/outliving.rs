@@ -1,0 +1,38 @@
+//! Nothing keeps a stub from noticing the end of its harness or of its lifetime.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::support::{BOUND, Pidfd, Start, Stub, Told, ended, program};
+
+/// A pipe that stays open at both ends and that nobody reads.
+fn unread_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    std::io::pipe().unwrap()
+}
+
+#[test]
+fn several_writers_of_one_full_pipe_still_notice_the_end_of_control() {
+    let (mut reader, writer) = unread_pipe();
+    let mut start = Start::new(Told::Inherited);
+    start.command.stdout(writer);
+    let mut stub = start.spawn();
+    stub.expect(&["idle"]);
+    for n in 0..4 {
+        stub.order(&format!("do start w{n} {{ forever {{ write 4KiB }} }}"));
+    }
+    let writers: Vec<Pidfd> = (0..4)
+        .map(|_| {
+            stub.until_started();
+            Pidfd::open(stub.last_started()).unwrap()
+        })
+        .collect();
+    // Each read makes room for one of them, and wakes them all.
+    let mut chunk = [0; 4096];
+    for _ in 0..2000 {
+        std::io::Read::read_exact(&mut reader, &mut chunk).unwrap();
+    }
+    drop(stub);
+    let ended = writers.iter().map(|writer| writer.ends_within(BOUND));
+    assert_eq!(ended.collect::<Vec<_>>(), [true; 4]);
+}
