@@ -265,8 +265,15 @@ impl Agent {
             Again::Forever => {}
         }
         top.next = 0;
-        // A block that never waits must still notice the harness, its end and the lifetime's.
-        if !self.obey() {
+        let endless = matches!(top.again, Again::Forever);
+        self.look_up(endless);
+    }
+
+    /// In the middle of something that may take long without a wait: notices the harness, its end
+    /// and the lifetime's. A ping waits until nothing is left to do, unless there is no end of that.
+    pub(crate) fn look_up(&mut self, endless: bool) {
+        let ping = matches!(self.incoming.front(), Some(Ok(Order::Ping(_))));
+        if ping && !endless || !self.obey() {
             self.listen(Duration::ZERO, None);
         }
     }

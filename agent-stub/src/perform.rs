@@ -25,6 +25,9 @@ const LOCK_HELD: i32 = 122;
 /// What one write to a pipe never blocks on once it is writable: PIPE_BUF.
 const CHUNK: usize = 4096;
 
+/// How many of them are written before the stub looks up.
+const CHUNKS: usize = 64;
+
 /// The length of a line of [`Content::Fill`].
 const LINE: u64 = 64;
 
@@ -222,7 +225,7 @@ impl Agent {
     /// Writes as much as does not block.
     pub(crate) fn go_on_writing(&mut self, mut writing: Writing) {
         let (stream, descriptor) = (writing.stream, writing.stream.descriptor());
-        loop {
+        for _ in 0..CHUNKS {
             let chunk = chunk(&writing.content, writing.done);
             if chunk.is_empty() {
                 return self.say(&Report::Wrote(stream, writing.done));
@@ -243,6 +246,10 @@ impl Agent {
                 Err(error) => return self.fail(&format!("write {stream}: {error}")),
             }
         }
+        if let Some(top) = self.frames.last_mut() {
+            top.writing = Some(writing);
+        }
+        self.look_up(false);
     }
 
     fn tell(&mut self, channel: &Channel, report: &Report, word: &str, datagram: &str) {

@@ -1,5 +1,6 @@
 //! The integration tests of the stub: one binary, a module per topic.
 
 mod endings;
+mod ordering;
 mod outliving;
 mod support;

@@ -36,3 +36,40 @@ fn several_writers_of_one_full_pipe_still_notice_the_end_of_control() {
     let ended = writers.iter().map(|writer| writer.ends_within(BOUND));
     assert_eq!(ended.collect::<Vec<_>>(), [true; 4]);
 }
+
+/// Drops the control connection and says how the stub ended.
+#[track_caller]
+fn end_without_control(stub: Stub) -> String {
+    let Stub {
+        mut process,
+        control,
+        ..
+    } = stub;
+    drop(control);
+    ended(process.end())
+}
+
+#[test]
+fn an_endless_write_notices_orders_and_the_end_of_control() {
+    let write = "write 1000000GiB";
+    let stub = || {
+        let mut start = Start::new(Told::Inherited).args(["--script", write]);
+        start.command.stdout(std::process::Stdio::null());
+        start.spawn()
+    };
+    assert_eq!(end_without_control(stub()), "exit 123");
+    let mut stub = stub();
+    stub.order("do exit 7");
+    assert_eq!(ended(stub.process.end()), "exit 7");
+}
+
+#[test]
+fn an_endless_write_notices_the_end_of_its_lifetime() {
+    // real-time: the lifetime is one of real time.
+    let status = program()
+        .args(["--lifetime", "50ms", "--script", "write 1000000GiB"])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(ended(status), "exit 124");
+}
