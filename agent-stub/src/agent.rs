@@ -117,13 +117,12 @@ impl Agent {
         match &options.control {
             Control::Alone => {}
             Control::Address(address) => {
-                let connected = Connection::to(address, options.lifetime);
+                let connected = Connection::to(address);
                 let at = |error| format!("connect to `{}`: {error}", address.to_string_lossy());
                 control = Some(connected.map_err(at)?);
             }
             Control::Descriptor(number) => {
-                control =
-                    Some(Connection::inherited(*number, options.lifetime).map_err(at(number))?);
+                control = Some(Connection::inherited(*number).map_err(at(number))?);
             }
             Control::Lifeline(number) => lifeline = Some(take_over(*number).map_err(at(number))?),
         }
@@ -194,9 +193,12 @@ impl Agent {
     /// Tells the harness, if there is one.
     pub(crate) fn say(&mut self, report: &Report) {
         if let Some(control) = &mut self.control
-            && control.send(report).is_err()
+            && let Err(error) = control.send(report, self.deadline)
         {
-            std::process::exit(CONTROL_LOST);
+            std::process::exit(match error.kind() {
+                io::ErrorKind::TimedOut => LIFETIME_OVER,
+                _ => CONTROL_LOST,
+            });
         }
     }
 

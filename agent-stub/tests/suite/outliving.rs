@@ -73,3 +73,20 @@ fn an_endless_write_notices_the_end_of_its_lifetime() {
         .unwrap();
     assert_eq!(ended(status), "exit 124");
 }
+
+#[test]
+fn a_harness_that_reads_nothing_does_not_hold_it_past_its_lifetime() {
+    // real-time: the lifetime is one of real time.
+    let mut stub = Start::new(Told::Inherited)
+        .args(["--lifetime", "200ms", "--script", "forever { beat }"])
+        .spawn();
+    assert_eq!(ended(stub.process.end()), "exit 124");
+}
+
+#[test]
+fn a_stub_that_is_always_reporting_notices_the_end_of_control() {
+    for told in [Told::Inherited, Told::Path] {
+        let start = Start::new(told).args(["--script", "forever { beat }"]);
+        assert_eq!(end_without_control(start.spawn()), "exit 123");
+    }
+}
