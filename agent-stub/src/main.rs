@@ -59,9 +59,14 @@ fn usage(error: &str) -> c_int {
     USAGE
 }
 
-/// Writes a line to standard error; nobody can be told where that fails.
+/// Writes a line to standard error, where that neither blocks nor kills; nobody can be told where it
+/// fails.
 fn complain(error: &str) {
-    let _ = sys::write_to(2, format!("agent-stub: {error}\n").as_bytes());
+    let mut gone = [sys::Poll::gone(2)];
+    sys::wait_for(&mut gone, 0);
+    if !gone[0].is_gone() {
+        let _ = sys::write_now(2, format!("agent-stub: {error}\n").as_bytes());
+    }
 }
 
 /// Writes to standard output. 1 where that fails.

@@ -90,3 +90,24 @@ fn a_stub_that_is_always_reporting_notices_the_end_of_control() {
         assert_eq!(end_without_control(start.spawn()), "exit 123");
     }
 }
+
+#[test]
+fn a_full_standard_error_does_not_hold_it_past_its_lifetime() {
+    let (_reader, writer) = unread_pipe();
+    // real-time: the lifetime is one of real time.
+    let script = "write stderr 1MiB";
+    let mut command = program();
+    command
+        .args(["--lifetime", "200ms", "--script", script])
+        .stderr(writer);
+    let mut stub = crate::support::Owned(command.spawn().unwrap());
+    assert_eq!(ended(stub.end()), "exit 124");
+}
+
+#[test]
+fn an_error_that_nobody_can_read_changes_no_exit_code() {
+    let (reader, writer) = unread_pipe();
+    drop(reader);
+    let status = program().arg("--nonsense").stderr(writer).status().unwrap();
+    assert_eq!(ended(status), "exit 64");
+}
