@@ -26,8 +26,8 @@ const LIFETIME_OVER: i32 = 124;
 /// A script without a control connection cannot go on: sysexits(3).
 const CANNOT_GO_ON: i32 = 71;
 
-/// How often a file is looked for that opens a gate.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often something is looked at that nothing tells the stub of.
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
 
 /// What a script waits for.
 pub(crate) enum Wait {
@@ -66,6 +66,12 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Does the statement again that was just begun, once the wait is over.
+    pub(crate) fn retry_after(&mut self, wait: Wait) {
+        self.next -= 1;
+        self.wait = Some(wait);
+    }
+
     pub(crate) fn new(script: Script, again: Again) -> Frame {
         Frame {
             script: Rc::new(script),

@@ -1,13 +1,14 @@
 //! Doing one statement.
 
-use std::fs::{self, OpenOptions, TryLockError};
+use std::fs::{OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::agent::{Again, Agent, Frame, Wait};
+use crate::agent::{Again, Agent, Frame, LOOK, Wait};
 use crate::connection::address;
 use crate::descendant::{self, Family, Guard};
 use crate::options::ClockChoice;
@@ -128,6 +129,12 @@ impl Agent {
     fn wait(&mut self, wait: Wait) {
         if let Some(top) = self.frames.last_mut() {
             top.wait = Some(wait);
+        }
+    }
+
+    fn retry_after(&mut self, wait: Wait) {
+        if let Some(top) = self.frames.last_mut() {
+            top.retry_after(wait);
         }
     }
 
@@ -259,14 +266,23 @@ impl Agent {
                 Ok(())
             }
             Channel::Control => Err(io::Error::other("there is no control connection")),
-            Channel::Fd(number) => sys::write_to(i32::from(*number), b"\n").map(drop),
+            Channel::Fd(number) => sys::write_now(i32::from(*number), b"\n").map(drop),
             Channel::Notify => notify(datagram),
             Channel::File(file) => OpenOptions::new()
                 .create(true)
                 .append(true)
+                .custom_flags(sys::O_NONBLOCK)
                 .open(path(file))
                 .and_then(|mut file| file.write_all(format!("{word}\n").as_bytes())),
         };
+        let full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if result.as_ref().is_err_and(full) {
+            let wait = match channel {
+                Channel::Fd(number) => Wait::Writable(i32::from(*number)),
+                _ => Wait::Until(Instant::now() + LOOK),
+            };
+            return self.retry_after(wait);
+        }
         self.done(&format!("{word}{channel}"), result);
     }
 
@@ -276,6 +292,7 @@ impl Agent {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(sys::O_NONBLOCK)
             .open(path(file));
         match opened.map(|opened| (opened.try_lock(), opened)) {
             Ok((Ok(()), opened)) => {
@@ -319,10 +336,14 @@ impl Agent {
                 });
             }
             Destination::File(file) => {
-                self.done(
-                    &format!("hygiene file {file}"),
-                    fs::write(path(file), lines()),
-                );
+                let written = OpenOptions::new()
+                    .create(true)
+                    .truncate(true)
+                    .write(true)
+                    .custom_flags(sys::O_NONBLOCK)
+                    .open(path(file))
+                    .and_then(|mut file| file.write_all(lines().as_bytes()));
+                self.done(&format!("hygiene file {file}"), written);
             }
         }
     }
@@ -390,7 +411,9 @@ fn chunk(content: &Content, done: u64) -> Vec<u8> {
 fn notify(datagram: &str) -> io::Result<()> {
     let target = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
     let target = target.ok_or_else(|| io::Error::other("NOTIFY_SOCKET is not set"))?;
-    UnixDatagram::unbound()?
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket
         .send_to_addr(datagram.as_bytes(), &address(target.as_os_str())?)
         .map(drop)
 }

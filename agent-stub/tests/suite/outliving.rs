@@ -111,3 +111,40 @@ fn an_error_that_nobody_can_read_changes_no_exit_code() {
     let status = program().arg("--nonsense").stderr(writer).status().unwrap();
     assert_eq!(ended(status), "exit 64");
 }
+
+#[test]
+fn heartbeats_that_nobody_reads_do_not_block_it() {
+    let (reader, writer) = unread_pipe();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let receiver = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    for beat in ["fd", "notify"] {
+        let mut start = Start::new(Told::Inherited);
+        start.command.env("NOTIFY_SOCKET", &socket);
+        let number = crate::support::inherit(&mut start.command, writer.try_clone().unwrap());
+        let beat = beat.replace("fd", &format!("fd {number}"));
+        let mut stub = start.spawn();
+        stub.expect(&["idle"]);
+        // More than a pipe or a queue of datagrams holds.
+        stub.order(&format!("do repeat 100000 {{ beat {beat} }}"));
+        stub.order("do ready");
+        stub.expect(&["ready"]);
+        assert_eq!(end_without_control(stub), "exit 123");
+    }
+    drop((reader, receiver));
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_is_an_error_and_does_not_block_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let mut stub = Stub::idle(Told::Inherited);
+    for what in ["ready file", "beat file", "hygiene file"] {
+        stub.order(&format!("do {what} \"{}\"", fifo.display()));
+        let error = stub.next().to_string();
+        assert!(error.contains("No such device or address"), "{error}");
+        stub.expect(&["idle"]);
+    }
+}
