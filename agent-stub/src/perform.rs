@@ -354,20 +354,25 @@ impl Agent {
                 .frames
                 .push(Frame::new(script.clone(), Again::Times(1))),
             Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.retry_after(Wait::Until(Instant::now() + LOOK));
+            }
             Err(error) => self.fail(&format!("first {runs} {counter}: {error}")),
         }
     }
 }
 
 /// Adds one to the number in the file, which starts at 0, and returns it.
+/// [`io::ErrorKind::WouldBlock`] while another process does the same.
 fn count(file: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
+        .custom_flags(sys::O_NONBLOCK)
         .open(file)?;
-    file.lock()?;
+    file.try_lock().map_err(io::Error::from)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     let before = match text.trim() {

@@ -148,3 +148,25 @@ fn a_fifo_that_nobody_reads_is_an_error_and_does_not_block_it() {
         stub.expect(&["idle"]);
     }
 }
+
+#[test]
+fn a_counter_that_is_locked_is_waited_for_and_does_not_block_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let counter = directory.path().join("runs");
+    let locked = std::fs::File::create(&counter).unwrap();
+    locked.lock().unwrap();
+    let script = format!("first 1 \"{}\" {{ exit 8 }}", counter.display());
+    let mut stubs = [(); 2].map(|()| {
+        let mut stub = Stub::script(&script);
+        assert_eq!(stub.ping(), [""; 0]);
+        stub
+    });
+    let [first, second] = &mut stubs;
+    let _ = &first;
+    drop(std::mem::replace(&mut second.control.socket, {
+        std::os::unix::net::UnixStream::pair().unwrap().0
+    }));
+    assert_eq!(ended(second.process.end()), "exit 123");
+    locked.unlock().unwrap();
+    assert_eq!(ended(first.process.end()), "exit 8");
+}
