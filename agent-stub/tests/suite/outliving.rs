@@ -1,9 +1,5 @@
 //! Nothing keeps a stub from noticing the end of its harness or of its lifetime.
 
-use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-
 use crate::support::{BOUND, Pidfd, Start, Stub, Told, ended, program};
 
 /// A pipe that stays open at both ends and that nobody reads.
@@ -18,23 +14,25 @@ fn several_writers_of_one_full_pipe_still_notice_the_end_of_control() {
     start.command.stdout(writer);
     let mut stub = start.spawn();
     stub.expect(&["idle"]);
-    for n in 0..4 {
+    let writers = [0, 1, 2, 3].map(|n| {
         stub.order(&format!("do start w{n} {{ forever {{ write 4KiB }} }}"));
-    }
-    let writers: Vec<Pidfd> = (0..4)
-        .map(|_| {
-            stub.until_started();
-            Pidfd::open(stub.last_started()).unwrap()
-        })
-        .collect();
+        let writer = Pidfd::open(stub.started()).unwrap();
+        stub.expect(&["idle"]);
+        writer
+    });
     // Each read makes room for one of them, and wakes them all.
     let mut chunk = [0; 4096];
     for _ in 0..2000 {
         std::io::Read::read_exact(&mut reader, &mut chunk).unwrap();
     }
     drop(stub);
-    let ended = writers.iter().map(|writer| writer.ends_within(BOUND));
-    assert_eq!(ended.collect::<Vec<_>>(), [true; 4]);
+    let ended = writers.map(|writer| {
+        writer.ends_within(BOUND) || {
+            writer.kill();
+            false
+        }
+    });
+    assert_eq!(ended, [true; 4]);
 }
 
 /// Drops the control connection and says how the stub ended.
@@ -156,17 +154,13 @@ fn a_counter_that_is_locked_is_waited_for_and_does_not_block_it() {
     let locked = std::fs::File::create(&counter).unwrap();
     locked.lock().unwrap();
     let script = format!("first 1 \"{}\" {{ exit 8 }}", counter.display());
-    let mut stubs = [(); 2].map(|()| {
+    let stub = || {
         let mut stub = Stub::script(&script);
         assert_eq!(stub.ping(), [""; 0]);
         stub
-    });
-    let [first, second] = &mut stubs;
-    let _ = &first;
-    drop(std::mem::replace(&mut second.control.socket, {
-        std::os::unix::net::UnixStream::pair().unwrap().0
-    }));
-    assert_eq!(ended(second.process.end()), "exit 123");
+    };
+    let mut patient = stub();
+    assert_eq!(end_without_control(stub()), "exit 123");
     locked.unlock().unwrap();
-    assert_eq!(ended(first.process.end()), "exit 8");
+    assert_eq!(ended(patient.process.end()), "exit 8");
 }
