@@ -48,10 +48,10 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
         .arg(OsStr::from_bytes(&descendant.name.0))
         .args([
             "--clock",
-            if family.clock == ClockChoice::Harness {
-                "harness"
-            } else {
-                "real"
+            match (family.clock, family.control) {
+                (ClockChoice::Harness, Control::Address(_)) => "harness",
+                // A descendant without a connection of its own cannot ask.
+                _ => "real",
             },
         ])
         .arg("--script")
