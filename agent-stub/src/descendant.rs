@@ -87,7 +87,7 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
     let mut child = command.spawn()?;
     if descendant.placement == Placement::DoubleFork {
         // The middle process has ended, or is about to.
-        child.wait()?;
+        reap(&mut child)?;
         return Ok(None);
     }
     Ok(Some(child))
@@ -135,9 +135,19 @@ impl Guard {
     /// Ends it: this process is frozen no longer.
     pub(crate) fn dismiss(mut self) -> io::Result<()> {
         drop(self.alive);
-        self.child.wait().map(drop)
+        reap(&mut self.child)
     }
 }
+
+/// Waits for the end of a child, which the kernel reaps where SIGCHLD is ignored.
+fn reap(child: &mut Child) -> io::Result<()> {
+    match child.wait() {
+        Err(error) if error.raw_os_error() != Some(ECHILD) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+const ECHILD: i32 = 10;
 
 /// The guard's own life: its standard input is the connection to the harness, its standard output
 /// the pipe from the frozen process, which must be its parent.

@@ -33,3 +33,16 @@ fn a_descendant_of_a_listening_socket_asks_the_harness_too() {
     descendant.expect(&["exiting 3"]);
     stub.expect(&[&format!("reaped {pid}")]);
 }
+
+#[test]
+fn freezes_and_forks_twice_where_sigchld_is_ignored() {
+    let mut stub = Stub::script(
+        "start b { stay }; on SIGCHLD ignore; freeze; start a double-fork { stay }; exit 0",
+    );
+    stub.started();
+    stub.expect(&["freezing"]);
+    crate::freezing::wait_until_stopped(stub.process.pid());
+    stub.process.signal(agent_stub::Signal::CONT);
+    stub.expect(&["thawed", "started - \"a\"", "exiting 0"]);
+    assert_eq!(ended(stub.process.end()), "exit 0");
+}

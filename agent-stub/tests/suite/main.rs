@@ -2,6 +2,7 @@
 
 mod descendants;
 mod endings;
+mod freezing;
 mod ordering;
 mod outliving;
 mod support;
