@@ -110,16 +110,15 @@ pub(crate) fn read(
             "--version" | "-V" => return Ok(Request::Version),
             _ => {}
         }
-        let (name, inline) = match text.split_once('=') {
-            Some((name, _)) => (
-                name,
-                Some(OsString::from_vec(
-                    arg.as_bytes()[name.len() + 1..].to_vec(),
-                )),
+        let bytes = arg.as_bytes();
+        let (name, inline) = match bytes.iter().position(|b| *b == b'=') {
+            Some(at) => (
+                &bytes[..at],
+                Some(OsString::from_vec(bytes[at + 1..].to_vec())),
             ),
-            None => (&*text, None),
+            None => (bytes, None),
         };
-        let Some((option, _)) = OPTIONS.iter().find(|(option, _)| *option == name) else {
+        let Some((option, _)) = OPTIONS.iter().find(|(option, _)| option.as_bytes() == name) else {
             return Err(BadOption(format!(
                 "unknown argument `{text}`: expected an option; --help lists them"
             )));
