@@ -90,9 +90,10 @@ pub(crate) fn read(
     let mut values: BTreeMap<&'static str, (String, OsString)> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (key, value) in vars {
-        let Some(key) = key.to_str().filter(|key| key.starts_with("SUPERVISE_")) else {
+        let key = &*key.to_string_lossy();
+        if !key.starts_with("SUPERVISE_") {
             continue;
-        };
+        }
         if !VARIABLES.contains(&key) {
             unknown.push(key.to_owned());
         } else if let Some(option) = OPTIONS.iter().find(|(_, variable)| *variable == Some(key)) {

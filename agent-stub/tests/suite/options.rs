@@ -36,3 +36,28 @@ fn an_argument_that_is_not_utf8_is_refused_or_taken_as_it_is() {
         .args(["--script", "exit 2"]);
     assert_eq!(ended(command.status().unwrap()), "exit 2");
 }
+
+#[test]
+fn an_unknown_variable_is_reported_and_nothing_else_changes() {
+    let mut start = Start::new(Told::Inherited);
+    start
+        .command
+        .env("SUPERVISE_AGENT_CLOK", "harness")
+        .env(OsStr::from_bytes(b"SUPERVISE_\xff"), "")
+        .env("SUPERVISE_SEED", "7");
+    start.spawn().expect(&[
+        "error \"unknown variable SUPERVISE_AGENT_CLOK in the environment\"",
+        "error \"unknown variable SUPERVISE_\u{fffd} in the environment\"",
+        "idle",
+    ]);
+    let output = program()
+        .env("SUPERVISE_TYPO", "")
+        .args(["--script", "exit 3"])
+        .output()
+        .unwrap();
+    assert_eq!(ended(output.status), "exit 3");
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "agent-stub: unknown variable SUPERVISE_TYPO in the environment\n"
+    );
+}
