@@ -217,8 +217,9 @@ fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Contro
         let number = value
             .to_str()
             .and_then(|v| v.parse::<i32>().ok())
-            .filter(|n| *n >= 0);
-        number.ok_or_else(|| bad(source, value, "the number of an open descriptor"))
+            // The standard streams are the script's to close and its descendants' to lose.
+            .filter(|n| *n > 2);
+        number.ok_or_else(|| bad(source, value, "the number of an open descriptor above 2"))
     };
     if let Some(value) = values.get("--lifeline") {
         return Ok(Control::Lifeline(descriptor(value)?));

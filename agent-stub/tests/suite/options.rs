@@ -61,3 +61,15 @@ fn an_unknown_variable_is_reported_and_nothing_else_changes() {
         "agent-stub: unknown variable SUPERVISE_TYPO in the environment\n"
     );
 }
+
+#[test]
+fn a_standard_stream_is_no_control_connection() {
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let refused = complaint(|command| {
+        command.args(["--fd", "0"]).stdin(OwnedFd::from(theirs));
+    });
+    assert_eq!(
+        refused,
+        "--fd: expected the number of an open descriptor above 2, found `0`"
+    );
+}
