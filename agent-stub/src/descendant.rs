@@ -121,6 +121,8 @@ impl Guard {
         command
             .arg("--guard")
             .arg(std::process::id().to_string())
+            // It is told everything; a variable that the stub's arguments beat would stop it.
+            .env_clear()
             .stdin(harness.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::from(OwnedFd::from(watched)))
             .stderr(Stdio::null());

@@ -18,3 +18,17 @@ pub(crate) fn wait_until_stopped(pid: u32) {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
+
+#[test]
+fn a_frozen_stub_is_guarded_whatever_its_environment_says() {
+    let mut start =
+        crate::support::Start::new(Told::Inherited).args(["--clock", "real", "--script", "freeze"]);
+    start
+        .command
+        .env("SUPERVISE_AGENT_FD", "-1")
+        .env("SUPERVISE_AGENT_CLOCK", "none");
+    let mut stub = start.spawn();
+    stub.expect(&["freezing"]);
+    drop(stub.control);
+    assert_eq!(ended(stub.process.end()), "die SIGKILL");
+}
