@@ -3,6 +3,7 @@
 mod descendants;
 mod endings;
 mod freezing;
+mod fuzz;
 mod options;
 mod ordering;
 mod outliving;
