@@ -1,5 +1,6 @@
 //! The integration tests of the stub: one binary, a module per topic.
 
+mod bad_messages;
 mod descendants;
 mod endings;
 mod freezing;

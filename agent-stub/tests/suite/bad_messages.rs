@@ -1,0 +1,25 @@
+//! Lines that are no orders: each is answered with one error, and the stub goes on.
+
+use std::io::Write;
+
+use agent_stub::protocol::MAX_LINE;
+use rstest::rstest;
+
+use crate::support::{Start, Stub, Told};
+
+const OVERSIZED: &str = "error \"the line is longer than 65536 bytes\"";
+
+#[test]
+fn an_oversized_line_is_answered_once_before_its_end_comes() {
+    let mut stub = Stub::idle(Told::Inherited);
+    for _ in 0..3 {
+        stub.control.socket.write_all(&[b'x'; MAX_LINE]).unwrap();
+        stub.expect(&[OVERSIZED]);
+        stub.control
+            .socket
+            .write_all(&[b'y'; 3 * MAX_LINE])
+            .unwrap();
+        stub.control.socket.write_all(b"\n").unwrap();
+        assert_eq!(stub.ping(), [""; 0]);
+    }
+}
