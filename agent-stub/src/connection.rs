@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Instant;
 
-use crate::protocol::{Lines, MessageError, Order, Report};
+use crate::protocol::{Lines, MAX_LINE, MessageError, Order, Report};
+use crate::quoted::Quoted;
 use crate::sys;
 
 /// An address as options have it: a path or, after `@`, an abstract name.
@@ -90,7 +91,12 @@ impl Connection {
 
     /// Sends one line. [`io::ErrorKind::TimedOut`] where the harness does not read it in time.
     pub(crate) fn send(&mut self, report: &Report, deadline: Instant) -> io::Result<()> {
-        let line = format!("{report}\n");
+        let mut line = format!("{report}\n");
+        if line.len() > MAX_LINE {
+            let name = line.split(' ').next().unwrap_or_default();
+            let text = format!("a `{name}` report is longer than {MAX_LINE} bytes");
+            line = format!("{}\n", Report::Error(Quoted::from(text.as_str())));
+        }
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
             match self.socket.write(rest) {

@@ -23,3 +23,11 @@ fn an_oversized_line_is_answered_once_before_its_end_comes() {
         assert_eq!(stub.ping(), [""; 0]);
     }
 }
+
+#[test]
+fn a_report_that_would_be_oversized_is_an_error_that_names_it() {
+    let mut stub = Stub::idle(Told::Inherited);
+    stub.order(&format!("do gate {}", "\u{1}".repeat(60_000)));
+    stub.expect(&["error \"a `gate` report is longer than 65536 bytes\""]);
+    assert_eq!(stub.ping(), [""; 0]);
+}
