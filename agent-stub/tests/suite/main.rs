@@ -5,6 +5,7 @@ mod descendants;
 mod endings;
 mod freezing;
 mod fuzz;
+mod hygiene;
 mod options;
 mod ordering;
 mod outliving;
