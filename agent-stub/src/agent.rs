@@ -26,8 +26,8 @@ const LIFETIME_OVER: i32 = 124;
 /// A script without a control connection cannot go on: sysexits(3).
 const CANNOT_GO_ON: i32 = 71;
 
-/// How often a file is looked for that opens a gate.
-const LOOK: Duration = Duration::from_millis(2);
+/// How often something is looked at that nothing tells the stub of.
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
 
 /// What a script waits for.
 pub(crate) enum Wait {
@@ -66,6 +66,12 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// Does the statement again that was just begun, once the wait is over.
+    pub(crate) fn retry_after(&mut self, wait: Wait) {
+        self.next -= 1;
+        self.wait = Some(wait);
+    }
+
     pub(crate) fn new(script: Script, again: Again) -> Frame {
         Frame {
             script: Rc::new(script),
@@ -119,13 +125,12 @@ impl Agent {
         match &options.control {
             Control::Alone => {}
             Control::Address(address) => {
-                let connected = Connection::to(address, options.lifetime);
+                let connected = Connection::to(address);
                 let at = |error| format!("connect to `{}`: {error}", address.to_string_lossy());
                 control = Some(connected.map_err(at)?);
             }
             Control::Descriptor(number) => {
-                control =
-                    Some(Connection::inherited(*number, options.lifetime).map_err(at(number))?);
+                control = Some(Connection::inherited(*number).map_err(at(number))?);
             }
             Control::Lifeline(number) => lifeline = Some(take_over(*number).map_err(at(number))?),
         }
@@ -197,9 +202,12 @@ impl Agent {
     /// Tells the harness, if there is one.
     pub(crate) fn say(&mut self, report: &Report) {
         if let Some(control) = &mut self.control
-            && control.send(report).is_err()
+            && let Err(error) = control.send(report, self.deadline)
         {
-            std::process::exit(CONTROL_LOST);
+            std::process::exit(match error.kind() {
+                io::ErrorKind::TimedOut => LIFETIME_OVER,
+                _ => CONTROL_LOST,
+            });
         }
     }
 
@@ -268,8 +276,15 @@ impl Agent {
             Again::Forever => {}
         }
         top.next = 0;
-        // A block that never waits must still notice the harness, its end and the lifetime's.
-        if !self.obey() {
+        let endless = matches!(top.again, Again::Forever);
+        self.look_up(endless);
+    }
+
+    /// In the middle of something that may take long without a wait: notices the harness, its end
+    /// and the lifetime's. A ping waits until nothing is left to do, unless there is no end of that.
+    pub(crate) fn look_up(&mut self, endless: bool) {
+        let ping = matches!(self.incoming.front(), Some(Ok(Order::Ping(_))));
+        if ping && !endless || !self.obey() {
             self.listen(Duration::ZERO, None);
         }
     }
@@ -282,7 +297,7 @@ impl Agent {
         let (mut timeout, mut writable) = (Duration::MAX, None);
         match self.frames.last().and_then(|top| top.wait.as_ref()) {
             Some(Wait::Until(deadline)) => {
-                timeout = deadline.saturating_duration_since(Instant::now())
+                timeout = deadline.saturating_duration_since(Instant::now());
             }
             Some(Wait::File(_)) => timeout = LOOK,
             Some(Wait::Writable(descriptor)) => writable = Some(*descriptor),
@@ -430,7 +445,7 @@ impl Agent {
 }
 
 /// Whether a write to the descriptor would not block, or fail at once.
-pub(crate) fn is_writable(descriptor: i32) -> bool {
+fn is_writable(descriptor: i32) -> bool {
     let mut poll = [sys::Poll::writable(descriptor)];
     sys::wait_for(&mut poll, 0);
     poll[0].happened()

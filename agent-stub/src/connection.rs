@@ -6,9 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::time::Duration;
+use std::time::Instant;
 
-use crate::protocol::{Lines, MessageError, Order, Report};
+use crate::protocol::{Lines, MAX_LINE, MessageError, Order, Report};
+use crate::quoted::Quoted;
+use crate::sys;
 
 /// An address as options have it: a path or, after `@`, an abstract name.
 pub(crate) fn address(text: &OsStr) -> io::Result<SocketAddr> {
@@ -58,20 +60,20 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects to a listening socket. `patience` is how long the harness may leave lines unread.
-    pub(crate) fn to(address_text: &OsStr, patience: Duration) -> io::Result<Connection> {
+    /// Connects to a listening socket.
+    pub(crate) fn to(address_text: &OsStr) -> io::Result<Connection> {
         let socket = UnixStream::connect_addr(&address(address_text)?)?;
-        Connection::over(UnixStream::from(above_streams(socket.into())?), patience)
+        Connection::over(UnixStream::from(above_streams(socket.into())?))
     }
 
     /// Takes over an inherited, connected socket.
-    pub(crate) fn inherited(descriptor: RawFd, patience: Duration) -> io::Result<Connection> {
-        Connection::over(UnixStream::from(take_over(descriptor)?), patience)
+    pub(crate) fn inherited(descriptor: RawFd) -> io::Result<Connection> {
+        Connection::over(UnixStream::from(take_over(descriptor)?))
     }
 
-    fn over(socket: UnixStream, patience: Duration) -> io::Result<Connection> {
+    fn over(socket: UnixStream) -> io::Result<Connection> {
         // A harness that reads nothing must not hold the stub past its lifetime.
-        socket.set_write_timeout(Some(patience))?;
+        socket.set_nonblocking(true)?;
         Ok(Connection {
             socket,
             lines: Lines::new(),
@@ -87,12 +89,34 @@ impl Connection {
         self.socket.try_clone().map(OwnedFd::from)
     }
 
-    /// Sends one line.
-    pub(crate) fn send(&mut self, report: &Report) -> io::Result<()> {
-        self.socket.write_all(format!("{report}\n").as_bytes())
+    /// Sends one line. [`io::ErrorKind::TimedOut`] where the harness does not read it in time.
+    pub(crate) fn send(&mut self, report: &Report, deadline: Instant) -> io::Result<()> {
+        let mut line = format!("{report}\n");
+        if line.len() > MAX_LINE {
+            let name = line.split(' ').next().unwrap_or_default();
+            let text = format!("a `{name}` report is longer than {MAX_LINE} bytes");
+            line = format!("{}\n", Report::Error(Quoted::from(text.as_str())));
+        }
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match self.socket.write(rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    let mut writable = [sys::Poll::writable(self.descriptor())];
+                    sys::wait_for(&mut writable, sys::milliseconds(left));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
-    /// Reads what is there. Only to be called when there is something, or it blocks. False at the
+    /// Reads what is there. False at the
     /// connection's end.
     pub(crate) fn receive(&mut self, incoming: &mut impl Extend<Incoming>) -> bool {
         let mut chunk = [0; 4096];

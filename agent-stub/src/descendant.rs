@@ -48,10 +48,10 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
         .arg(OsStr::from_bytes(&descendant.name.0))
         .args([
             "--clock",
-            if family.clock == ClockChoice::Harness {
-                "harness"
-            } else {
-                "real"
+            match (family.clock, family.control) {
+                (ClockChoice::Harness, Control::Address(_)) => "harness",
+                // A descendant without a connection of its own cannot ask.
+                _ => "real",
             },
         ])
         .arg("--script")
@@ -87,7 +87,7 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
     let mut child = command.spawn()?;
     if descendant.placement == Placement::DoubleFork {
         // The middle process has ended, or is about to.
-        child.wait()?;
+        reap(&mut child)?;
         return Ok(None);
     }
     Ok(Some(child))
@@ -121,6 +121,8 @@ impl Guard {
         command
             .arg("--guard")
             .arg(std::process::id().to_string())
+            // It is told everything; a variable that the stub's arguments beat would stop it.
+            .env_clear()
             .stdin(harness.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::from(OwnedFd::from(watched)))
             .stderr(Stdio::null());
@@ -135,9 +137,19 @@ impl Guard {
     /// Ends it: this process is frozen no longer.
     pub(crate) fn dismiss(mut self) -> io::Result<()> {
         drop(self.alive);
-        self.child.wait().map(drop)
+        reap(&mut self.child)
     }
 }
+
+/// Waits for the end of a child, which the kernel reaps where SIGCHLD is ignored.
+fn reap(child: &mut Child) -> io::Result<()> {
+    match child.wait() {
+        Err(error) if error.raw_os_error() != Some(ECHILD) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+const ECHILD: i32 = 10;
 
 /// The guard's own life: its standard input is the connection to the harness, its standard output
 /// the pipe from the frozen process, which must be its parent.

@@ -29,7 +29,7 @@ pub struct Hygiene {
     pub blocked: Vec<Signal>,
     /// The signals it was started with ignored.
     pub ignored: Vec<Signal>,
-    /// Its open descriptors and what they lead to, without those of the stub itself.
+    /// Its open descriptors and what they lead to, an inherited control connection among them.
     pub descriptors: BTreeMap<u32, Quoted>,
     /// Its environment, entry by entry, as `KEY=value`.
     pub environment: Vec<Quoted>,

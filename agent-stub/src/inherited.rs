@@ -58,8 +58,9 @@ impl Inherited {
         }];
         let umask = field(status, "Umask").and_then(|text| u32::from_str_radix(text, 8).ok());
         findings.push(Finding::Umask(umask.ok_or("/proc/self/status: no Umask")?));
-        let cwd =
-            std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
+        // Where it was removed, the link says so.
+        let cwd = fs::read_link("/proc/self/cwd")
+            .map_err(|error| format!("the working directory: {error}"))?;
         findings.push(Finding::Cwd(Quoted(cwd.as_os_str().as_bytes().to_vec())));
         findings.extend(signals(status, "SigBlk")?.into_iter().map(Finding::Blocked));
         findings.extend(signals(status, "SigIgn")?.into_iter().map(Finding::Ignored));

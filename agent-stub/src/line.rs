@@ -205,21 +205,30 @@ impl Lines {
     /// The next whole line without its line end, or the error that it is: [`MessageError::Oversized`]
     /// or [`MessageError::NotUtf8`]. None where more bytes are needed.
     pub fn next_line(&mut self) -> Option<Result<String, MessageError>> {
-        let found = self.buffer[self.searched..]
-            .iter()
-            .position(|b| *b == b'\n');
-        let Some(length) = found else {
-            self.searched = self.buffer.len();
-            if self.skipping || self.unfinished() >= MAX_LINE {
-                self.skipping = true;
-                self.buffer.clear();
-                (self.start, self.searched) = (0, 0);
+        let (start, end) = loop {
+            let found = self.buffer[self.searched..]
+                .iter()
+                .position(|b| *b == b'\n');
+            let Some(length) = found else {
+                self.searched = self.buffer.len();
+                let oversized = self.unfinished() >= MAX_LINE;
+                if self.skipping || oversized {
+                    self.buffer.clear();
+                    (self.start, self.searched) = (0, 0);
+                }
+                // Told once, and at once: its end may never come.
+                let told = self.skipping;
+                self.skipping |= oversized;
+                return (oversized && !told).then_some(Err(MessageError::Oversized));
+            };
+            let (start, end) = (self.start, self.searched + length);
+            (self.start, self.searched) = (end + 1, end + 1);
+            // The end of a line that was told already is no line.
+            if !std::mem::take(&mut self.skipping) {
+                break (start, end);
             }
-            return None;
         };
-        let (start, end) = (self.start, self.searched + length);
-        (self.start, self.searched) = (end + 1, end + 1);
-        if std::mem::take(&mut self.skipping) || end - start >= MAX_LINE {
+        if end - start >= MAX_LINE {
             return Some(Err(MessageError::Oversized));
         }
         Some(match std::str::from_utf8(&self.buffer[start..end]) {

@@ -47,20 +47,26 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
                 descendant::guard(frozen, options.lifetime);
                 0
             }
-            None => agent::Agent::new(*options, inherited).map_or_else(usage, agent::Agent::live),
+            None => agent::Agent::new(*options, inherited)
+                .map_or_else(|error| usage(&error), agent::Agent::live),
         },
-        Err(error) => usage(error.to_string()),
+        Err(error) => usage(&error.to_string()),
     }
 }
 
-fn usage(error: String) -> c_int {
-    complain(&error);
+fn usage(error: &str) -> c_int {
+    complain(error);
     USAGE
 }
 
-/// Writes a line to standard error; nobody can be told where that fails.
+/// Writes a line to standard error, where that neither blocks nor kills; nobody can be told where it
+/// fails.
 fn complain(error: &str) {
-    let _ = sys::write_to(2, format!("agent-stub: {error}\n").as_bytes());
+    let mut gone = [sys::Poll::gone(2)];
+    sys::wait_for(&mut gone, 0);
+    if !gone[0].is_gone() {
+        let _ = sys::write_now(2, format!("agent-stub: {error}\n").as_bytes());
+    }
 }
 
 /// Writes to standard output. 1 where that fails.

@@ -90,9 +90,10 @@ pub(crate) fn read(
     let mut values: BTreeMap<&'static str, (String, OsString)> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (key, value) in vars {
-        let Some(key) = key.to_str().filter(|key| key.starts_with("SUPERVISE_")) else {
+        let key = &*key.to_string_lossy();
+        if !key.starts_with("SUPERVISE_") {
             continue;
-        };
+        }
         if !VARIABLES.contains(&key) {
             unknown.push(key.to_owned());
         } else if let Some(option) = OPTIONS.iter().find(|(_, variable)| *variable == Some(key)) {
@@ -110,16 +111,15 @@ pub(crate) fn read(
             "--version" | "-V" => return Ok(Request::Version),
             _ => {}
         }
-        let (name, inline) = match text.split_once('=') {
-            Some((name, _)) => (
-                name,
-                Some(OsString::from_vec(
-                    arg.as_bytes()[name.len() + 1..].to_vec(),
-                )),
+        let bytes = arg.as_bytes();
+        let (name, inline) = match bytes.iter().position(|b| *b == b'=') {
+            Some(at) => (
+                &bytes[..at],
+                Some(OsString::from_vec(bytes[at + 1..].to_vec())),
             ),
-            None => (&*text, None),
+            None => (bytes, None),
         };
-        let Some((option, _)) = OPTIONS.iter().find(|(option, _)| *option == name) else {
+        let Some((option, _)) = OPTIONS.iter().find(|(option, _)| option.as_bytes() == name) else {
             return Err(BadOption(format!(
                 "unknown argument `{text}`: expected an option; --help lists them"
             )));
@@ -217,8 +217,9 @@ fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Contro
         let number = value
             .to_str()
             .and_then(|v| v.parse::<i32>().ok())
-            .filter(|n| *n >= 0);
-        number.ok_or_else(|| bad(source, value, "the number of an open descriptor"))
+            // The standard streams are the script's to close and its descendants' to lose.
+            .filter(|n| *n > 2);
+        number.ok_or_else(|| bad(source, value, "the number of an open descriptor above 2"))
     };
     if let Some(value) = values.get("--lifeline") {
         return Ok(Control::Lifeline(descriptor(value)?));

@@ -1,13 +1,14 @@
 //! Doing one statement.
 
-use std::fs::{self, OpenOptions, TryLockError};
+use std::fs::{OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::agent::{Again, Agent, Frame, Wait, is_writable};
+use crate::agent::{Again, Agent, Frame, LOOK, Wait};
 use crate::connection::address;
 use crate::descendant::{self, Family, Guard};
 use crate::options::ClockChoice;
@@ -24,6 +25,9 @@ const LOCK_HELD: i32 = 122;
 
 /// What one write to a pipe never blocks on once it is writable: PIPE_BUF.
 const CHUNK: usize = 4096;
+
+/// How many of them are written before the stub looks up.
+const CHUNKS: usize = 64;
 
 /// The length of a line of [`Content::Fill`].
 const LINE: u64 = 64;
@@ -112,7 +116,7 @@ impl Agent {
                 .frames
                 .push(Frame::new(script.clone(), Again::Times(*times))),
             Statement::Forever(script) => {
-                self.frames.push(Frame::new(script.clone(), Again::Forever))
+                self.frames.push(Frame::new(script.clone(), Again::Forever));
             }
             Statement::First {
                 runs,
@@ -125,6 +129,12 @@ impl Agent {
     fn wait(&mut self, wait: Wait) {
         if let Some(top) = self.frames.last_mut() {
             top.wait = Some(wait);
+        }
+    }
+
+    fn retry_after(&mut self, wait: Wait) {
+        if let Some(top) = self.frames.last_mut() {
+            top.retry_after(wait);
         }
     }
 
@@ -222,16 +232,12 @@ impl Agent {
     /// Writes as much as does not block.
     pub(crate) fn go_on_writing(&mut self, mut writing: Writing) {
         let (stream, descriptor) = (writing.stream, writing.stream.descriptor());
-        loop {
+        for _ in 0..CHUNKS {
             let chunk = chunk(&writing.content, writing.done);
             if chunk.is_empty() {
                 return self.say(&Report::Wrote(stream, writing.done));
             }
-            let written = match is_writable(descriptor) {
-                true => sys::write_to(descriptor, &chunk),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            };
-            match written {
+            match sys::write_now(descriptor, &chunk) {
                 Ok(written) => writing.done += written as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -247,6 +253,10 @@ impl Agent {
                 Err(error) => return self.fail(&format!("write {stream}: {error}")),
             }
         }
+        if let Some(top) = self.frames.last_mut() {
+            top.writing = Some(writing);
+        }
+        self.look_up(false);
     }
 
     fn tell(&mut self, channel: &Channel, report: &Report, word: &str, datagram: &str) {
@@ -256,14 +266,23 @@ impl Agent {
                 Ok(())
             }
             Channel::Control => Err(io::Error::other("there is no control connection")),
-            Channel::Fd(number) => sys::write_to(i32::from(*number), b"\n").map(drop),
+            Channel::Fd(number) => sys::write_now(i32::from(*number), b"\n").map(drop),
             Channel::Notify => notify(datagram),
             Channel::File(file) => OpenOptions::new()
                 .create(true)
                 .append(true)
+                .custom_flags(sys::O_NONBLOCK)
                 .open(path(file))
                 .and_then(|mut file| file.write_all(format!("{word}\n").as_bytes())),
         };
+        let full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if result.as_ref().is_err_and(full) {
+            let wait = match channel {
+                Channel::Fd(number) => Wait::Writable(i32::from(*number)),
+                _ => Wait::Until(Instant::now() + LOOK),
+            };
+            return self.retry_after(wait);
+        }
         self.done(&format!("{word}{channel}"), result);
     }
 
@@ -273,6 +292,7 @@ impl Agent {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(sys::O_NONBLOCK)
             .open(path(file));
         match opened.map(|opened| (opened.try_lock(), opened)) {
             Ok((Ok(()), opened)) => {
@@ -284,7 +304,7 @@ impl Agent {
                 std::process::exit(LOCK_HELD);
             }
             Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
-                self.fail(&format!("lock {file}: {error}"))
+                self.fail(&format!("lock {file}: {error}"));
             }
         }
     }
@@ -316,10 +336,14 @@ impl Agent {
                 });
             }
             Destination::File(file) => {
-                self.done(
-                    &format!("hygiene file {file}"),
-                    fs::write(path(file), lines()),
-                );
+                let written = OpenOptions::new()
+                    .create(true)
+                    .truncate(true)
+                    .write(true)
+                    .custom_flags(sys::O_NONBLOCK)
+                    .open(path(file))
+                    .and_then(|mut file| file.write_all(lines().as_bytes()));
+                self.done(&format!("hygiene file {file}"), written);
             }
         }
     }
@@ -330,20 +354,25 @@ impl Agent {
                 .frames
                 .push(Frame::new(script.clone(), Again::Times(1))),
             Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.retry_after(Wait::Until(Instant::now() + LOOK));
+            }
             Err(error) => self.fail(&format!("first {runs} {counter}: {error}")),
         }
     }
 }
 
 /// Adds one to the number in the file, which starts at 0, and returns it.
+/// [`io::ErrorKind::WouldBlock`] while another process does the same.
 fn count(file: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
+        .custom_flags(sys::O_NONBLOCK)
         .open(file)?;
-    file.lock()?;
+    file.try_lock().map_err(io::Error::from)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     let before = match text.trim() {
@@ -387,7 +416,9 @@ fn chunk(content: &Content, done: u64) -> Vec<u8> {
 fn notify(datagram: &str) -> io::Result<()> {
     let target = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
     let target = target.ok_or_else(|| io::Error::other("NOTIFY_SOCKET is not set"))?;
-    UnixDatagram::unbound()?
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket
         .send_to_addr(datagram.as_bytes(), &address(target.as_os_str())?)
         .map(drop)
 }

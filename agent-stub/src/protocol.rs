@@ -100,6 +100,7 @@ pub enum Report {
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Order::Do(script) if script.0.is_empty() => f.write_str("do"),
             Order::Do(script) => write!(f, "do {script}"),
             Order::Go(id) => write!(f, "go {id}"),
             Order::Open(gate) => write!(f, "open {gate}"),

@@ -134,13 +134,18 @@ impl FromStr for Signal {
 
     fn from_str(text: &str) -> Result<Signal, UnknownSignal> {
         let unknown = || UnknownSignal(text.to_owned());
+        // `parse` would take a sign too, and what prints has none.
+        let number = |digits: &str| match digits.parse::<u8>() {
+            Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+            _ => Err(unknown()),
+        };
         let name = text.strip_prefix("SIG").unwrap_or(text);
         if let Some((_, n)) = Signal::NAMED.iter().find(|(known, _)| *known == name) {
             return Ok(Signal(*n));
         }
         if let Some(rest) = name.strip_prefix("RTMIN") {
             let above = match rest.strip_prefix('+') {
-                Some(digits) => digits.parse::<u8>().map_err(|_| unknown())?,
+                Some(digits) => number(digits)?,
                 None if rest.is_empty() => 0,
                 None => return Err(unknown()),
             };
@@ -149,8 +154,7 @@ impl FromStr for Signal {
                 _ => Err(unknown()),
             };
         }
-        let number = name.parse::<i32>().map_err(|_| unknown())?;
-        Signal::from_number(number).map_err(|_| unknown())
+        Signal::from_number(i32::from(number(name)?)).map_err(|_| unknown())
     }
 }
 
@@ -187,6 +191,7 @@ mod tests {
     fn what_is_no_signal_is_an_error_that_quotes_it() {
         for text in [
             "", "0", "65", "-1", "SIG", "SIGFOO", "term", "RTMIN+31", "RTMIN-1", "RTMIN+", "256",
+            "+15", "SIG+9", "RTMIN++1",
         ] {
             let error = text.parse::<Signal>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{text}: {error}");

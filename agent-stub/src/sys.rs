@@ -1,7 +1,9 @@
 //! The few C library calls that std has no wrapper for, each behind a safe function.
 
 use std::ffi::{c_int, c_ulong, c_void};
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::signal::Signal;
@@ -19,6 +21,7 @@ unsafe extern "C" {
     fn close(descriptor: c_int) -> c_int;
     fn write(descriptor: c_int, bytes: *const c_void, length: usize) -> isize;
     fn read(descriptor: c_int, bytes: *mut c_void, length: usize) -> isize;
+    fn send(descriptor: c_int, bytes: *const c_void, length: usize, flags: c_int) -> isize;
     fn poll(descriptors: *mut Poll, count: c_ulong, timeout: c_int) -> c_int;
     fn __errno_location() -> *mut c_int;
 }
@@ -27,6 +30,21 @@ const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 const SIG_ERR: usize = usize::MAX;
 const PR_SET_DUMPABLE: c_int = 4;
+const MSG_DONTWAIT: c_int = 0x40;
+const ENOTSOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    95
+} else {
+    88
+};
+
+/// Opens and writes that would block fail instead.
+pub(crate) const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    0x80
+} else if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) {
+    0x4000
+} else {
+    0o4000
+};
 
 /// How often each signal was trapped.
 static TRAPPED: [AtomicU32; 65] = [const { AtomicU32::new(0) }; 65];
@@ -152,6 +170,35 @@ pub(crate) fn write_to(descriptor: i32, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of a live slice.
     let written = unsafe { write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes what does not block; [`io::ErrorKind::WouldBlock`] where that is nothing.
+///
+/// The descriptor itself stays as it is: others share it, and would be surprised. That it can be
+/// written to is not enough, since another process may fill it in between.
+pub(crate) fn write_now(descriptor: i32, bytes: &[u8]) -> io::Result<usize> {
+    let mut writable = [Poll::writable(descriptor)];
+    wait_for(&mut writable, 0);
+    if !writable[0].happened() {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let path = format!("/proc/self/fd/{descriptor}");
+    if fs::metadata(&path).is_ok_and(|found| found.file_type().is_fifo()) {
+        // Fails where nobody reads the pipe any more: then the write below has the right end.
+        let own = OpenOptions::new()
+            .write(true)
+            .custom_flags(O_NONBLOCK)
+            .open(&path);
+        if let Ok(mut own) = own {
+            return own.write(bytes);
+        }
+    }
+    // SAFETY: the pointer and the length are those of a live slice.
+    let sent = unsafe { send(descriptor, bytes.as_ptr().cast(), bytes.len(), MSG_DONTWAIT) };
+    match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+        Err(error) if error.raw_os_error() == Some(ENOTSOCK) => write_to(descriptor, bytes),
+        sent => sent,
+    }
 }
 
 /// Reads from a descriptor.

@@ -1,0 +1,188 @@
+//! What is left of twenty stubs when their harness is killed: nothing.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agent_stub::Signal;
+use agent_stub::protocol::Report;
+use rstest::rstest;
+
+use crate::freezing::{guards, state};
+use crate::support::{BOUND, Owned, Pidfd, Start, Told, unique};
+
+/// Set in the process that is killed.
+const MARK: &str = "STUB_TEST_HARNESS";
+
+/// real-time: how long everything may take to end once the harness is dead.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The living processes, everybody's, whose argument list holds these bytes.
+pub(crate) fn processes_with(bytes: &[u8]) -> Vec<u32> {
+    let all = fs::read_dir("/proc").unwrap();
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.windows(bytes.len()).any(|window| window == bytes)
+            && state(*pid).is_some_and(|state| state != 'Z')
+    })
+    .collect()
+}
+
+/// What the stubs and their descendants are busy with.
+const LIVES: [&str; 10] = [
+    "stay",
+    "freeze",
+    "write 1MiB",
+    "forever { }",
+    "block SIGTERM; stay",
+    "on SIGTERM { }; freeze",
+    "gate file /nonexistent",
+    "repeat 4000000000 { }",
+    "run 1h",
+    "write stderr 1MiB",
+];
+
+/// A script that ignores all signals, starts a descendant in every placement, and then lives. Over
+/// all numbers, each life comes in each placement.
+fn script(number: usize) -> String {
+    let life = |n: usize| LIVES[n % LIVES.len()];
+    let ignored: String = Signal::all()
+        .filter(|signal| signal.is_catchable() && *signal != Signal::CHLD)
+        .map(|signal| format!("on {signal} ignore; "))
+        .collect();
+    let inner = "start grandchild own-session { stay }";
+    let mut script = ignored.clone();
+    let placements = ["same-group", "own-group", "own-session", "double-fork"];
+    for (n, placement) in placements.into_iter().enumerate() {
+        let life = life(number + n + 1);
+        script += &format!("start {placement} {placement} {{ {ignored}{inner}; {life} }}; ");
+    }
+    script + life(number)
+}
+
+/// The harness: holds twenty stubs, says their process ids, and waits to be killed.
+#[test]
+fn holds_twenty_stubs_when_run_again() {
+    let Ok(mark) = std::env::var(MARK) else {
+        return;
+    };
+    let (mark, how) = mark.split_once(' ').unwrap();
+    let told = if how == "fd" {
+        Told::Inherited
+    } else {
+        Told::Path
+    };
+    let mut held = Vec::new();
+    let mut pids = Vec::new();
+    for n in 0..20 {
+        let start = Start::new(told).args(["--id", mark, "--script", &script(n)]);
+        let mut stub = start.spawn();
+        pids.push(stub.process.pid());
+        for _ in 0..4 {
+            match stub.next() {
+                Report::Started { pid, .. } => pids.extend(pid),
+                other => panic!("expected a started descendant, got {other}"),
+            }
+        }
+        held.push(stub);
+    }
+    // Everybody has started: 20 stubs, 80 descendants, 80 grandchildren.
+    let (deadline, mut others) = (Instant::now() + BOUND, Vec::new());
+    if told == Told::Path {
+        for stub in &held {
+            for _ in 0..8 {
+                let (control, hello) = stub.next_connection();
+                if let Report::Hello { pid, .. } = hello {
+                    pids.push(pid);
+                }
+                others.push(control);
+            }
+        }
+    }
+    let name = format!("--id\0{mark}\0");
+    while processes_with(name.as_bytes()).len() < 180 {
+        assert!(Instant::now() < deadline, "they do not start");
+        // real-time: nothing tells of a process that has no connection.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    pids.extend(processes_with(name.as_bytes()));
+    let frozen: Vec<u32> = pids
+        .iter()
+        .copied()
+        .filter(|pid| state(*pid) == Some('T'))
+        .collect();
+    pids.extend(frozen.into_iter().flat_map(guards));
+    let line: Vec<String> = pids.iter().map(u32::to_string).collect();
+    println!("held {}", line.join(" "));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Kills what is left when it goes.
+struct Held(Vec<(u32, Pidfd)>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for (_, process) in &self.0 {
+            process.kill();
+        }
+    }
+}
+
+#[rstest]
+#[case::by_an_inherited_socket("fd")]
+#[case::by_a_listening_socket("path")]
+fn nothing_outlives_a_killed_harness(#[case] how: &str) {
+    for round in 0..10 {
+        let mark = format!("mark-{}-{}", std::process::id(), unique());
+        let mut harness = Owned(
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture"])
+                .arg("survivors::holds_twenty_stubs_when_run_again")
+                .env(MARK, format!("{mark} {how}"))
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let stdout = BufReader::new(harness.0.stdout.take().unwrap());
+        let line = stdout
+            .lines()
+            .find_map(|line| Some(line.unwrap().split_once("held ")?.1.to_owned()))
+            .expect("the harness holds its stubs");
+        let mut pids: Vec<u32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        assert!(pids.len() >= 180, "{} processes", pids.len());
+        let open = |pid: u32| Some((pid, Pidfd::open(pid)?));
+        let held = Held(pids.iter().copied().filter_map(open).collect());
+        assert_eq!(
+            held.0.len(),
+            pids.len(),
+            "some ended before the harness did"
+        );
+
+        harness.signal(Signal::KILL);
+        harness.end();
+        let deadline = Instant::now() + LINGER;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let survivors: Vec<String> = held
+            .0
+            .iter()
+            .filter(|(_, process)| !process.ends_within(left()))
+            .map(|(pid, _)| describe(*pid))
+            .collect();
+        assert!(survivors.is_empty(), "round {round}: {survivors:#?}");
+        let marked = processes_with(mark.as_bytes());
+        let marked: Vec<String> = marked.into_iter().map(describe).collect();
+        assert!(marked.is_empty(), "round {round}: {marked:#?}");
+    }
+}
+
+fn describe(pid: u32) -> String {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+    format!("{pid} {:?} {arguments}", state(pid))
+}
