@@ -29,7 +29,7 @@ use fake::FakeSleep;
 /// fake.block_on(clock.sleep(Duration::from_secs(86_400)));
 /// assert_eq!(clock.now() - start, Duration::from_secs(86_400));
 /// ```
-pub trait Clock: Send + Sync {
+pub trait Clock: fmt::Debug + Send + Sync {
     /// The time now. It never goes back.
     fn now(&self) -> Timestamp;
 

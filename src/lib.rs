@@ -35,15 +35,15 @@ pub use policy::{
     RestartTrackerBuilder, RunEnd,
 };
 pub use process::WatchResult;
+pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };
-pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
 pub use status::ExitStatus;
 pub use supervisor::{
     Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
     SupervisorEvent, SupervisorEvents,
 };
 pub use timestamp::Timestamp;
-pub use watcher::{WatchError, Watcher};
 pub use tokio_util::sync::CancellationToken;
+pub use watcher::{WatchError, Watcher};

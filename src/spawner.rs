@@ -12,10 +12,12 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use agent_stub::Signal;
 use nix::unistd::{AccessFlags, access};
 
+use crate::clock::Clock;
 use crate::process::{Process, WaitError};
 pub use error::SpawnError;
 pub use handle::{AgentHandle, CloseError, SignalError};
@@ -151,6 +153,7 @@ impl Spawner {
             host_half,
             options.grace,
             options.stop_signal,
+            Arc::clone(&options.clock),
         ))
     }
 
@@ -158,6 +161,12 @@ impl Spawner {
     #[must_use]
     pub fn stop_signal(&self) -> Signal {
         self.options.stop_signal
+    }
+
+    /// Whose time the grace goes by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.options.clock)
     }
 
     fn environment(&self, agent_id: &str) -> Result<Vec<CString>, SpawnError> {

@@ -9,9 +9,10 @@ use std::time::Duration;
 use agent_stub::Signal;
 use thiserror::Error;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
 
+use crate::clock::Clock;
 use crate::process::{Process, WaitError, WatchResult};
+use crate::timestamp::Timestamp;
 
 /// A signal that could not be sent.
 #[derive(Debug, Error)]
@@ -56,7 +57,7 @@ pub enum CloseError {
 enum Closing {
     NotBegun,
     /// The stop signal is out; SIGKILL follows then, or never if that is beyond the clock.
-    Stopping(Option<Instant>),
+    Stopping(Timestamp),
     Killed,
 }
 
@@ -75,6 +76,7 @@ pub struct AgentHandle {
     socket: Option<UnixStream>,
     grace: Duration,
     stop_signal: Signal,
+    clock: Arc<dyn Clock>,
     closing: Mutex<Closing>,
 }
 
@@ -85,6 +87,7 @@ impl AgentHandle {
         socket: UnixStream,
         grace: Duration,
         stop_signal: Signal,
+        clock: Arc<dyn Clock>,
     ) -> AgentHandle {
         AgentHandle {
             agent_id,
@@ -92,6 +95,7 @@ impl AgentHandle {
             socket: Some(socket),
             grace,
             stop_signal,
+            clock,
             closing: Mutex::new(Closing::NotBegun),
         }
     }
@@ -142,8 +146,8 @@ impl AgentHandle {
     /// runtime. The agent may have ended before, and been reaped by a watcher; its group is killed
     /// all the same (before Linux 6.9 only if no watcher has reaped the agent).
     ///
-    /// The grace is tokio's time: real, or virtual in a runtime with a paused clock, where it is over
-    /// as soon as the runtime has nothing else to do.
+    /// The grace goes by the spawner's clock. Tokio's is virtual in a runtime with a paused clock: there
+    /// the grace is over as soon as the runtime has nothing else to do.
     ///
     /// Cancel-safe: the next close carries on where a dropped one was, with what is left of the
     /// grace; without a next one, dropping the handle kills.
@@ -170,17 +174,16 @@ impl AgentHandle {
             self.signal_group(self.stop_signal)?;
             // What is frozen could not act on it.
             self.signal_group(Signal::CONT)?;
-            *closing = Closing::Stopping(Instant::now().checked_add(self.grace));
+            *closing = Closing::Stopping(self.clock.now() + self.grace);
         }
         if let Closing::Stopping(deadline) = *closing {
-            // The close before may have run on a runtime whose paused clock was far ahead.
-            let latest = Instant::now().checked_add(self.grace);
-            let end = match [deadline, latest].into_iter().flatten().min() {
-                Some(at) => timeout_at(at, self.process.wait()).await.ok(),
-                None => Some(self.process.wait().await),
-            };
-            if let Some(end) = end {
-                return end.map_err(|e| self.close_error(e));
+            // Never more than the grace: the close before may have run on a runtime whose paused
+            // clock was far ahead.
+            let left = deadline.saturating_since(self.clock.now()).min(self.grace);
+            tokio::select! {
+                biased;
+                end = self.process.wait() => return end.map_err(|e| self.close_error(e)),
+                () = self.clock.sleep(left) => {}
             }
             self.signal_group(Signal::KILL)?;
             *closing = Closing::Killed;

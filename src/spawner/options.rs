@@ -5,11 +5,13 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_stub::Signal;
 
 use super::{SpawnError, Spawner};
+use crate::clock::{Clock, TokioClock};
 
 /// What one of an agent's three standard streams is.
 #[derive(Debug, Default)]
@@ -81,6 +83,7 @@ pub struct SpawnerOptions {
     pub(super) stderr: AgentStdio,
     pub(super) grace: Duration,
     pub(super) stop_signal: Signal,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Default for SpawnerOptions {
@@ -103,6 +106,7 @@ impl SpawnerOptions {
             stderr: AgentStdio::Null,
             grace: Duration::from_secs(3),
             stop_signal: Signal::TERM,
+            clock: Arc::new(TokioClock::new()),
         }
     }
 
@@ -171,6 +175,12 @@ impl SpawnerOptions {
     /// The signal that a close begins with. SIGTERM unless told.
     pub fn stop_signal(mut self, signal: Signal) -> SpawnerOptions {
         self.stop_signal = signal;
+        self
+    }
+
+    /// Whose time the grace goes by, and everything else that takes time. Default: tokio's.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> SpawnerOptions {
+        self.clock = Arc::new(clock);
         self
     }
 

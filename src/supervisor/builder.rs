@@ -10,7 +10,7 @@ use super::event::{State, Status, SupervisorEvents};
 use super::life::Life;
 use super::{Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
-use crate::clock::{Clock, TokioClock};
+use crate::clock::Clock;
 use crate::policy::RestartTracker;
 use crate::spawner::Spawner;
 
@@ -60,17 +60,17 @@ impl fmt::Debug for SupervisorBuilder {
 
 impl Supervisor {
     /// A supervisor of the agents that this spawner starts. The spawner's grace and stop signal are
-    /// those of the stops.
+    /// those of the stops, and its clock is the one that all delays and timeouts go by.
     ///
     /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
-    /// jitter; up at exec; no start timeout; tokio's clock.
+    /// jitter; up at exec; no start timeout.
     pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
         SupervisorBuilder {
+            clock: spawner.clock(),
             spawner,
             agent_id: agent_id.into(),
             tracker: RestartTracker::default(),
             backoff: Box::new(ExponentialBackoff::default()),
-            clock: Arc::new(TokioClock::new()),
             readiness: Readiness::default(),
             start_timeout: None,
         }
@@ -87,13 +87,6 @@ impl SupervisorBuilder {
     /// How long to wait before a restart.
     pub fn backoff(mut self, backoff: impl BackoffStrategy + Send + 'static) -> Self {
         self.backoff = Box::new(backoff);
-        self
-    }
-
-    /// Whose time delays, readiness and the start timeout go by. The grace of a stop goes by the
-    /// spawner's.
-    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
         self
     }
 

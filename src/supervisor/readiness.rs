@@ -86,6 +86,6 @@ impl Notifications {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

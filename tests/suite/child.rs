@@ -6,7 +6,7 @@ use std::process::Command;
 const MARK: &str = "SUITE_IN_CHILD";
 
 /// A command that runs the test at `path` (as `topic::name`) alone, in a process of its own.
-pub fn command(path: &str) -> Command {
+pub(crate) fn command(path: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the path of this test binary"));
     command
         .args(["--exact", path, "--nocapture", "--test-threads=1"])
@@ -15,13 +15,13 @@ pub fn command(path: &str) -> Command {
 }
 
 /// Whether this process was started by [`command`] for the test at `path`.
-pub fn is_child(path: &str) -> bool {
+pub(crate) fn is_child(path: &str) -> bool {
     std::env::var(MARK).is_ok_and(|mark| mark == path)
 }
 
 /// Runs `body` in a fresh process and passes its failure on.
 #[track_caller]
-pub fn run(path: &str, body: impl FnOnce()) {
+pub(crate) fn run(path: &str, body: impl FnOnce()) {
     if is_child(path) {
         return body();
     }

@@ -270,6 +270,7 @@ async fn tokios_clock_is_virtual_in_a_paused_runtime() {
 
 #[test]
 fn a_clock_of_ones_own_is_a_clock() {
+    #[derive(Debug)]
     struct Instantly;
     impl Clock for Instantly {
         fn now(&self) -> Timestamp {

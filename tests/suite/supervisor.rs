@@ -28,6 +28,15 @@ fn supervisor(script: &str) -> SupervisorBuilder {
         .backoff(ConstantBackoff::new(MS))
 }
 
+/// A supervisor on a clock that is moved by hand.
+fn supervisor_on(clock: &FakeClock, script: &str) -> SupervisorBuilder {
+    let spawner = stub(script)
+        .clock(clock.clone())
+        .build()
+        .expect("a spawner");
+    Supervisor::builder(spawner, "worker")
+}
+
 fn tracker(policy: RestartPolicy, limit: u32) -> RestartTracker {
     let limit = RestartLimit::consecutive(limit).expect("a limit");
     RestartTracker::builder()
@@ -194,8 +203,7 @@ async fn delays_and_the_healthy_time_go_by_the_given_clock() {
     let directory = TempDir::new().unwrap();
     let clock = FakeClock::new();
     let script = format!("first 1 {} {{ exit 1 }}; stay", counter(&directory));
-    let (supervisor, mut events) = supervisor(&script)
-        .clock(clock.clone())
+    let (supervisor, mut events) = supervisor_on(&clock, &script)
         .backoff(ConstantBackoff::new(Duration::from_secs(3600)))
         .start()
         .unwrap();
@@ -220,8 +228,7 @@ async fn a_healthy_run_starts_the_backoff_anew() {
         .reset_after(Duration::from_secs(60))
         .build()
         .unwrap();
-    let (supervisor, mut events) = supervisor("stay")
-        .clock(clock.clone())
+    let (supervisor, mut events) = supervisor_on(&clock, "stay")
         .tracker(tracker)
         .backoff(|attempt: u32| Duration::from_secs(u64::from(attempt) + 1))
         .start()
@@ -359,8 +366,7 @@ async fn an_exit_before_it_was_ready_is_a_failed_start_also_with_code_0() {
 #[tokio::test]
 async fn the_minimum_uptime_decides_what_is_up() {
     let clock = FakeClock::new();
-    let (supervisor, mut events) = supervisor("stay")
-        .clock(clock.clone())
+    let (supervisor, mut events) = supervisor_on(&clock, "stay")
         .readiness(Readiness::MinUptime(Duration::from_secs(5)))
         .start()
         .unwrap();
@@ -379,8 +385,7 @@ async fn the_minimum_uptime_decides_what_is_up() {
 #[tokio::test]
 async fn an_agent_that_is_never_ready_is_stopped_at_the_start_timeout() {
     let clock = FakeClock::new();
-    let (supervisor, mut events) = supervisor("stay")
-        .clock(clock.clone())
+    let (supervisor, mut events) = supervisor_on(&clock, "stay")
         .readiness(Readiness::Notified)
         .start_timeout(Duration::from_secs(90))
         .tracker(tracker(RestartPolicy::Never, 1))
