@@ -24,6 +24,7 @@ mod supervisor;
 #[cfg(feature = "properties")]
 pub mod properties;
 
+pub use agent_stub as stub;
 pub use agent_stub::Signal;
 pub use backoff::{
     BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,

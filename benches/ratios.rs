@@ -1,0 +1,291 @@
+//! What the crate costs, each row against its floor in the same run.
+//!
+//! Samples of a row and its floor are taken in turn, so that a machine that speeds up or slows down
+//! does so for both: `cargo bench` prints the medians and their ratio. (Criterion and divan measure
+//! one function after the other; on shared machines the ratio of two such measurements drifted by a
+//! fifth from run to run.)
+
+use std::error::Error;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::waitpid;
+use supervise_harness::{
+    BackoffStrategy, CancellationToken, ConstantBackoff, Decision, ExponentialBackoff, FakeClock,
+    Jitter, RestartLoop, RestartPolicy, RestartTracker, RunEnd, SpawnerOptions, Starter, Timestamp,
+    stub,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Set in a process that is started to look for the stub once.
+const LOCATE: &str = "BENCH_LOCATE";
+
+fn main() -> Result<()> {
+    if std::env::var_os(LOCATE).is_some() {
+        let start = Instant::now();
+        let found = stub::path()?;
+        let took = start.elapsed();
+        println!("{} {}", took.as_nanos(), found.display());
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let noop = compile_noop(directory.path())?;
+    println!(
+        "{:<46} {:>11} {:>11} {:>9}  aim",
+        "", "floor", "ours", "ratio"
+    );
+    spawn_watch_close(&noop)?;
+    start_to_ready(&noop)?;
+    println!();
+    locate()?;
+    decisions()?;
+    restarts()?;
+    resident()
+}
+
+/// A static program, as the stub is.
+fn compile_noop(directory: &Path) -> Result<PathBuf> {
+    let program = directory.join("noop");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let status = Command::new(rustc)
+        .args([
+            "--edition=2024",
+            "-C",
+            "opt-level=s",
+            "-C",
+            "panic=abort",
+            "-C",
+            "strip=symbols",
+        ])
+        .args([
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "relocation-model=static",
+            "-o",
+        ])
+        .arg(&program)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/noop.rs"))
+        .status()?;
+    if !status.success() {
+        return Err(format!("cannot compile fixtures/noop.rs: {status}").into());
+    }
+    Ok(program)
+}
+
+fn median(mut samples: Vec<Duration>) -> Duration {
+    samples.sort_unstable();
+    samples[samples.len() / 2]
+}
+
+/// Takes samples of both in turn, prints the medians and the ratio. What a sample returns is dropped
+/// outside of what is timed.
+fn pair<F, O>(
+    name: &str,
+    aim: &str,
+    mut floor: impl FnMut() -> Result<F>,
+    mut ours: impl FnMut() -> Result<O>,
+) -> Result<()> {
+    const WARM_UP: usize = 100;
+    const SAMPLES: usize = 1500;
+    let (mut floors, mut all) = (Vec::new(), Vec::new());
+    for n in 0..WARM_UP + SAMPLES {
+        let start = Instant::now();
+        let held = floor()?;
+        let floor_took = start.elapsed();
+        drop(held);
+        let start = Instant::now();
+        let held = ours()?;
+        let ours_took = start.elapsed();
+        drop(held);
+        if n >= WARM_UP {
+            floors.push(floor_took);
+            all.push(ours_took);
+        }
+    }
+    let (floor, ours) = (median(floors), median(all));
+    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
+    println!("{name:<46} {floor:>11.1?} {ours:>11.1?} {ratio:>8.2}x  {aim}");
+    Ok(())
+}
+
+fn spawn_watch_close(noop: &Path) -> Result<()> {
+    let actions = PosixSpawnFileActions::init()?;
+    let attributes = PosixSpawnAttr::init()?;
+    let path = std::ffi::CString::new(noop.as_os_str().as_encoded_bytes())?;
+    let environment: Vec<std::ffi::CString> = std::env::vars()
+        .filter_map(|(key, value)| std::ffi::CString::new(format!("{key}={value}")).ok())
+        .collect();
+    let spawner = SpawnerOptions::new().agent_path(noop).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let never = CancellationToken::new();
+    pair(
+        "spawn + watch + close of a no-op agent",
+        "<= 1.15x of posix_spawn + waitpid",
+        || {
+            let pid = posix_spawn(
+                path.as_c_str(),
+                &actions,
+                &attributes,
+                &[&path],
+                &environment,
+            )?;
+            waitpid(pid, None)?;
+            Ok(())
+        },
+        || {
+            runtime.block_on(async {
+                let agent = spawner.spawn("noop")?;
+                agent.watcher().wait(&never).await?;
+                agent.close().await?;
+                Ok(())
+            })
+        },
+    )
+}
+
+fn start_to_ready(noop: &Path) -> Result<()> {
+    let floor = SpawnerOptions::new().agent_path(noop).build()?;
+    let ours = SpawnerOptions::new().agent_path(stub::path()?).build()?;
+    pair(
+        "start-to-ready of the stub",
+        "<= 1.3x of a program that does nothing",
+        || {
+            let mut agent = floor.spawn("noop")?;
+            let mut socket = agent.take_socket().ok_or("a socket")?;
+            // Its end of the socket is closed when it has ended.
+            socket.read_to_end(&mut Vec::new())?;
+            Ok(agent)
+        },
+        || {
+            let mut agent = ours.spawn("stub")?;
+            let mut socket = BufReader::new(agent.take_socket().ok_or("a socket")?);
+            let mut hello = String::new();
+            socket.read_line(&mut hello)?;
+            Ok((agent, socket))
+        },
+    )
+}
+
+fn locate() -> Result<()> {
+    let mut samples = Vec::new();
+    for _ in 0..50 {
+        let output = Command::new(std::env::current_exe()?)
+            .arg0("locate")
+            .env(LOCATE, "1")
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let nanos = text.split(' ').next().ok_or("a number")?.parse()?;
+        samples.push(Duration::from_nanos(nanos));
+    }
+    row(
+        "locating the stub in a fresh process",
+        &format!("{:.1?}", median(samples)),
+        "<= 50 µs",
+    );
+    Ok(())
+}
+
+fn row(name: &str, figure: &str, aim: &str) {
+    println!("{name:<46} {figure:>33}  {aim}");
+}
+
+/// The best of several rounds: what the code can do, with the least of the machine's noise.
+fn per_second(rounds: u32, each: u32, mut round: impl FnMut() -> Result<()>) -> Result<String> {
+    let mut best = Duration::MAX;
+    for _ in 0..rounds {
+        let start = Instant::now();
+        round()?;
+        best = best.min(start.elapsed());
+    }
+    Ok(format!(
+        "{:.1} M/s",
+        f64::from(each) / best.as_secs_f64() / 1e6
+    ))
+}
+
+fn decisions() -> Result<()> {
+    const EACH: u32 = 1_000_000;
+    let mut tracker = RestartTracker::builder()
+        .policy(RestartPolicy::OnFailure)
+        .reset_after(Duration::from_secs(60))
+        .build()?;
+    let mut backoff = ExponentialBackoff::builder()
+        .jitter(Jitter::Full)
+        .seed(7)
+        .build()?;
+    let end = RunEnd::exited(1).after(Duration::from_secs(1));
+    let mut now = Timestamp::ORIGIN;
+    let figure = per_second(20, EACH, || {
+        for _ in 0..EACH {
+            if let Decision::Restart { attempt } = tracker.decide(black_box(&end), now) {
+                now += backoff.next_delay(attempt);
+            }
+        }
+        black_box(now);
+        Ok(())
+    })?;
+    row(
+        "policy + backoff decisions, full jitter",
+        &figure,
+        ">= 10 M/s",
+    );
+    Ok(())
+}
+
+struct FailsUntil(u32);
+
+impl Starter for FailsUntil {
+    type Error = ();
+
+    async fn start(&mut self, _cancel: &CancellationToken) -> std::result::Result<(), ()> {
+        self.0 = self.0.saturating_sub(1);
+        if self.0 == 0 { Ok(()) } else { Err(()) }
+    }
+}
+
+fn restarts() -> Result<()> {
+    const EACH: u32 = 1_000_000;
+    let never = CancellationToken::new();
+    let figure = per_second(20, EACH, || {
+        let clock = FakeClock::new();
+        let mut restart_loop = RestartLoop::builder()
+            .policy(RestartPolicy::OnFailure)
+            .backoff(ConstantBackoff::new(Duration::from_secs(1)))
+            .clock(clock.clone())
+            .build();
+        let started = clock.block_on(restart_loop.run(&mut FailsUntil(EACH), &never));
+        black_box(started.map_err(|error| format!("{error:?}"))?);
+        Ok(())
+    })?;
+    row("RestartLoop on FakeClock, restarts", &figure, ">= 2 M/s");
+    Ok(())
+}
+
+fn resident() -> Result<()> {
+    let mut agent = SpawnerOptions::new()
+        .agent_path(stub::path()?)
+        .build()?
+        .spawn("stub")?;
+    let mut socket = BufReader::new(agent.take_socket().ok_or("a socket")?);
+    socket.read_line(&mut String::new())?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid()))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .ok_or("VmHWM")?;
+    row(
+        "peak resident memory of the stub",
+        peak.trim(),
+        "<= 2048 kB",
+    );
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! The packages as a stranger gets them: what is in them, and a crate that depends on them.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("start it");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{text}\n{errors}",
+        output.status
+    );
+    text
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.current_dir(root());
+    command
+}
+
+#[test]
+fn the_packages_contain_what_they_need() {
+    let listed = |package: &str| -> BTreeSet<String> {
+        let list = ["package", "--list", "--allow-dirty", "--package", package];
+        run(cargo().args(list)).lines().map(str::to_owned).collect()
+    };
+    let stub = listed("supervise-agent-stub");
+    for file in [
+        "Cargo.toml",
+        "README.md",
+        "build.rs",
+        "src/lib.rs",
+        "src/main.rs",
+        "src/help.txt",
+        "src/script/table.txt",
+    ] {
+        assert!(
+            stub.contains(file),
+            "supervise-agent-stub lacks {file}: {stub:#?}"
+        );
+    }
+    let harness = listed("supervise-harness");
+    for file in [
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "src/lib.rs",
+    ] {
+        assert!(
+            harness.contains(file),
+            "supervise-harness lacks {file}: {harness:#?}"
+        );
+    }
+    for file in &harness {
+        let ours = [
+            "agent-stub/",
+            ".ci/",
+            ".config/",
+            "target/",
+            "fixtures/downstream/",
+        ];
+        assert!(
+            !ours.iter().any(|part| file.starts_with(part)),
+            "{file} is nobody else's business"
+        );
+    }
+}
+
+/// The code of the README's first Rust block.
+fn readme_test() -> String {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let (_, rest) = readme
+        .split_once("```rust\n")
+        .expect("a block of Rust in README.md");
+    let (code, _) = rest.split_once("```").expect("the end of the block");
+    assert!(
+        code.contains("#[test]"),
+        "README's first block is no test:\n{code}"
+    );
+    code.to_owned()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("create a directory");
+    for entry in fs::read_dir(from).expect("read a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name");
+        if path.is_dir() {
+            if name != OsStr::new("target") {
+                copy(&path, &to.join(name));
+            }
+        } else {
+            fs::copy(&path, to.join(name)).expect("copy a file");
+        }
+    }
+}
+
+#[test]
+#[ignore = "builds every dependency once more: .ci/run asks for it"]
+fn a_strangers_crate_builds_and_tests_against_the_packages() {
+    let target = root().join("target");
+    run(cargo()
+        .args([
+            "package",
+            "--workspace",
+            "--no-verify",
+            "--allow-dirty",
+            "--target-dir",
+        ])
+        .arg(&target));
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let unpacked = |name: &str| -> PathBuf {
+        let archive = target.join(format!("package/{name}-{VERSION}.crate"));
+        run(Command::new("tar")
+            .arg("xzf")
+            .arg(archive)
+            .arg("-C")
+            .arg(directory.path()));
+        directory.path().join(format!("{name}-{VERSION}"))
+    };
+    let packages = ["supervise-harness", "supervise-agent-stub"].map(|name| (name, unpacked(name)));
+
+    let downstream = directory.path().join("downstream");
+    copy(&root().join("fixtures/downstream"), &downstream);
+    fs::write(downstream.join("tests/readme.rs"), readme_test()).expect("write the README's test");
+
+    let mut build = escargot::CargoBuild::new()
+        .manifest_path(downstream.join("Cargo.toml"))
+        // Kept from run to run: the dependencies need not be built each time.
+        .target_dir(target.join("downstream"))
+        .tests();
+    for (name, path) in &packages {
+        build = build.args([
+            "--config".to_owned(),
+            format!(
+                "patch.crates-io.{name}.path={:?}",
+                path.display().to_string()
+            ),
+        ]);
+    }
+    let mut tests = Vec::new();
+    for message in build.exec().expect("build the downstream crate") {
+        let message = message.unwrap_or_else(|error| panic!("{error}"));
+        match message.decode().expect("a message of cargo") {
+            escargot::format::Message::CompilerArtifact(artifact) if artifact.profile.test => {
+                tests.extend(artifact.executable.map(|path| path.into_owned()));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(tests.len(), 3, "{tests:?}");
+    let mut passed = 0;
+    for test in tests {
+        let text = run(Command::new(&test).current_dir(&downstream));
+        passed += text.matches("... ok").count();
+    }
+    assert_eq!(passed, 4, "README's test and the three of the parts");
+}
