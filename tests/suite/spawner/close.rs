@@ -10,7 +10,7 @@ use supervise_harness::{AgentHandle, CloseError, ExitStatus, Signal};
 use tokio_util::sync::CancellationToken;
 
 use super::super::child;
-use super::tools::{line, pid_of, read_to_end, refuse, runtime, sh, sleeper, spawn};
+use super::tools::{WATCHDOG, line, pid_of, read_to_end, refuse, runtime, sh, sleeper, spawn};
 
 /// Ignores SIGTERM, and so do its children.
 const STUBBORN: &str = "trap '' TERM; echo ready >&3; sleep 60";
@@ -26,10 +26,8 @@ async fn begin_and_cancel(agent: &AgentHandle) {
 
 #[tokio::test]
 async fn an_agent_that_heeds_the_stop_signal_exits_by_itself() {
-    let agent = spawn(
-        sh("trap 'exit 7' TERM; sleep 60 & echo ready >&3; wait; exit 1")
-            .grace(Duration::from_secs(600)),
-    );
+    let agent =
+        spawn(sh("trap 'exit 7' TERM; sleep 60 & echo ready >&3; wait; exit 1").grace(WATCHDOG));
     assert_eq!(line(&agent), "ready");
     let end = agent.close().await.unwrap();
     assert_eq!(end.status, ExitStatus::Exited { code: 7 });
@@ -41,7 +39,7 @@ async fn the_stop_signal_can_be_chosen() {
     let agent = spawn(
         sh("trap 'exit 1' TERM; trap 'exit 9' USR1; sleep 60 & echo ready >&3; wait; exit 2")
             .stop_signal(Signal::USR1)
-            .grace(Duration::from_secs(600)),
+            .grace(WATCHDOG),
     );
     assert_eq!(line(&agent), "ready");
     assert_eq!(agent.close().await.unwrap().exit_code(), 9);
@@ -83,9 +81,7 @@ async fn no_grace_and_an_endless_one_are_valid() {
 
 #[tokio::test]
 async fn the_host_half_is_shut_first() {
-    let agent = spawn(
-        sh("trap '' TERM; echo ready >&3; read line <&3; exit 5").grace(Duration::from_secs(600)),
-    );
+    let agent = spawn(sh("trap '' TERM; echo ready >&3; read line <&3; exit 5").grace(WATCHDOG));
     assert_eq!(line(&agent), "ready");
     assert_eq!(agent.close().await.unwrap().exit_code(), 5);
 }
@@ -93,10 +89,11 @@ async fn the_host_half_is_shut_first() {
 #[tokio::test]
 async fn the_stop_signal_goes_to_the_whole_group() {
     let (reader, writer) = pipe().unwrap();
+    // Trapped, not ignored: a shell cannot trap what it inherits ignored. The trap ends one wait.
     let agent = spawn(
-        sh("sh -c 'trap \"echo stopped; exit\" TERM; echo ready >&3; sleep 60 & wait' & trap '' TERM; wait; wait; exit 6")
+        sh("trap : TERM; sh -c 'trap \"echo stopped; exit\" TERM; sleep 60 & echo ready >&3; wait' & wait; wait; exit 6")
             .stdout(writer)
-            .grace(Duration::from_secs(600)),
+            .grace(WATCHDOG),
     );
     assert_eq!(line(&agent), "ready");
     assert_eq!(agent.close().await.unwrap().exit_code(), 6);
@@ -221,7 +218,7 @@ async fn a_cancelled_close_does_not_take_the_others_along() {
 
 #[test]
 fn dropping_the_handle_ends_what_a_cancelled_close_began() {
-    let agent = spawn(sh(STUBBORN).grace(Duration::from_secs(600)));
+    let agent = spawn(sh(STUBBORN).grace(WATCHDOG));
     assert_eq!(line(&agent), "ready");
     runtime().block_on(begin_and_cancel(&agent));
     let (pid, watcher) = (pid_of(&agent), agent.watcher());
