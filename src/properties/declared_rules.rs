@@ -164,12 +164,23 @@ pub enum WindowEdge {
     Open,
 }
 
-/// What a decider declares about itself, where real systems differ, and how much is generated.
+/// Where the delay before a restart counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayOrigin {
+    /// The end of the attempt or run before.
+    End,
+    /// The beginning of the attempt or run before, as in s6, runit and launchd: one that took longer
+    /// than the delay is followed by the next at once.
+    Start,
+}
+
+/// What a decider, or a restart loop, declares about itself, where real systems differ, and how much is generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RestartParams {
     pub(super) window_edge: WindowEdge,
     pub(super) first_start_counts: bool,
+    pub(super) delay_origin: DelayOrigin,
     pub(super) cases: u32,
     pub(super) seed: u64,
 }
@@ -181,11 +192,13 @@ impl Default for RestartParams {
 }
 
 impl RestartParams {
-    /// What [`RestartTracker`] declares: a closed window, and a first start that does not count.
+    /// What [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop) declare: a closed window, a
+    /// first start that does not count, delays from the end.
     pub fn new() -> RestartParams {
         RestartParams {
             window_edge: WindowEdge::Closed,
             first_start_counts: false,
+            delay_origin: DelayOrigin::End,
             cases: 64,
             seed: super::seed(),
         }
@@ -201,6 +214,12 @@ impl RestartParams {
     /// allows N − 1 restarts. Default: it does not.
     pub fn first_start_counts(mut self) -> Self {
         self.first_start_counts = true;
+        self
+    }
+
+    /// Declares where a loop's delays count from. Default: the end.
+    pub fn delay_origin(mut self, origin: DelayOrigin) -> Self {
+        self.delay_origin = origin;
         self
     }
 

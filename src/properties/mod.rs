@@ -28,6 +28,7 @@ mod delays;
 mod generated;
 mod jitter;
 mod limits;
+mod loops;
 mod report;
 mod resets;
 pub mod strategies;
@@ -42,13 +43,16 @@ pub use decisions::{
     status_overrides,
 };
 pub use declared::{BackoffParams, BackoffParamsBuilder, Curve, JitterLaw};
-pub use declared_rules::{Decider, LimitRule, RestartParams, RestartRules, WindowEdge};
+pub use declared_rules::{
+    Decider, DelayOrigin, LimitRule, RestartParams, RestartRules, WindowEdge,
+};
 pub use delays::{delay_capped, delay_curve, delay_monotone, delay_no_overflow};
 pub use jitter::{FALSE_ALARM_RATE, jitter_at_cap, jitter_law, jitter_seeded};
 pub use limits::{
     bad_limits_rejected, give_up_is_terminal, give_up_reports_cause, limit_boundary, limit_counts,
     limit_degenerate, window_kind,
 };
+pub use loops::{FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing};
 pub use report::{Report, Rule, Verdict, Violation};
 pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};
 
@@ -110,6 +114,28 @@ pub fn restart<D: Decider, E: Display>(
         (resets::HEALTHY, reset_after_healthy(f, params)),
         (resets::EARLY, no_early_reset(f, params)),
         (resets::MANUAL, manual_reset(f, params)),
+    ];
+    Report::new(params.seed, verdicts)
+}
+
+/// Checks a restart loop, which starts something until a start succeeds, on a fake clock.
+///
+/// ```
+/// use supervise_harness::RestartLoop;
+/// use supervise_harness::properties::{self, LoopCase, RestartParams};
+///
+/// let run = async |case: LoopCase| {
+///     let LoopCase { clock, backoff, cancel, mut starter } = case;
+///     let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
+///     let _ = restarts.run(&mut starter, &cancel).await;
+/// };
+/// properties::restart_loop(run, &RestartParams::new()).assert();
+/// ```
+pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Report {
+    let verdicts = vec![
+        (loops::SPACING, min_spacing(&run, params)),
+        (loops::ORIGIN, delay_origin(&run, params)),
+        (loops::INTERRUPTIBLE, backoff_interruptible(&run, params)),
     ];
     Report::new(params.seed, verdicts)
 }

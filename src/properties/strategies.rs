@@ -11,7 +11,7 @@
 //! proptest!(|(end in strategies::run_ends(minute))| {
 //!     let mut tracker = RestartTracker::builder().policy(RestartPolicy::Never).build()?;
 //!     let decision = tracker.decide(&end, Timestamp::ORIGIN);
-//!     prop_assert!(matches!(decision, Decision::Finished { .. }));
+//!     prop_assert_eq!(decision, Decision::Finished { success: tracker.is_success(&end) });
 //! });
 //! ```
 

@@ -3,17 +3,18 @@
 
 mod broken_backoffs;
 mod broken_deciders;
+mod broken_loops;
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
 use supervise_harness::properties::{
-    self, BackoffParams, BackoffParamsBuilder, Curve, JitterLaw, Report, RestartParams,
-    RestartRules, Verdict, WindowEdge, strategies,
+    self, BackoffParams, BackoffParamsBuilder, Curve, DelayOrigin, JitterLaw, LoopCase, Report,
+    RestartParams, RestartRules, Verdict, WindowEdge, strategies,
 };
 use supervise_harness::{
-    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff,
+    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff, RestartLoop,
 };
 
 use broken_backoffs::{CAP, INITIAL};
@@ -334,4 +335,61 @@ fn a_decider_that_cannot_be_made_has_shown_nothing() {
             .unwrap()
             .contains("not today")
     );
+}
+
+#[test]
+fn the_restart_loop_keeps_every_rule_of_a_loop() {
+    let run = async |case: LoopCase| {
+        let LoopCase {
+            clock,
+            backoff,
+            cancel,
+            mut starter,
+        } = case;
+        let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
+        let _ = restarts.run(&mut starter, &cancel).await;
+    };
+    let report = properties::restart_loop(run, &RestartParams::new());
+    report.assert();
+    assert!(report.verdicts().all(|(_, verdict)| verdict.is_pass()));
+
+    let from_start = RestartParams::new().delay_origin(DelayOrigin::Start);
+    assert_eq!(
+        blamed(&properties::restart_loop(run, &from_start)),
+        ["delay-origin"]
+    );
+}
+
+#[test]
+fn a_broken_loop_is_blamed_for_its_bug_alone() {
+    let params = RestartParams::new();
+    let blamed = [
+        blamed(&properties::restart_loop(
+            broken_loops::retries_once_at_once,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::counts_from_the_start,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::deaf_in_a_delay,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::starts_once_more,
+            &params,
+        )),
+    ];
+    assert_eq!(
+        blamed,
+        [
+            ["min-spacing"],
+            ["delay-origin"],
+            ["backoff-interruptible"],
+            ["backoff-interruptible"]
+        ]
+    );
+    let from_start = params.delay_origin(DelayOrigin::Start);
+    properties::restart_loop(broken_loops::counts_from_the_start, &from_start).assert();
 }

@@ -89,7 +89,7 @@ pub(super) fn force_beats_prevent(rules: &RestartRules) -> Made {
     misread(rules, |rules| {
         rules
             .prevent_codes
-            .retain(|code| !rules.force_codes.contains(code))
+            .retain(|code| !rules.force_codes.contains(code));
     })
 }
 
@@ -159,7 +159,7 @@ pub(super) fn a_zero_window_panics(rules: &RestartRules) -> Made {
 
 pub(super) fn one_too_many(rules: &RestartRules) -> Made {
     misread(rules, |rules| {
-        recount(&mut rules.limit, |n| n.saturating_add(1))
+        recount(&mut rules.limit, |n| n.saturating_add(1));
     })
 }
 
@@ -315,7 +315,7 @@ pub(super) fn miscounts_its_restarts(rules: &RestartRules) -> Made {
 
 pub(super) fn never_resets(rules: &RestartRules) -> Made {
     misread(rules, |rules| {
-        rules.reset_after = rules.reset_after.filter(Duration::is_zero)
+        rules.reset_after = rules.reset_after.filter(Duration::is_zero);
     })
 }
 
