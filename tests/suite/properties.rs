@@ -1,6 +1,8 @@
 //! The integration tests of `properties`: what is right passes, and each broken thing is blamed on
 //! exactly the rule that names its bug.
 
+#![cfg(feature = "properties")]
+
 mod broken_backoffs;
 mod broken_deciders;
 mod broken_loops;
