@@ -6,6 +6,7 @@
 mod broken_backoffs;
 mod broken_deciders;
 mod broken_loops;
+mod model;
 
 use std::time::Duration;
 
