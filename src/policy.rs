@@ -61,6 +61,18 @@ pub struct GaveUp {
     pub limit: RestartLimit,
 }
 
+impl GaveUp {
+    /// For deciders of your own.
+    #[must_use]
+    pub fn new(cause: EndCause, restarts: u32, limit: RestartLimit) -> GaveUp {
+        GaveUp {
+            cause,
+            restarts,
+            limit,
+        }
+    }
+}
+
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "gave up after {} restarts", self.restarts)?;

@@ -21,20 +21,40 @@
 //!
 //! Everything that is drawn, is drawn from `SUPERVISE_SEED` (0 where it is not set).
 
+mod decisions;
 mod declared;
+mod declared_rules;
 mod delays;
+mod generated;
 mod jitter;
+mod limits;
+mod loops;
 mod report;
+mod resets;
 pub mod strategies;
 
 use std::env;
+use std::fmt::Display;
 
 use crate::BackoffStrategy;
 
+pub use decisions::{
+    clean_set, no_start_after_stop, one_start_per_exit, policy_matrix, requested_death_not_failure,
+    status_overrides,
+};
 pub use declared::{BackoffParams, BackoffParamsBuilder, Curve, JitterLaw};
+pub use declared_rules::{
+    Decider, DelayOrigin, LimitRule, RestartParams, RestartRules, WindowEdge,
+};
 pub use delays::{delay_capped, delay_curve, delay_monotone, delay_no_overflow};
 pub use jitter::{FALSE_ALARM_RATE, jitter_at_cap, jitter_law, jitter_seeded};
+pub use limits::{
+    bad_limits_rejected, give_up_is_terminal, give_up_reports_cause, limit_boundary, limit_counts,
+    limit_degenerate, window_kind,
+};
+pub use loops::{FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing};
 pub use report::{Report, Rule, Verdict, Violation};
+pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};
 
 /// Checks a backoff against every rule for backoffs.
 ///
@@ -54,6 +74,68 @@ pub fn backoff<S: BackoffStrategy>(
         (jitter::LAW, jitter_law(&factory, params)),
         (jitter::AT_CAP, jitter_at_cap(&factory, params)),
         (jitter::SEEDED, jitter_seeded(&factory, params)),
+    ];
+    Report::new(params.seed, verdicts)
+}
+
+/// Checks a restart decider against every rule for restart decisions.
+///
+/// The factory makes a decider with the rules it is given, or says why it cannot. Rules that are in
+/// order and that it refuses are left out; a check for which it refuses all does not apply.
+///
+/// ```
+/// use supervise_harness::properties::{self, RestartParams, RestartRules};
+///
+/// properties::restart(RestartRules::tracker, &RestartParams::new()).assert();
+/// ```
+///
+/// Not here, because they need processes, several children or a wall clock: the spacing of a herd,
+/// siblings, the scope of giving up, steps of the clock.
+pub fn restart<D: Decider, E: Display>(
+    factory: impl Fn(&RestartRules) -> Result<D, E>,
+    params: &RestartParams,
+) -> Report {
+    let f = &factory;
+    let verdicts = vec![
+        (decisions::MATRIX, policy_matrix(f, params)),
+        (decisions::CLEAN, clean_set(f, params)),
+        (decisions::OVERRIDES, status_overrides(f, params)),
+        (decisions::REQUESTED, requested_death_not_failure(f, params)),
+        (decisions::STOPPED, no_start_after_stop(f, params)),
+        (decisions::ONE_START, one_start_per_exit(f, params)),
+        (resets::AGAIN, manual_start_after_give_up(f, params)),
+        (limits::REFUSED, bad_limits_rejected(f, params)),
+        (limits::BOUNDARY, limit_boundary(f, params)),
+        (limits::COUNTS, limit_counts(f, params)),
+        (limits::KIND, window_kind(f, params)),
+        (limits::DEGENERATE, limit_degenerate(f, params)),
+        (limits::TERMINAL, give_up_is_terminal(f, params)),
+        (limits::CAUSE, give_up_reports_cause(f, params)),
+        (resets::HEALTHY, reset_after_healthy(f, params)),
+        (resets::EARLY, no_early_reset(f, params)),
+        (resets::MANUAL, manual_reset(f, params)),
+    ];
+    Report::new(params.seed, verdicts)
+}
+
+/// Checks a restart loop, which starts something until a start succeeds, on a fake clock.
+///
+/// ```
+/// use supervise_harness::RestartLoop;
+/// use supervise_harness::properties::{self, LoopCase, RestartParams};
+///
+/// let run = async |case: LoopCase| {
+///     let LoopCase { clock, backoff, cancel, mut starter } = case;
+///     let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
+///     let _ = restarts.run(&mut starter, &cancel).await;
+/// };
+/// properties::restart_loop(run, &RestartParams::new()).assert();
+/// ```
+pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Report {
+    let verdicts = vec![
+        (loops::SPACING, min_spacing(&run, params)),
+        (loops::ORIGIN, delay_origin(&run, params)),
+        (loops::INTERRUPTIBLE, backoff_interruptible(&run, params)),
     ];
     Report::new(params.seed, verdicts)
 }

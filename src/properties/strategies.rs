@@ -1,19 +1,18 @@
 //! Proptest strategies for backoffs, policies, limits and ends of runs.
 //!
 //! ```
-//! use proptest::prelude::*;
-//! use supervise_harness::{BackoffStrategy, properties::strategies};
+//! use std::time::Duration;
 //!
-//! proptest! {
-//!     # #![proptest_config(ProptestConfig::with_cases(16))]
-//!     # fn no_delay_passes_the_cap_() {}
-//!     # #[allow(unused)]
-//!     fn no_delay_passes_a_day(backoff in strategies::exponential_backoffs()) {
-//!         let mut backoff = backoff.build().unwrap();
-//!         prop_assert!(backoff.next_delay(10).as_secs() <= 86_400);
-//!     }
-//! }
-//! # no_delay_passes_a_day();
+//! use proptest::prelude::*;
+//! use supervise_harness::properties::strategies;
+//! use supervise_harness::{Decision, RestartPolicy, RestartTracker, Timestamp};
+//!
+//! let minute = Duration::from_secs(60);
+//! proptest!(|(end in strategies::run_ends(minute))| {
+//!     let mut tracker = RestartTracker::builder().policy(RestartPolicy::Never).build()?;
+//!     let decision = tracker.decide(&end, Timestamp::ORIGIN);
+//!     prop_assert_eq!(decision, Decision::Finished { success: tracker.is_success(&end) });
+//! });
 //! ```
 
 use std::time::Duration;

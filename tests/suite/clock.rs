@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use supervise_harness::{Clock, FakeClock, Sleep, Timestamp, TokioClock};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -281,4 +282,41 @@ fn a_clock_of_ones_own_is_a_clock() {
         }
     }
     FakeClock::new().block_on(Instantly.sleep(SECOND));
+}
+
+proptest! {
+    #[test]
+    fn any_sleepers_wake_in_order_however_the_clock_moves(
+        sleeps in prop::collection::vec(0..20_u32, 0..20),
+        steps in prop::collection::vec(prop::option::of(0..8_u32), 0..20),
+    ) {
+        let clock = FakeClock::new();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let _sleeping: Vec<Sleep> = (0..)
+            .zip(&sleeps)
+            .map(|(name, s)| {
+                let mut sleep = clock.sleep(*s * SECOND);
+                let waker = Waker::from(Arc::new(Named(name, Arc::clone(&log))));
+                assert_eq!(poll(&mut sleep, &waker).is_ready(), *s == 0);
+                sleep
+            })
+            .collect();
+        for step in steps {
+            match step {
+                Some(s) => clock.advance(s * SECOND),
+                None => drop(clock.advance_to_next()),
+            }
+        }
+        let mut expected: Vec<(u32, u32)> = sleeps
+            .iter()
+            .zip(0..)
+            .map(|(s, name)| (*s, name))
+            .filter(|(s, _)| *s > 0 && at(*s) <= clock.now())
+            .collect();
+        expected.sort_unstable();
+        let expected: Vec<u32> = expected.into_iter().map(|(_, name)| name).collect();
+        prop_assert_eq!(&*log.lock().unwrap(), &expected);
+        let asleep = sleeps.iter().filter(|s| at(**s) > clock.now()).count();
+        prop_assert_eq!(clock.sleepers().len(), asleep);
+    }
 }

@@ -1,20 +1,27 @@
 //! The integration tests of `properties`: what is right passes, and each broken thing is blamed on
 //! exactly the rule that names its bug.
 
+#![cfg(feature = "properties")]
+
 mod broken_backoffs;
+mod broken_deciders;
+mod broken_loops;
+mod model;
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
 use supervise_harness::properties::{
-    self, BackoffParams, BackoffParamsBuilder, Curve, JitterLaw, Report, Verdict, strategies,
+    self, BackoffParams, BackoffParamsBuilder, Curve, DelayOrigin, JitterLaw, LoopCase, Report,
+    RestartParams, RestartRules, Verdict, WindowEdge, strategies,
 };
 use supervise_harness::{
-    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff,
+    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff, RestartLoop,
 };
 
 use broken_backoffs::{CAP, INITIAL};
+use broken_deciders::Made;
 
 /// The ids of the rules that were broken.
 fn blamed(report: &Report) -> Vec<&'static str> {
@@ -239,4 +246,153 @@ fn impossible_declarations_are_refused() {
     assert!(
         refused(BackoffParams::builder(INITIAL, CAP).curve(curve)).starts_with("multiplier is 0.5")
     );
+}
+
+#[rstest]
+#[case::a_core_dump_is_clean("policy-matrix", broken_deciders::a_core_dump_is_clean)]
+#[case::success_signals_are_ignored("clean-set", broken_deciders::success_signals_are_ignored)]
+#[case::force_beats_prevent("status-overrides", broken_deciders::force_beats_prevent)]
+#[case::a_stop_is_a_failure("requested-death-not-failure", broken_deciders::a_stop_is_a_failure)]
+#[case::a_stop_lasts_one_end("no-start-after-stop", broken_deciders::a_stop_lasts_one_end)]
+#[case::each_end_counts_twice("one-start-per-exit", broken_deciders::each_end_counts_twice)]
+#[case::failed_for_good("manual-start-after-give-up", broken_deciders::failed_for_good)]
+#[case::zero_is_unlimited("bad-limits-rejected", broken_deciders::zero_is_unlimited)]
+#[case::a_zero_window_panics("bad-limits-rejected", broken_deciders::a_zero_window_panics)]
+#[case::one_too_many("limit-boundary", broken_deciders::one_too_many)]
+#[case::one_too_few("limit-boundary", broken_deciders::one_too_few)]
+#[case::only_failures_count("limit-counts", broken_deciders::only_failures_count)]
+#[case::never_forgets("window-kind", broken_deciders::never_forgets)]
+#[case::tumbles("window-kind", broken_deciders::tumbles)]
+#[case::a_row_expires("window-kind", broken_deciders::a_row_expires)]
+#[case::a_hundred_is_enough("limit-degenerate", broken_deciders::a_hundred_is_enough)]
+#[case::forgives_after_a_day("give-up-is-terminal", broken_deciders::forgives_after_a_day)]
+#[case::reports_the_first_cause("give-up-reports-cause", broken_deciders::reports_the_first_cause)]
+#[case::miscounts_its_restarts("give-up-reports-cause", broken_deciders::miscounts_its_restarts)]
+#[case::never_resets("reset-after-healthy", broken_deciders::never_resets)]
+#[case::resets_at_half_time("no-early-reset", broken_deciders::resets_at_half_time)]
+#[case::a_reset_keeps_the_attempt("manual-reset", broken_deciders::a_reset_keeps_the_attempt)]
+fn a_broken_decider_is_blamed_for_its_bug_alone(
+    #[case] rule: &str,
+    #[case] factory: fn(&RestartRules) -> Made,
+) {
+    for seed in 0..3 {
+        let report = properties::restart(factory, &RestartParams::new().seed(seed));
+        assert_eq!(blamed(&report), [rule], "\n{report}");
+        assert!(
+            report
+                .verdicts()
+                .all(|(_, verdict)| !matches!(verdict, Verdict::NotApplicable(_)))
+        );
+    }
+}
+
+#[test]
+fn the_tracker_keeps_every_rule_of_a_decider() {
+    for seed in 0..4 {
+        let report = properties::restart(RestartRules::tracker, &RestartParams::new().seed(seed));
+        report.assert();
+        assert!(
+            report.verdicts().all(|(_, verdict)| verdict.is_pass()),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn what_a_decider_declares_is_what_it_is_held_to() {
+    let open = RestartParams::new().window_edge(WindowEdge::Open);
+    let report = properties::restart(RestartRules::tracker, &open);
+    assert_eq!(blamed(&report), ["window-kind"]);
+
+    let counted = RestartParams::new().first_start_counts();
+    let report = properties::restart(RestartRules::tracker, &counted);
+    assert_eq!(blamed(&report), ["limit-boundary"]);
+    properties::restart(broken_deciders::one_too_few, &counted).assert();
+}
+
+#[test]
+fn a_failing_case_is_the_smallest() {
+    let params = RestartParams::new().seed(5);
+    let verdict = properties::limit_boundary(broken_deciders::one_too_many, &params);
+    assert_eq!(
+        verdict.violation().unwrap().to_string(),
+        "rule `limit-boundary` broken
+  rule      N restarts are allowed, and one more gives up
+  expected  2 restarts
+  actual    3
+  place     crash 3
+  case      Consecutive(2)
+  replay    SUPERVISE_SEED=5"
+    );
+}
+
+#[test]
+fn a_decider_that_cannot_be_made_has_shown_nothing() {
+    let none = |_: &RestartRules| Err::<supervise_harness::RestartTracker, _>("not today");
+    let report = properties::restart(none, &RestartParams::new());
+    assert!(!report.passed() && report.violations().next().is_none());
+    let panic = std::panic::catch_unwind(|| report.assert()).unwrap_err();
+    assert!(
+        panic
+            .downcast_ref::<String>()
+            .unwrap()
+            .contains("not today")
+    );
+}
+
+#[test]
+fn the_restart_loop_keeps_every_rule_of_a_loop() {
+    let run = async |case: LoopCase| {
+        let LoopCase {
+            clock,
+            backoff,
+            cancel,
+            mut starter,
+        } = case;
+        let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
+        let _ = restarts.run(&mut starter, &cancel).await;
+    };
+    let report = properties::restart_loop(run, &RestartParams::new());
+    report.assert();
+    assert!(report.verdicts().all(|(_, verdict)| verdict.is_pass()));
+
+    let from_start = RestartParams::new().delay_origin(DelayOrigin::Start);
+    assert_eq!(
+        blamed(&properties::restart_loop(run, &from_start)),
+        ["delay-origin"]
+    );
+}
+
+#[test]
+fn a_broken_loop_is_blamed_for_its_bug_alone() {
+    let params = RestartParams::new();
+    let blamed = [
+        blamed(&properties::restart_loop(
+            broken_loops::retries_once_at_once,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::counts_from_the_start,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::deaf_in_a_delay,
+            &params,
+        )),
+        blamed(&properties::restart_loop(
+            broken_loops::starts_once_more,
+            &params,
+        )),
+    ];
+    assert_eq!(
+        blamed,
+        [
+            ["min-spacing"],
+            ["delay-origin"],
+            ["backoff-interruptible"],
+            ["backoff-interruptible"]
+        ]
+    );
+    let from_start = params.delay_origin(DelayOrigin::Start);
+    properties::restart_loop(broken_loops::counts_from_the_start, &from_start).assert();
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use proptest::prelude::*;
 use rstest::rstest;
 use supervise_harness::{
     BackoffStrategy, CancellationToken, Clock, ConstantBackoff, ExponentialBackoff, FakeClock,
@@ -292,4 +293,41 @@ async fn it_runs_in_a_spawned_task_on_tokios_clock() {
     });
     assert_eq!(task.await.unwrap().unwrap().attempts, 6);
     assert_eq!(began.elapsed(), 31 * SECOND);
+}
+
+proptest! {
+    #[test]
+    fn attempts_and_time_are_what_failures_and_limit_make_them(
+        failures in 0..30_u32,
+        max_restarts in 0..30_u32,
+        never in any::<bool>(),
+        delays in prop::collection::vec(0..100_u32, 30),
+    ) {
+        let policy = if never { RestartPolicy::Never } else { RestartPolicy::OnFailure };
+        let allowed = match (policy, max_restarts) {
+            (RestartPolicy::Never, _) => 0,
+            (_, 0) => u32::MAX,
+            (_, most) => most,
+        };
+        let restarts = failures.min(allowed);
+        let expected: Duration = delays.iter().take(restarts as usize).map(|s| *s * SECOND).sum();
+        let mut starter = Refuses::first(failures);
+        let builder = RestartLoop::builder()
+            .policy(policy)
+            .max_restarts(max_restarts)
+            .backoff(move |attempt: u32| delays[attempt as usize] * SECOND);
+        let (result, took) = run(&mut starter, builder);
+        prop_assert_eq!(took, expected);
+        prop_assert_eq!(starter.attempts, restarts + 1);
+        match result {
+            Ok(started) => prop_assert_eq!(started.attempts, failures + 1),
+            Err(RestartError::Failed { source }) => {
+                prop_assert!(never && source == Refused(1));
+            }
+            Err(RestartError::MaxRestartsExhausted { attempts, source }) => {
+                prop_assert!(failures > max_restarts && source == Refused(attempts));
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
 }

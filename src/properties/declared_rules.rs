@@ -1,0 +1,242 @@
+//! The rules a restart decider is made with, and what it declares about itself.
+
+use std::time::Duration;
+
+use crate::{
+    Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd, Signal, Timestamp,
+};
+
+/// Something that decides what follows a run's end; [`RestartTracker`] is one.
+pub trait Decider {
+    /// What follows this end, which was at `now`.
+    fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision;
+
+    /// A stop was requested.
+    fn stop(&mut self);
+
+    /// Somebody starts it explicitly, or clears its failures.
+    fn reset(&mut self);
+}
+
+impl<D: Decider + ?Sized> Decider for Box<D> {
+    fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision {
+        (**self).decide(end, now)
+    }
+
+    fn stop(&mut self) {
+        (**self).stop();
+    }
+
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+}
+
+impl Decider for RestartTracker {
+    fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision {
+        RestartTracker::decide(self, end, now)
+    }
+
+    fn stop(&mut self) {
+        RestartTracker::stop(self);
+    }
+
+    fn reset(&mut self) {
+        RestartTracker::reset(self);
+    }
+}
+
+/// A limit as somebody may write it: 0 and zero periods are possible here, and must be refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitRule {
+    /// Any number of restarts.
+    #[default]
+    Unlimited,
+    /// So many in a row.
+    Consecutive(u32),
+    /// So many in a sliding window.
+    Window {
+        /// The restarts allowed.
+        restarts: u32,
+        /// The period.
+        within: Duration,
+    },
+}
+
+/// What the checks ask a decider to be made with. Defaults: on failure, no limit, never reset,
+/// success is code 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRules {
+    /// The policy.
+    pub policy: RestartPolicy,
+    /// The limit.
+    pub limit: LimitRule,
+    /// How long a run is up to count as healthy.
+    pub reset_after: Option<Duration>,
+    /// The exit codes that are success.
+    pub success_codes: Vec<i32>,
+    /// The signals whose death is success.
+    pub success_signals: Vec<Signal>,
+    /// The exit codes that are never followed by a restart; they beat the forced ones.
+    pub prevent_codes: Vec<i32>,
+    /// The signals whose death is never followed by a restart.
+    pub prevent_signals: Vec<Signal>,
+    /// The exit codes that are always followed by a restart.
+    pub force_codes: Vec<i32>,
+    /// The signals whose death is always followed by a restart.
+    pub force_signals: Vec<Signal>,
+}
+
+impl Default for RestartRules {
+    fn default() -> RestartRules {
+        RestartRules {
+            policy: RestartPolicy::default(),
+            limit: LimitRule::default(),
+            reset_after: None,
+            success_codes: vec![0],
+            success_signals: Vec::new(),
+            prevent_codes: Vec::new(),
+            prevent_signals: Vec::new(),
+            force_codes: Vec::new(),
+            force_signals: Vec::new(),
+        }
+    }
+}
+
+impl RestartRules {
+    /// The default rules with this policy.
+    #[must_use]
+    pub fn of(policy: RestartPolicy) -> RestartRules {
+        RestartRules {
+            policy,
+            ..RestartRules::default()
+        }
+    }
+
+    /// These rules with this limit.
+    #[must_use]
+    pub fn limit(mut self, limit: LimitRule) -> RestartRules {
+        self.limit = limit;
+        self
+    }
+
+    /// These rules with this reset period.
+    #[must_use]
+    pub fn reset_after(mut self, healthy: Duration) -> RestartRules {
+        self.reset_after = Some(healthy);
+        self
+    }
+
+    /// A [`RestartTracker`] with these rules.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestartTrackerBuilder::build`](crate::RestartTrackerBuilder::build) and the constructors
+    /// of [`RestartLimit`].
+    pub fn tracker(&self) -> Result<RestartTracker, PolicyError> {
+        let limit = match self.limit {
+            LimitRule::Unlimited => RestartLimit::Unlimited,
+            LimitRule::Consecutive(restarts) => RestartLimit::consecutive(restarts)?,
+            LimitRule::Window { restarts, within } => RestartLimit::window(restarts, within)?,
+        };
+        let mut builder = RestartTracker::builder()
+            .policy(self.policy)
+            .limit(limit)
+            .success_codes(self.success_codes.iter().copied())
+            .success_signals(self.success_signals.iter().copied())
+            .prevent_restart_codes(self.prevent_codes.iter().copied())
+            .prevent_restart_signals(self.prevent_signals.iter().copied())
+            .force_restart_codes(self.force_codes.iter().copied())
+            .force_restart_signals(self.force_signals.iter().copied());
+        if let Some(healthy) = self.reset_after {
+            builder = builder.reset_after(healthy);
+        }
+        builder.build()
+    }
+}
+
+/// Whether a restart that is exactly as old as the window still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowEdge {
+    /// It counts, as in OTP and [`RestartLimit::Window`].
+    Closed,
+    /// It has left.
+    Open,
+}
+
+/// Where the delay before a restart counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayOrigin {
+    /// The end of the attempt or run before.
+    End,
+    /// The beginning of the attempt or run before, as in s6, runit and launchd: one that took longer
+    /// than the delay is followed by the next at once.
+    Start,
+}
+
+/// What a decider, or a restart loop, declares about itself, where real systems differ, and how much is generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct RestartParams {
+    pub(super) window_edge: WindowEdge,
+    pub(super) first_start_counts: bool,
+    pub(super) delay_origin: DelayOrigin,
+    pub(super) cases: u32,
+    pub(super) seed: u64,
+}
+
+impl Default for RestartParams {
+    fn default() -> RestartParams {
+        RestartParams::new()
+    }
+}
+
+impl RestartParams {
+    /// What [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop) declare: a closed window, a
+    /// first start that does not count, delays from the end.
+    pub fn new() -> RestartParams {
+        RestartParams {
+            window_edge: WindowEdge::Closed,
+            first_start_counts: false,
+            delay_origin: DelayOrigin::End,
+            cases: 64,
+            seed: super::seed(),
+        }
+    }
+
+    /// Declares the edge of the window. Default: closed.
+    pub fn window_edge(mut self, edge: WindowEdge) -> Self {
+        self.window_edge = edge;
+        self
+    }
+
+    /// Declares that the first start counts against the limit, as in systemd's `StartLimitBurst=`: N
+    /// allows N − 1 restarts. Default: it does not.
+    pub fn first_start_counts(mut self) -> Self {
+        self.first_start_counts = true;
+        self
+    }
+
+    /// Declares where a loop's delays count from. Default: the end.
+    pub fn delay_origin(mut self, origin: DelayOrigin) -> Self {
+        self.delay_origin = origin;
+        self
+    }
+
+    /// How many cases each check generates. Default: 64.
+    pub fn cases(mut self, cases: u32) -> Self {
+        self.cases = cases;
+        self
+    }
+
+    /// The seed of what is generated. Default: `SUPERVISE_SEED`, else 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The restarts that a limit of `n` allows.
+    pub(super) fn allowed(&self, n: u32) -> u32 {
+        n - u32::from(self.first_start_counts)
+    }
+}

@@ -1,0 +1,241 @@
+//! The checks of a restart loop, on a fake clock.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::Strategy;
+use tokio_util::sync::CancellationToken;
+
+use crate::{BackoffStrategy, Clock, FakeClock, Starter, Timestamp};
+
+use super::declared_rules::DelayOrigin;
+use super::generated::{Failed, broken, cases};
+use super::strategies::durations;
+use super::{RestartParams, Rule, Verdict};
+
+pub(super) const SPACING: Rule = Rule::new(
+    "min-spacing",
+    "starts that fail at once are never closer than the backoff's delay",
+);
+pub(super) const ORIGIN: Rule = Rule::new(
+    "delay-origin",
+    "the delay counts from the end or from the last start, as declared",
+);
+pub(super) const INTERRUPTIBLE: Rule = Rule::new(
+    "backoff-interruptible",
+    "a cancel during a delay returns promptly, and nothing starts",
+);
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// What a restart loop is run with: it must start the starter until it succeeds, wait on this clock
+/// for this backoff's delays, and return when it is cancelled.
+pub struct LoopCase {
+    /// The clock; the starter lives on it too.
+    pub clock: FakeClock,
+    /// The delays.
+    pub backoff: Box<dyn BackoffStrategy + Send>,
+    /// What cancels the loop.
+    pub cancel: CancellationToken,
+    /// What is to be started.
+    pub starter: FailingStarter,
+}
+
+/// Fails, as often as the check says, and then succeeds. Writes down when.
+#[derive(Debug)]
+pub struct FailingStarter {
+    clock: FakeClock,
+    failures: usize,
+    takes: Duration,
+    log: Arc<Mutex<Vec<Attempt>>>,
+}
+
+/// When an attempt began and ended.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    began: Timestamp,
+    ended: Timestamp,
+}
+
+impl Starter for FailingStarter {
+    type Error = &'static str;
+
+    async fn start(&mut self, _: &CancellationToken) -> Result<(), &'static str> {
+        let began = self.clock.now();
+        self.clock.sleep(self.takes).await;
+        let ended = self.clock.now();
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push(Attempt { began, ended });
+        if log.len() > self.failures {
+            Ok(())
+        } else {
+            Err("told to fail")
+        }
+    }
+}
+
+/// Runs the loop: the attempts, and when it returned. Cancelled at that time, if it is to be.
+fn attempts(
+    run: &impl AsyncFn(LoopCase),
+    delays: &[Duration],
+    takes: Duration,
+    cancel_at: Option<Duration>,
+) -> (Vec<Attempt>, Timestamp) {
+    let clock = FakeClock::new();
+    let cancel = CancellationToken::new();
+    let log = Arc::default();
+    let starter = FailingStarter {
+        clock: clock.clone(),
+        failures: delays.len(),
+        takes,
+        log: Arc::clone(&log),
+    };
+    let delays = delays.to_vec();
+    let last = delays.len() - 1;
+    let backoff = move |attempt: u32| delays[last.min(attempt as usize)];
+    let case = LoopCase {
+        clock: clock.clone(),
+        backoff: Box::new(backoff),
+        cancel: cancel.clone(),
+        starter,
+    };
+    let returned = clock.block_on(async {
+        let running = async {
+            run(case).await;
+            clock.now()
+        };
+        let mut running = std::pin::pin!(running);
+        if let Some(cancel_at) = cancel_at {
+            tokio::select! {
+                returned = running.as_mut() => return returned,
+                () = clock.sleep(cancel_at) => cancel.cancel(),
+            }
+        }
+        running.await
+    });
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    (log.clone(), returned)
+}
+
+fn delays() -> impl Strategy<Value = Vec<Duration>> {
+    vec(durations(HOUR), 1..6)
+}
+
+/// Each attempt but the last, the delay after it, and the next attempt; or that there were others.
+fn pairs(
+    attempts: &[Attempt],
+    delays: &[Duration],
+) -> Result<Vec<(Attempt, Duration, Attempt)>, Failed> {
+    if attempts.len() != delays.len() + 1 {
+        let expected = format!("{} attempts, the last successful", delays.len() + 1);
+        return Err(broken(
+            "the whole run",
+            expected,
+            attempts.len().to_string(),
+        ));
+    }
+    let next = attempts.iter().skip(1);
+    let pairs = attempts.iter().zip(delays).zip(next);
+    Ok(pairs
+        .map(|((one, delay), two)| (*one, *delay, *two))
+        .collect())
+}
+
+/// Rule `min-spacing`: of attempts that fail at once, each begins at least the backoff's delay after
+/// the one before.
+///
+/// Source: s6-supervise's one second; a loop that forgets to wait once.
+pub fn min_spacing(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
+    cases(params, SPACING, &delays(), |delays| {
+        let (attempts, _) = attempts(&run, delays, Duration::ZERO, None);
+        for (n, (one, delay, two)) in (2..).zip(pairs(&attempts, delays)?) {
+            let apart = two.began - one.began;
+            if apart < delay {
+                let expected = format!("{delay:?} after the attempt before, or more");
+                return Err(broken(
+                    format!("attempt {n}"),
+                    expected,
+                    format!("{apart:?}"),
+                ));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Rule `delay-origin`: of attempts that take their time, the last begins exactly the delay after
+/// the end, or after the beginning, of the one before.
+pub fn delay_origin(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
+    cases(
+        params,
+        ORIGIN,
+        &(delays(), durations(HOUR)),
+        |(delays, takes)| {
+            let (attempts, _) = attempts(&run, delays, *takes, None);
+            let Some((one, delay, two)) = pairs(&attempts, delays)?.pop() else {
+                return Ok(());
+            };
+            let expected = match params.delay_origin {
+                DelayOrigin::End => one.ended + delay,
+                DelayOrigin::Start => one.ended.max(one.began + delay),
+            };
+            if two.began == expected {
+                return Ok(());
+            }
+            Err(broken(
+                format!(
+                    "the last attempt; the one before was from {} to {}",
+                    one.began, one.ended
+                ),
+                format!("a beginning at {expected}, the delay being {delay:?}"),
+                two.began.to_string(),
+            ))
+        },
+    )
+}
+
+/// Rule `backoff-interruptible`: a cancel in the middle of a delay makes the loop return at that
+/// moment of the clock, without another attempt.
+///
+/// Source: moby/moby#22342, a stop that hangs while restarting; Supervisor/supervisor#746.
+pub fn backoff_interruptible(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
+    let long = durations(HOUR).prop_map(|delay| delay + Duration::from_nanos(1));
+    cases(
+        params,
+        INTERRUPTIBLE,
+        &(1..5_usize, long),
+        |(failures, delay)| {
+            let delays = vec![*delay; *failures];
+            // In the middle of the last delay.
+            let before = delays.iter().skip(1).sum::<Duration>();
+            let cancel_at = before + *delay / 2;
+            let (attempts, returned) = attempts(&run, &delays, Duration::ZERO, Some(cancel_at));
+            let cancelled = Timestamp::ORIGIN + cancel_at;
+            let place = format!("a cancel at {cancelled}, in a delay of {delay:?}");
+            if let Some(late) = attempts.iter().find(|attempt| attempt.began >= cancelled) {
+                return Err(broken(
+                    place,
+                    "no attempt after it",
+                    format!("one at {}", late.began),
+                ));
+            }
+            if returned > cancelled {
+                return Err(broken(
+                    place,
+                    "a return at once",
+                    format!("a return at {returned}"),
+                ));
+            }
+            Ok(())
+        },
+    )
+}
+
+impl std::fmt::Debug for LoopCase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoopCase")
+            .field("starter", &self.starter)
+            .finish_non_exhaustive()
+    }
+}
