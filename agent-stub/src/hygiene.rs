@@ -27,7 +27,8 @@ pub struct Hygiene {
     pub cwd: Quoted,
     /// The signals it was started with blocked.
     pub blocked: Vec<Signal>,
-    /// The signals it was started with ignored.
+    /// The signals it was started with ignored. The C library's own two, 32 and 33, are often among
+    /// them: its posix_spawn leaves them so.
     pub ignored: Vec<Signal>,
     /// Its open descriptors and what they lead to, an inherited control connection among them.
     pub descriptors: BTreeMap<u32, Quoted>,

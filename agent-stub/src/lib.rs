@@ -22,6 +22,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("supervise-agent-stub needs Linux: it looks at itself through /proc");
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod hygiene;
 mod line;
 mod program;

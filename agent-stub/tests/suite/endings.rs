@@ -16,7 +16,7 @@ fn exits_at_once_with_the_code(
     assert_eq!(ended(stub.end()), format!("exit {code}"));
     if let Some(control) = &mut stub.control {
         control.expect(&[&format!("exiting {code}")]);
-        assert_eq!(control.to_end(), [""; 0]);
+        assert_eq!(control.rest_of_reports(), [""; 0]);
     }
 }
 
@@ -46,7 +46,7 @@ fn dies_by_every_deadly_signal(
         assert_eq!(ended(stub.end()), format!("die {signal}"));
         if let Some(control) = &mut stub.control {
             control.expect(&[&format!("dying {signal}")]);
-            assert_eq!(control.to_end(), [""; 0]);
+            assert_eq!(control.rest_of_reports(), [""; 0]);
         }
     }
 }

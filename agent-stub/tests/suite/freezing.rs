@@ -39,7 +39,7 @@ fn a_frozen_stub_is_guarded_whatever_its_environment_says() {
 /// The processes that guard this one.
 pub(crate) fn guards(pid: u32) -> Vec<u32> {
     let wanted = format!("--guard\0{pid}\0");
-    crate::survivors::processes_with(wanted.as_bytes())
+    crate::survivors::processes_with(&wanted)
 }
 
 #[rstest]

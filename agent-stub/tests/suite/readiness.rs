@@ -61,7 +61,7 @@ fn notifies_as_systemd_has_it(
     });
     assert_eq!(ended(stub.end()), "exit 0");
     socket.set_nonblocking(true).unwrap();
-    let mut receive = || {
+    let receive = || {
         let mut datagram = [0; 64];
         let length = socket.recv(&mut datagram).unwrap();
         String::from_utf8(datagram[..length].to_vec()).unwrap()

@@ -378,7 +378,7 @@ impl Control {
 
     /// The reports to the connection's end.
     #[track_caller]
-    pub(crate) fn to_end(&mut self) -> Vec<String> {
+    pub(crate) fn rest_of_reports(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.try_next().map(|report| report.to_string())).collect()
     }
 }
@@ -442,7 +442,7 @@ impl Stub {
 pub(crate) struct Doing {
     pub(crate) process: Owned,
     pub(crate) control: Option<Control>,
-    _address: Option<(UnixListener, Option<tempfile::TempDir>)>,
+    pub(crate) address: Option<(UnixListener, Option<tempfile::TempDir>)>,
 }
 
 impl std::ops::Deref for Doing {
@@ -474,7 +474,7 @@ pub(crate) fn told_with(told: Told, script: &str, change: impl FnOnce(&mut Comma
         return Doing {
             process,
             control: None,
-            _address: None,
+            address: None,
         };
     }
     let mut stub = start.spawn();
@@ -483,7 +483,7 @@ pub(crate) fn told_with(told: Told, script: &str, change: impl FnOnce(&mut Comma
     Doing {
         process: stub.process,
         control: Some(stub.control),
-        _address: stub.address,
+        address: stub.address,
     }
 }
 
