@@ -157,7 +157,7 @@ fn a_strangers_crate_builds_and_tests_against_the_packages() {
         let message = message.unwrap_or_else(|error| panic!("{error}"));
         match message.decode().expect("a message of cargo") {
             escargot::format::Message::CompilerArtifact(artifact) if artifact.profile.test => {
-                tests.extend(artifact.executable.map(|path| path.into_owned()));
+                tests.extend(artifact.executable.map(std::borrow::Cow::into_owned));
             }
             _ => {}
         }
