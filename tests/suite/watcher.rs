@@ -1,8 +1,10 @@
 //! The integration tests of `watcher`.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal as NixSignal, signal};
 use nix::sys::wait::waitpid;
 use supervise_harness::{ExitStatus, Signal, SpawnError, WatchError};
@@ -46,6 +48,33 @@ async fn a_death_by_any_signal_is_reported_as_that_signal() {
         let end = agent.watcher().wait(&never()).await.unwrap();
         assert_eq!((end.exit_code(), end.signal()), (-1, Some(signal)));
     }
+}
+
+#[test]
+fn a_core_dump_is_reported_where_the_kernel_writes_one() {
+    child::run(
+        "watcher::a_core_dump_is_reported_where_the_kernel_writes_one",
+        || {
+            let dir = tempfile::tempdir().unwrap();
+            std::env::set_current_dir(&dir).unwrap();
+            let (_, hard) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+            setrlimit(Resource::RLIMIT_CORE, hard, hard).unwrap();
+            // Whether it does here, another child tells.
+            let other = Command::new("/bin/sh")
+                .args(["-c", "kill -SEGV $$"])
+                .status()
+                .unwrap();
+            let agent = spawn(sh("kill -SEGV $$"));
+            let end = runtime().block_on(agent.watcher().wait(&never())).unwrap();
+            assert_eq!(
+                end.status,
+                ExitStatus::Signaled {
+                    signal: Signal::SEGV,
+                    core_dumped: other.core_dumped(),
+                }
+            );
+        },
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Closing an agent: stop signal, grace, SIGKILL, the group, the reaping.
 
 use std::future::ready;
-use std::io::pipe;
+use std::io::{BufRead, BufReader, pipe};
 use std::time::{Duration, Instant};
 
 use nix::libc;
@@ -168,9 +168,8 @@ async fn closing_again_gives_the_same() {
     );
 }
 
-/// Says `term` for each SIGTERM, and ends only by SIGKILL.
-const COUNTER: &str =
-    "trap 'echo term' TERM; echo ready >&3; for i in 1 2 3; do wait; sleep 60 & done; wait";
+/// Says `term` for each SIGTERM and `mark` for each SIGURG, and ends only by SIGKILL.
+const COUNTER: &str = "trap 'echo term' TERM; trap 'echo mark' URG; echo ready >&3; for i in 1 2 3 4 5 6; do wait; sleep 60 & done; wait";
 
 #[tokio::test]
 async fn closes_at_once_are_one_close() {
@@ -185,17 +184,25 @@ async fn closes_at_once_are_one_close() {
     assert_eq!(read_to_end(reader), "term\n");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_next_close_carries_on_where_a_cancelled_one_was() {
     let (reader, writer) = pipe().unwrap();
-    // real-time: long enough for the agent's trap to run under load, which the count needs.
-    let agent = spawn(sh(COUNTER).stdout(writer).grace(Duration::from_millis(500)));
+    let mut reader = BufReader::new(reader);
+    let mut said = || {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        line
+    };
+    let agent = spawn(sh(COUNTER).stdout(writer).grace(WATCHDOG));
     assert_eq!(line(&agent), "ready");
     begin_and_cancel(&agent).await;
+    assert_eq!(said(), "term\n");
     begin_and_cancel(&agent).await;
+    // The shell runs its traps in the order of the numbers: a second SIGTERM would be heard first.
+    agent.signal(Signal::URG).unwrap();
+    assert_eq!(said(), "mark\n");
     let end = agent.close().await.unwrap();
     assert_eq!(end.signal(), Some(Signal::KILL));
-    assert_eq!(read_to_end(reader), "term\n");
 }
 
 #[tokio::test]
