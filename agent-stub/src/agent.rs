@@ -112,6 +112,10 @@ pub(crate) struct Agent {
     /// Locked files: a lock goes when its file is closed.
     pub(crate) locks: Vec<std::fs::File>,
     idle: bool,
+    /// Whether the harness knows that nothing is left to do but wait.
+    rested: bool,
+    /// The orders obeyed so far, but for pings.
+    obeyed: u64,
 }
 
 impl Agent {
@@ -164,6 +168,8 @@ impl Agent {
             children: Vec::new(),
             locks: Vec::new(),
             idle: false,
+            rested: false,
+            obeyed: 0,
         };
         agent.say(&Report::Hello {
             version: VERSION,
@@ -201,6 +207,7 @@ impl Agent {
 
     /// Tells the harness, if there is one.
     pub(crate) fn say(&mut self, report: &Report) {
+        self.rested &= matches!(report, Report::Pong(_));
         if let Some(control) = &mut self.control
             && let Err(error) = control.send(report, self.deadline)
         {
@@ -289,8 +296,24 @@ impl Agent {
         }
     }
 
+    /// Says that nothing is left to do but wait, once.
+    fn rest(&mut self) {
+        let wait = self.frames.last().and_then(|top| top.wait.as_ref());
+        let blocked = matches!(wait, Some(Wait::Writable(_)));
+        if self.options.clock == ClockChoice::Harness && !blocked && !self.rested {
+            self.say(&Report::Rest(self.obeyed));
+            self.rested = true;
+        }
+    }
+
     /// Obeys the next order; without one, waits for whatever comes first.
     fn obey_or_wait(&mut self) {
+        // A ping is answered after the rest that it asks for, also where both came at once.
+        if !matches!(self.incoming.front(), None | Some(Ok(Order::Ping(_)))) {
+            self.obey();
+            return;
+        }
+        self.rest();
         if self.obey() {
             return;
         }
@@ -311,6 +334,10 @@ impl Agent {
         let Some(incoming) = self.incoming.pop_front() else {
             return false;
         };
+        if !matches!(incoming, Ok(Order::Ping(_))) {
+            self.obeyed += 1;
+            self.rested = false;
+        }
         match incoming {
             Ok(Order::Do(script)) => {
                 self.idle = false;

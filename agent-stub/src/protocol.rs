@@ -58,6 +58,9 @@ pub enum Report {
     },
     /// It has nothing to do until an order comes.
     Idle,
+    /// By the harness's clock only: nothing is left to do but wait, after so many orders other than
+    /// pings. Said again after whatever it does and says next.
+    Rest(u64),
     /// It waits at a gate.
     Gate(Quoted),
     /// It cannot go on writing until somebody reads that stream.
@@ -126,6 +129,7 @@ impl fmt::Display for Report {
             }
             Report::Wait { id, nanos } => write!(f, "wait {id} {nanos}"),
             Report::Idle => f.write_str("idle"),
+            Report::Rest(orders) => write!(f, "rest {orders}"),
             Report::Gate(name) => write!(f, "gate {name}"),
             Report::Blocked(stream) => write!(f, "blocked {stream}"),
             Report::Wrote(stream, bytes) => write!(f, "wrote {stream} {bytes}"),
@@ -194,6 +198,7 @@ impl FromStr for Report {
                 nanos: fields.number("a number of nanoseconds")?,
             },
             "idle" => Report::Idle,
+            "rest" => Report::Rest(fields.number("a number of orders")?),
             "gate" => Report::Gate(fields.quoted("the name of a gate in double quotes")?),
             "blocked" => Report::Blocked(fields.stream()?),
             "wrote" => Report::Wrote(fields.stream()?, fields.number("a number of bytes")?),

@@ -27,15 +27,16 @@ fn a_descendant_of_a_listening_socket_asks_the_harness_too() {
     let start = Start::new(Told::Path).args(["--clock", "harness", "--script", script]);
     let mut stub = start.spawn();
     let pid = stub.started();
+    stub.expect(&["rest 0"]);
     let (mut descendant, hello) = stub.next_connection();
     assert!(
         matches!(&hello, Report::Hello { pid: p, descendant: Some(name), .. } if *p == pid && name.0 == b"a"),
         "{hello}"
     );
-    descendant.expect(&["wait 1 7"]);
+    descendant.expect(&["wait 1 7", "rest 0"]);
     descendant.order("go 1");
     descendant.expect(&["exiting 3"]);
-    stub.expect(&[&format!("reaped {pid}")]);
+    stub.expect(&[&format!("reaped {pid}"), "rest 0"]);
 }
 
 #[test]
