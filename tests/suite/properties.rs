@@ -20,6 +20,7 @@ use supervise_harness::{
     BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff, RestartLoop,
 };
 
+use super::child;
 use broken_backoffs::{CAP, INITIAL};
 use broken_deciders::Made;
 
@@ -395,4 +396,34 @@ fn a_broken_loop_is_blamed_for_its_bug_alone() {
     );
     let from_start = params.delay_origin(DelayOrigin::Start);
     properties::restart_loop(broken_loops::counts_from_the_start, &from_start).assert();
+}
+
+#[test]
+fn the_seed_comes_from_the_environment() {
+    const PATH: &str = "properties::the_seed_comes_from_the_environment";
+    if child::is_child(PATH) {
+        let params = doubling(JitterLaw::Full).build().unwrap();
+        println!(
+            "{}",
+            properties::backoff(broken_backoffs::too_wide, &params)
+        );
+        return;
+    }
+    let said = |seed| {
+        let output = child::command(PATH)
+            .env("SUPERVISE_SEED", seed)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let nine = said("9");
+    assert!(
+        nine.contains("5 pass, 0 fail, 2 not applicable, SUPERVISE_SEED=9"),
+        "{nine}"
+    );
+    let bad = said("x");
+    assert!(
+        bad.contains("SUPERVISE_SEED is `x`: expected a number from 0 to 2^64-1"),
+        "{bad}"
+    );
 }
