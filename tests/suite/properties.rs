@@ -223,6 +223,7 @@ rule `delay-curve` broken
   place     attempt 1
   replay    SUPERVISE_SEED=7"
     );
+    assert!(!report.passed() && !report.verdict("delay-curve").unwrap().is_pass());
     let panic = std::panic::catch_unwind(|| report.assert()).unwrap_err();
     let said = panic.downcast_ref::<String>().unwrap();
     assert!(said.starts_with("properties broken\n") && said.contains(&report.to_string()));
