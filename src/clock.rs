@@ -45,7 +45,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct Sleep(Kind);
 
 enum Kind {
-    /// Zero: not even a visit to the clock.
+    /// Zero on tokio's clock, whose shortest sleep is a millisecond.
     Done,
     /// Unboxed, since a backoff loop on a fake clock does little else.
     Fake(FakeSleep),

@@ -75,7 +75,8 @@ impl GaveUp {
 
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "gave up after {} restarts", self.restarts)?;
+        let plural = if self.restarts == 1 { "" } else { "s" };
+        write!(f, "gave up after {} restart{plural}", self.restarts)?;
         match self.limit {
             RestartLimit::Unlimited => {}
             RestartLimit::Consecutive(_) => write!(f, " in a row")?,

@@ -337,6 +337,13 @@ mod tests {
             .expect("valid values");
         assert_eq!(backoff.next_delay(2), Duration::from_nanos(1_210_000_000));
         assert_eq!(backoff.next_delay(7), Duration::from_nanos(1_948_717_100));
+        let mut short = ExponentialBackoff::builder()
+            .initial(Duration::from_nanos(3))
+            .multiplier(1.2)
+            .build()
+            .expect("valid values");
+        // 3.6 rounds up.
+        assert_eq!(short.next_delay(1), Duration::from_nanos(4));
     }
 
     #[test]

@@ -137,9 +137,6 @@ impl Clock for FakeClock {
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
-        if duration.is_zero() {
-            return Sleep(Kind::Done);
-        }
         let deadline = self.now() + duration;
         Sleep(Kind::Fake(FakeSleep {
             shared: Arc::clone(&self.shared),

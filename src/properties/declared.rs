@@ -65,6 +65,10 @@ pub struct BackoffParamsBuilder(BackoffParams);
 impl BackoffParams {
     /// Declares the first delay (or the least, where there is no curve) and the most that any delay
     /// may be. The rest starts as: no curve, no jitter, not seedable.
+    ///
+    /// # Panics
+    ///
+    /// If `SUPERVISE_SEED` is set and no number from 0 to 2⁶⁴ − 1.
     pub fn builder(initial: Duration, cap: Duration) -> BackoffParamsBuilder {
         BackoffParamsBuilder(BackoffParams {
             initial,
@@ -145,9 +149,10 @@ impl BackoffParams {
         1_000.0 * nanos(self.resolution)
     }
 
-    /// How far a delay may be from the value worked out here.
+    /// How far a delay may be from the value worked out here: a strategy may round twice, the curve
+    /// and then the jitter's width.
     pub(super) fn tolerance(&self, value: f64) -> f64 {
-        nanos(self.resolution) + value * 1e-6
+        2.0 * nanos(self.resolution) + value * 1e-6
     }
 
     /// The seed that the `n`-th strategy of a check is made with.

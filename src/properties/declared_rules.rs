@@ -194,6 +194,10 @@ impl Default for RestartParams {
 impl RestartParams {
     /// What [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop) declare: a closed window, a
     /// first start that does not count, delays from the end.
+    ///
+    /// # Panics
+    ///
+    /// If `SUPERVISE_SEED` is set and no number from 0 to 2⁶⁴ − 1.
     pub fn new() -> RestartParams {
         RestartParams {
             window_edge: WindowEdge::Closed,

@@ -59,7 +59,8 @@ pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset
 /// Checks a backoff against every rule for backoffs.
 ///
 /// The factory makes a strategy, with the seed if there is one. It is called many times, and what
-/// it makes is asked for some hundred thousand delays. A panic of either is caught and reported.
+/// it makes is asked for some hundred thousand delays. A panic of either is caught and reported (and
+/// printed, by the panic hook).
 ///
 /// A correct backoff fails by chance at most once in 1/[`FALSE_ALARM_RATE`] runs.
 pub fn backoff<S: BackoffStrategy>(
