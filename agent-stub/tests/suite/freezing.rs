@@ -108,8 +108,8 @@ fn a_frozen_stub_is_killed_when_its_control_ends(
 #[test]
 fn a_frozen_stub_is_killed_at_the_end_of_its_lifetime() {
     // real-time: the lifetime is one of real time.
-    let status = program()
-        .args(["--lifetime", "80ms", "--script", "freeze; exit 3"])
-        .status();
-    assert_eq!(ended(status.unwrap()), "die SIGKILL");
+    let mut command = program();
+    command.args(["--lifetime", "80ms", "--script", "freeze; exit 3"]);
+    let mut stub = crate::support::Owned(command.spawn().unwrap());
+    assert_eq!(ended(stub.end()), "die SIGKILL");
 }
