@@ -1,4 +1,59 @@
-//! A test harness for process supervision.
+//! A test harness for process supervision: a child that does what it is told, the parts of a
+//! supervisor, a clock moved by hand, and the laws that supervisors keep.
+//!
+//! # A child that crashes when told
+//!
+//! [`stub::path`] is a program that crashes, hangs, ignores signals, forks, floods or gets ready
+//! exactly when its [script](stub::script) says so. Whatever starts processes can start it.
+//!
+//! ```
+//! use std::process::Command;
+//! use supervise_harness::stub;
+//!
+//! let child = Command::new(stub::path()?).args(["--script", "die SIGSEGV"]).status()?;
+//! assert_eq!(child.code(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Starting and watching
+//!
+//! A [`Spawner`] starts agents, with a socket pair and nothing else inherited; the [`AgentHandle`]
+//! stops one, by TERM, a grace and KILL on its process group; a [`Watcher`] waits for its end.
+//!
+//! # Deciding and delaying
+//!
+//! A [`RestartTracker`] says what follows an end: a restart, or none, or giving up. A
+//! [`BackoffStrategy`] says how long to wait before. Both are pure: no clock, no I/O.
+//!
+//! ```
+//! use std::time::Duration;
+//! use supervise_harness::{BackoffStrategy, ExponentialBackoff};
+//!
+//! let mut backoff = ExponentialBackoff::default();
+//! assert_eq!(backoff.next_delay(3), Duration::from_secs(8));
+//! assert_eq!(backoff.next_delay(u32::MAX), Duration::from_secs(60));
+//! ```
+//!
+//! # Keeping it running
+//!
+//! A [`RestartLoop`] tries until a start succeeds. A [`Supervisor`] keeps an agent running over whole
+//! lifetimes, and says what it does.
+//!
+//! # Time
+//!
+//! All of them go by a [`Clock`]: tokio's, or a [`FakeClock`] on which an hour passes when a test
+//! says so.
+#![cfg_attr(
+    feature = "properties",
+    doc = "
+# Laws
+
+[`properties`] checks them: of a backoff, of restart decisions, of a restart loop. Ours or yours."
+)]
+#![cfg_attr(
+    not(feature = "properties"),
+    doc = "\n# Laws\n\nThe feature `properties` brings checks of them."
+)]
 
 // In the order of the data flow: a module imports only what stands before it.
 mod timestamp;
@@ -48,3 +103,8 @@ pub use supervisor::{
 pub use timestamp::Timestamp;
 pub use tokio_util::sync::CancellationToken;
 pub use watcher::{WatchError, Watcher};
+
+/// The README's examples, compiled with the documentation's.
+#[cfg(all(doctest, feature = "properties"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -168,5 +168,5 @@ fn a_strangers_crate_builds_and_tests_against_the_packages() {
         let text = run(Command::new(&test).current_dir(&downstream));
         passed += text.matches("... ok").count();
     }
-    assert_eq!(passed, 4, "README's test and the three of the parts");
+    assert_eq!(passed, 5, "README's test and the four of the parts");
 }

@@ -501,7 +501,7 @@ async fn an_explicit_start_works_after_giving_up_and_counts_from_0() {
     supervisor.wait().await.unwrap();
     assert_eq!(
         story(&mut events).await.last().unwrap(),
-        "gave up after 1 restarts in a row: exit code 1"
+        "gave up after 1 restart in a row: exit code 1"
     );
     supervisor.start().await.unwrap();
     let Outcome::GaveUp(gave_up) = supervisor.wait().await.unwrap() else {

@@ -169,6 +169,10 @@ fn closes_its_standard_input(
             command.stdin(reader);
         });
     stub.read_until("closed\n");
+    // Another test's process may hold the other end too, between its fork and its exec; once nobody
+    // does, this end is told.
+    let told = crate::support::readable_within(writer.as_fd(), crate::support::BOUND);
+    assert!(told, "somebody holds the other end");
     let error = std::io::Write::write(&mut &writer, b"x").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }
