@@ -74,6 +74,14 @@ mod watcher;
 
 mod restart_loop;
 
+mod timeline;
+
+mod agent;
+
+pub mod leaks;
+
+mod sim;
+
 mod supervisor;
 
 #[cfg(feature = "properties")]

@@ -3,10 +3,14 @@
 mod backoff;
 mod child;
 mod clock;
+mod leaks;
 mod policy;
 mod properties;
 mod restart_loop;
+mod scenarios;
+mod sim;
 mod spawner;
 mod stub;
 mod supervisor;
+mod timeline;
 mod watcher;
