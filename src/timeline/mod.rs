@@ -1,1 +1,330 @@
 //! What happened, in order.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
+
+mod event;
+mod recorder;
+mod text;
+
+pub use event::{Event, What, Who};
+#[allow(unused_imports)]
+pub(crate) use recorder::Recorder;
+
+/// Which clock a timeline's times are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimelineClock {
+    /// The harness's own: the times are exact, and the same every time.
+    Virtual,
+    /// The machine's: the order is meaningful, the times are measurements.
+    Real,
+}
+
+/// What happened to a subject and its agents, in order.
+///
+/// On a virtual clock the events are in the order of their times. Those of one instant are in the
+/// order in which the agents were introduced, each agent's own as it lived them, with the subject
+/// after all agents. On a real clock they are in the order in which they were noticed.
+///
+/// Names, runs and deltas tell the events apart; there is no process id in it.
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, What, Who};
+///
+/// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
+/// let crash = What::Exit { status: Some(ExitStatus::Exited { code: 1 }) };
+/// let timeline = Timeline::new(
+///     TimelineClock::Virtual,
+///     [
+///         Event::new(at(0), Who::run("worker", 1), What::Start),
+///         Event::new(at(200), Who::run("worker", 1), crash),
+///         Event::new(at(200), Who::run("worker", 1), What::Reap),
+///         Event::new(at(1_200), Who::run("worker", 2), What::Start),
+///     ],
+/// );
+/// assert_eq!(timeline.gaps("worker"), [Duration::from_secs(1)]);
+/// assert_eq!(
+///     timeline.to_string(),
+///     "timeline v1  clock=virtual
+/// +0.000  worker#1  start
+/// +0.200  worker#1  exit     code=1
+/// +0.000  worker#1  reap
+/// +1.000  worker#2  start"
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    clock: TimelineClock,
+    events: Vec<Event>,
+}
+
+/// One life of an agent, as [`Timeline::runs`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunSpan {
+    /// Which of the agent's lives, from 1.
+    pub run: u32,
+    /// When it started.
+    pub start: Timestamp,
+    /// When it ended; `None` where the timeline ends first.
+    pub exit: Option<Timestamp>,
+    /// How it ended; `None` where it did not, or nobody could tell.
+    pub status: Option<ExitStatus>,
+}
+
+impl Timeline {
+    /// A timeline of these events. On a virtual clock they are sorted by time; those of one instant
+    /// stay in the order given, but the subject's come last. On a real clock all stay in the order
+    /// given.
+    #[must_use]
+    pub fn new(clock: TimelineClock, events: impl IntoIterator<Item = Event>) -> Timeline {
+        let mut events: Vec<Event> = events.into_iter().collect();
+        if clock == TimelineClock::Virtual {
+            events.sort_by_key(|event| (event.at, event.who == Who::Subject));
+        }
+        Timeline { clock, events }
+    }
+
+    /// Which clock the times are of.
+    #[must_use]
+    pub fn clock(&self) -> TimelineClock {
+        self.clock
+    }
+
+    /// The events, in order.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The agents that events are about, in the order of their first ones.
+    #[must_use]
+    pub fn agents(&self) -> Vec<&str> {
+        let mut seen = HashSet::new();
+        let names = self.events.iter().filter_map(|event| event.who.agent());
+        names.filter(|name| seen.insert(*name)).collect()
+    }
+
+    /// The agent's own events, without its descendants', each with its run.
+    fn own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, &'a Event)> {
+        self.events
+            .iter()
+            .filter_map(move |event| match &event.who {
+                Who::Run {
+                    agent,
+                    run,
+                    descendant: None,
+                } if **agent == *name => Some((*run, event)),
+                _ => None,
+            })
+    }
+
+    /// How often the agent was started. Its descendants do not count.
+    ///
+    /// ```
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let at = Timestamp::ORIGIN;
+    /// let timeline = Timeline::new(
+    ///     TimelineClock::Virtual,
+    ///     [
+    ///         Event::new(at, Who::run("worker", 1), What::Start),
+    ///         Event::new(at, Who::descendant("worker", 1, "helper"), What::Start),
+    ///     ],
+    /// );
+    /// assert_eq!(timeline.starts("worker"), 1);
+    /// assert_eq!(timeline.starts("nobody"), 0);
+    /// ```
+    #[must_use]
+    pub fn starts(&self, agent: &str) -> usize {
+        let own = self.own(agent);
+        own.filter(|(_, event)| event.what == What::Start).count()
+    }
+
+    /// How the agent's runs ended, in the order in which they did; `None` where nobody could tell.
+    ///
+    /// ```
+    /// # use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let status = Some(ExitStatus::Exited { code: 1 });
+    /// let exit = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), What::Exit { status });
+    /// let timeline = Timeline::new(TimelineClock::Virtual, [exit]);
+    /// assert_eq!(timeline.exits("worker"), [status]);
+    /// ```
+    #[must_use]
+    pub fn exits(&self, agent: &str) -> Vec<Option<ExitStatus>> {
+        let own = self.own(agent);
+        own.filter_map(|(_, event)| match event.what {
+            What::Exit { status } => Some(status),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// How long from each end of the agent to its next start: the delays between its runs. An end
+    /// that no start follows has none.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
+    /// let timeline = Timeline::new(
+    ///     TimelineClock::Virtual,
+    ///     [
+    ///         Event::new(at(0), Who::run("worker", 1), What::Start),
+    ///         Event::new(at(200), Who::run("worker", 1), What::Exit { status: None }),
+    ///         Event::new(at(700), Who::run("worker", 2), What::Start),
+    ///     ],
+    /// );
+    /// assert_eq!(timeline.gaps("worker"), [Duration::from_millis(500)]);
+    /// ```
+    #[must_use]
+    pub fn gaps(&self, agent: &str) -> Vec<Duration> {
+        let mut gaps = Vec::new();
+        let mut ended = Vec::new();
+        for (_, event) in self.own(agent) {
+            match event.what {
+                What::Exit { .. } => ended.push(event.at),
+                What::Start => gaps.extend(ended.drain(..).map(|exit| event.at - exit)),
+                _ => {}
+            }
+        }
+        gaps
+    }
+
+    /// The agent's runs that started, in the order in which they did.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
+    /// let timeline = Timeline::new(
+    ///     TimelineClock::Virtual,
+    ///     [
+    ///         Event::new(at(0), Who::run("worker", 1), What::Start),
+    ///         Event::new(at(200), Who::run("worker", 1), What::Exit { status: None }),
+    ///         Event::new(at(700), Who::run("worker", 2), What::Start),
+    ///     ],
+    /// );
+    /// let runs = timeline.runs("worker");
+    /// assert_eq!((runs[0].run, runs[0].start, runs[0].exit), (1, at(0), Some(at(200))));
+    /// assert_eq!((runs[1].run, runs[1].start, runs[1].exit), (2, at(700), None));
+    /// ```
+    #[must_use]
+    pub fn runs(&self, agent: &str) -> Vec<RunSpan> {
+        let mut runs: Vec<RunSpan> = Vec::new();
+        for (run, event) in self.own(agent) {
+            match event.what {
+                What::Start => runs.push(RunSpan {
+                    run,
+                    start: event.at,
+                    exit: None,
+                    status: None,
+                }),
+                What::Exit { status } => {
+                    let mut open = runs.iter_mut().rev();
+                    if let Some(span) = open.find(|span| span.run == run && span.exit.is_none()) {
+                        (span.exit, span.status) = (Some(event.at), status);
+                    }
+                }
+                _ => {}
+            }
+        }
+        runs
+    }
+
+    /// The pairs of the agent's runs that were alive at once, the earlier first: what started after
+    /// the other's start and before its end, by the order of the events.
+    ///
+    /// ```
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let at = Timestamp::ORIGIN;
+    /// let timeline = Timeline::new(
+    ///     TimelineClock::Virtual,
+    ///     [
+    ///         Event::new(at, Who::run("worker", 1), What::Start),
+    ///         Event::new(at, Who::run("worker", 2), What::Start),
+    ///         Event::new(at, Who::run("worker", 1), What::Exit { status: None }),
+    ///         Event::new(at, Who::run("worker", 3), What::Start),
+    ///     ],
+    /// );
+    /// assert_eq!(timeline.overlaps("worker"), [(1, 2), (2, 3)]);
+    /// ```
+    #[must_use]
+    pub fn overlaps(&self, agent: &str) -> Vec<(u32, u32)> {
+        let mut pairs = Vec::new();
+        let mut alive: Vec<u32> = Vec::new();
+        for (run, event) in self.own(agent) {
+            match event.what {
+                What::Start => {
+                    pairs.extend(alive.iter().map(|earlier| (*earlier, run)));
+                    alive.push(run);
+                }
+                What::Exit { .. } => alive.retain(|other| *other != run),
+                _ => {}
+            }
+        }
+        pairs
+    }
+
+    /// The events from `from` on and before `to`: half open, so that adjacent spans share none. The
+    /// times stay what they are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
+    /// let start = |run, millis| Event::new(at(millis), Who::run("worker", run), What::Start);
+    /// let timeline = Timeline::new(TimelineClock::Virtual, [start(1, 0), start(2, 5), start(3, 9)]);
+    /// assert_eq!(timeline.between(at(5), at(9)).events(), [start(2, 5)]);
+    /// ```
+    #[must_use]
+    pub fn between(&self, from: Timestamp, to: Timestamp) -> Timeline {
+        let within = self.events.iter().filter(|e| from <= e.at && e.at < to);
+        Timeline {
+            clock: self.clock,
+            events: within.cloned().collect(),
+        }
+    }
+
+    /// The texts of all notes, in order.
+    ///
+    /// ```
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let note = What::Note { text: "giving up".into() };
+    /// let event = Event::new(Timestamp::ORIGIN, Who::Subject, note);
+    /// assert_eq!(Timeline::new(TimelineClock::Virtual, [event]).notes(), ["giving up"]);
+    /// ```
+    #[must_use]
+    pub fn notes(&self) -> Vec<&str> {
+        let events = self.events.iter();
+        events
+            .filter_map(|event| match &event.what {
+                What::Note { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The texts of all that the harness found, in order. Empty is good.
+    ///
+    /// ```
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// let zombie = What::Finding { text: "never reaped".into() };
+    /// let event = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), zombie);
+    /// assert_eq!(Timeline::new(TimelineClock::Virtual, [event]).findings(), ["never reaped"]);
+    /// ```
+    #[must_use]
+    pub fn findings(&self) -> Vec<&str> {
+        let events = self.events.iter();
+        events
+            .filter_map(|event| match &event.what {
+                What::Finding { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+}
