@@ -87,6 +87,7 @@ mod supervisor;
 #[cfg(feature = "properties")]
 pub mod properties;
 
+pub use agent::{Agent, Run, Script};
 pub use agent_stub as stub;
 pub use agent_stub::Signal;
 pub use backoff::{
@@ -100,6 +101,7 @@ pub use policy::{
 };
 pub use process::WatchResult;
 pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
+pub use sim::{BodyResult, Sim, SimFailure, SimHandle};
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };

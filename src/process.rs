@@ -1,7 +1,7 @@
 //! A child process behind its pidfd: status, signals, reaping.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_stub::Signal;
@@ -321,6 +321,86 @@ fn unless_nobody(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         other => other,
+    }
+}
+
+/// A pidfd of any process.
+pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    pidfd_open(libc::pid_t::try_from(pid).map_err(io::Error::other)?)
+}
+
+/// Sends the signal to the process behind the pidfd; without one, only asks whether it is there.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Result<()> {
+    let number = signal.map_or(0, Signal::number);
+    // SAFETY: pidfd_send_signal(2) with a null info, which stands for the one that kill(2) makes.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0 as libc::c_uint,
+        )
+    };
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// How a child of this process that nobody has reaped yet ended. Reaps nothing.
+pub(crate) fn ended_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
+    wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+        .ok()
+        .flatten()
+}
+
+/// Reaps the child of this process behind the pidfd, unless somebody else does; waits for its end.
+pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) {
+    let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
+    // It fails where it is no child of ours, or was reaped: nothing is left to do.
+    let _ = wait_id(target, libc::WEXITED);
+}
+
+/// `struct pidfd_info` of linux/pidfd.h, its first version.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    ids: [u32; 3],
+    credentials: [u32; 8],
+    exit_code: i32,
+}
+
+/// `PIDFD_GET_INFO`: _IOWR(0xff, 11, struct pidfd_info), whose first version has 64 bytes.
+const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+/// `PIDFD_INFO_EXIT`. Since Linux 6.15.
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// How any process ended that was reaped already, whoever reaped it. None before Linux 6.15.
+pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    const { assert!(size_of::<PidfdInfo>() == 64) };
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: `info` is as large as the request says and valid for writes while the call lasts.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    if result == -1 || info.mask & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    // As wait(2) has it: the signal and the core flag below, the code above.
+    match info.exit_code & 0x7f {
+        0 => Some(ExitStatus::Exited {
+            code: info.exit_code >> 8 & 0xff,
+        }),
+        signal => Some(ExitStatus::Signaled {
+            signal: Signal::from_number(signal).ok()?,
+            core_dumped: info.exit_code & 0x80 != 0,
+        }),
     }
 }
 

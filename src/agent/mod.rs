@@ -1,1 +1,339 @@
-//! The harness's side of an agent.
+//! The harness's side of an agent: what it shall do, its runs, and what it did.
+
+mod member;
+mod script;
+mod server;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_stub::protocol::Order;
+use agent_stub::script::{Content, Destination, Statement, Stream};
+use agent_stub::{Hygiene, Quoted};
+use tokio::sync::Notify;
+
+pub(crate) use member::KernelState;
+pub use script::Script;
+pub(crate) use server::Server;
+
+use crate::spawner::SpawnerOptions;
+use crate::status::ExitStatus;
+use crate::{Signal, Timestamp};
+
+/// The server, shared by the idle gate, the watchdog and the handles.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    server: Mutex<Server>,
+    /// Told when the server has taken something in.
+    pub(crate) changed: Notify,
+    /// Told when the timer of the agents' waits has to look again, or the runtime must not sleep.
+    pub(crate) timer: Notify,
+    /// Whether agents wait by the harness's clock.
+    pub(crate) is_virtual: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(server: Server, is_virtual: bool) -> Arc<Shared> {
+        Arc::new(Shared {
+            server: Mutex::new(server),
+            changed: Notify::new(),
+            timer: Notify::new(),
+            is_virtual,
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Server> {
+        // A panic in the middle of a change is the harness's own, and is what the user is shown.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds something. Cancel-safe as far as `look` is.
+    async fn until<T>(&self, mut look: impl FnMut(&mut Server) -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Registered before the look: nothing that comes after it is missed.
+            changed.as_mut().enable();
+            if let Some(found) = look(&mut self.lock()) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A child process under the harness's control: any number of runs of the stub, one after the other
+/// or at once, numbered from 1 as they start.
+///
+/// It starts nothing itself: [`command`](Agent::command) is for the code under test to start.
+#[derive(Clone)]
+pub struct Agent {
+    shared: Arc<Shared>,
+    place: usize,
+    name: Arc<str>,
+    address: String,
+    program: PathBuf,
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    pub(crate) fn new(shared: &Arc<Shared>, name: &str, script: Script, program: PathBuf) -> Agent {
+        let mut server = shared.lock();
+        let place = server.add_agent(name, script);
+        Agent {
+            shared: Arc::clone(shared),
+            place,
+            name: Arc::clone(&server.agents[place].name),
+            address: server.address().to_owned(),
+            program,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The program to start.
+    #[must_use]
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
+    /// The arguments to start it with, without the program. They alone suffice: what clears the
+    /// environment starts an agent all the same.
+    #[must_use]
+    pub fn args(&self) -> Vec<OsString> {
+        let clock = if self.shared.is_virtual {
+            "harness"
+        } else {
+            "real"
+        };
+        // It ends with its connection; a sim may take long.
+        [
+            "--control",
+            &self.address,
+            "--id",
+            &self.name,
+            "--clock",
+            clock,
+            "--lifetime",
+            "1h",
+        ]
+        .map(OsString::from)
+        .to_vec()
+    }
+
+    /// An ordinary command for the code under test. Tokio's is made of it: `agent.command().into()`.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.args());
+        command
+    }
+
+    /// The same for a [`Spawner`](crate::Spawner).
+    pub fn spawner_options(&self) -> SpawnerOptions {
+        SpawnerOptions::new()
+            .agent_path(&self.program)
+            .args(self.args())
+    }
+
+    /// Changes what the runs do that have not started yet.
+    pub fn set_script(&self, script: Script) {
+        self.shared.lock().agents[self.place].script = script;
+    }
+
+    /// The next run that this has not returned yet: at once where it has started, else when it does.
+    ///
+    /// Cancel-safe.
+    pub async fn started(&self) -> Run {
+        let place = self.place;
+        let member = self.shared.until(|server| {
+            let agent = &mut server.agents[place];
+            let member = *agent.runs.get(agent.taken)?;
+            agent.taken += 1;
+            Some(member)
+        });
+        let member = member.await;
+        let (number, pid) = {
+            let server = self.shared.lock();
+            (server.members[member].run, server.members[member].pid)
+        };
+        Run {
+            shared: Arc::clone(&self.shared),
+            name: Arc::clone(&self.name),
+            member,
+            number,
+            pid,
+        }
+    }
+
+    /// How many runs have started.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.shared.lock().agents[self.place].runs.len()
+    }
+}
+
+/// One life of an agent, from its start to its end, in the test's hands.
+///
+/// What it is told it does at once, over what its script says, which then goes on.
+#[derive(Clone)]
+pub struct Run {
+    shared: Arc<Shared>,
+    name: Arc<str>,
+    member: usize,
+    number: u32,
+    pid: u32,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Run({}#{}, process {})",
+            self.name, self.number, self.pid
+        )
+    }
+}
+
+impl Run {
+    /// Its number, from 1.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its process id, which may be another's once it was reaped.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Exits with the code. Returns when it has ended.
+    pub async fn exit(&self, code: u8) -> Option<ExitStatus> {
+        self.order(Statement::Exit(code));
+        self.ended().await
+    }
+
+    /// Dies by the signal, without a core dump. Returns when it has ended. For a signal that does
+    /// not kill, that is when something else ends it.
+    pub async fn die_by(&self, signal: Signal) -> Option<ExitStatus> {
+        self.order(Statement::Die {
+            signal,
+            core: false,
+        });
+        self.ended().await
+    }
+
+    /// Says that it is ready, on its control connection. Returns when it has said so.
+    pub async fn ready(&self) {
+        self.order(Statement::Ready(agent_stub::script::Channel::Control));
+        self.became_ready().await;
+    }
+
+    /// Writes the text to its standard output. Does not wait until somebody reads it.
+    pub fn write(&self, text: &str) {
+        self.order(Statement::Write(
+            Stream::Stdout,
+            Content::Text(Quoted::from(text)),
+        ));
+    }
+
+    /// Does what the stub's own grammar says; see [`crate::stub::script`].
+    ///
+    /// # Errors
+    ///
+    /// With the line and column in `statements`.
+    pub fn perform(&self, statements: &str) -> Result<(), agent_stub::script::ScriptError> {
+        let script = statements.parse()?;
+        self.send(&Order::Do(script));
+        Ok(())
+    }
+
+    /// Opens the gate for one passage, now or when the run comes to it.
+    pub fn open(&self, gate: &str) {
+        self.send(&Order::Open(Quoted::from(gate)));
+    }
+
+    /// Waits until it is at that gate.
+    ///
+    /// Cancel-safe.
+    pub async fn at_gate(&self, gate: &str) {
+        let member = self.member;
+        self.shared
+            .until(|server| (server.members[member].gate.as_deref() == Some(gate)).then_some(()))
+            .await;
+    }
+
+    /// The signals that it trapped so far: which, for which time, and when.
+    #[must_use]
+    pub fn signals(&self) -> Vec<(Signal, u64, Timestamp)> {
+        self.shared.lock().signals(self.member)
+    }
+
+    /// What it inherited from whoever started it. Returns when it has reported, or None where it
+    /// ended before.
+    pub async fn hygiene(&self) -> Option<Hygiene> {
+        self.order(Statement::Hygiene(Destination::Control));
+        let member = self.member;
+        self.shared
+            .until(|server| {
+                let member = &server.members[member];
+                match &member.hygiene_report {
+                    Some(report) => Some(Some(report.clone())),
+                    None => member.ended.map(|_| None),
+                }
+            })
+            .await
+    }
+
+    /// Waits until it has said that it is ready; for ever where it never does.
+    ///
+    /// Cancel-safe.
+    pub async fn became_ready(&self) {
+        let member = self.member;
+        self.shared
+            .until(|server| server.members[member].is_ready.then_some(()))
+            .await;
+    }
+
+    /// Waits until it has ended, and says how; None where nobody could tell. It may not be reaped
+    /// yet.
+    ///
+    /// Cancel-safe.
+    pub async fn ended(&self) -> Option<ExitStatus> {
+        let member = self.member;
+        self.shared
+            .until(|server| server.members[member].ended)
+            .await
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.shared.lock().members[self.member].is_alive()
+    }
+
+    fn order(&self, statement: Statement) {
+        self.send(&Order::Do(agent_stub::script::Script(vec![statement])));
+    }
+
+    fn send(&self, order: &Order) {
+        self.shared.lock().order(self.member, order);
+        // The runtime has to look again before it lets time pass.
+        self.shared.timer.notify_one();
+    }
+}

@@ -1,1 +1,448 @@
 //! Virtual time over real processes.
+
+mod children;
+mod ending;
+mod gate;
+mod watchdog;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::task::LocalSet;
+use tokio::time::Instant as TokioInstant;
+
+use crate::Timestamp;
+use crate::agent::{Agent, Script, Server, Shared};
+use crate::timeline::{Timeline, TimelineClock, What, Who};
+
+use children::SimThread;
+use gate::{Gate, Sight};
+use watchdog::Watched;
+
+/// How long nothing may move, unless told: 10 s of real time.
+const WATCHDOG: Duration = Duration::from_secs(10);
+
+/// A run of unmodified tokio code and real processes, under one virtual clock.
+///
+/// [`run`](Sim::run) makes a runtime of one thread whose time is tokio's paused clock, and lets it
+/// pass only when everything provably waits for it: every task, and every agent. An hour of backoff
+/// takes as long as the processes at its ends. Agents wait by the same clock. Everything that happens
+/// is recorded, and one run gives the same [`Timeline`] as the next, byte for byte.
+///
+/// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
+/// in which `select!` looks at its branches. Children that are no agents run in real time, and
+/// virtual time waits for them.
+///
+/// Several sims may run at once, each on a thread of its own.
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::{Script, Sim};
+///
+/// let timeline = Sim::new().run(async |sim| {
+///     let worker = sim.agent("worker", Script::new().run_for(Duration::from_secs(3600)).exit(3));
+///     // The code under test: plain tokio.
+///     let mut child = tokio::process::Command::from(worker.command()).spawn().unwrap();
+///     let status = child.wait().await.unwrap();
+///     assert_eq!(status.code(), Some(3));
+/// });
+/// assert_eq!(
+///     timeline.to_string(),
+///     "timeline v1  clock=virtual
+/// +0.000     worker#1  start
+/// +3600.000  worker#1  exit   code=3
+/// +0.000     worker#1  reap
+/// "
+/// );
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Sim {
+    watchdog: Duration,
+    is_real: bool,
+    gate: bool,
+    allows_leaks: bool,
+}
+
+impl Default for Sim {
+    fn default() -> Sim {
+        Sim::new()
+    }
+}
+
+impl Sim {
+    /// In virtual time, ended by the watchdog when nothing has moved for 10 s of real time, failing
+    /// where a process is left behind.
+    ///
+    /// # Panics
+    ///
+    /// Where `SUPERVISE_WATCHDOG` is set and is no number of seconds above zero.
+    #[track_caller]
+    pub fn new() -> Sim {
+        let watchdog = match std::env::var("SUPERVISE_WATCHDOG") {
+            Err(_) => WATCHDOG,
+            Ok(text) => match text.parse() {
+                Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
+                _ => panic!("SUPERVISE_WATCHDOG={text}: expected a number of seconds above zero"),
+            },
+        };
+        Sim {
+            watchdog,
+            is_real: false,
+            gate: true,
+            allows_leaks: false,
+        }
+    }
+
+    /// How long nothing may move, in real time, before the sim is ended.
+    pub fn watchdog(mut self, limit: Duration) -> Sim {
+        self.watchdog = limit;
+        self
+    }
+
+    /// In real time: for code that no virtual clock can reach. The timeline then has no times.
+    pub fn real_time(mut self) -> Sim {
+        self.is_real = true;
+        self
+    }
+
+    /// Processes that are left behind do not fail the run. They are ended all the same.
+    pub fn allow_leaks(mut self) -> Sim {
+        self.allows_leaks = true;
+        self
+    }
+
+    /// Without the idle gate: time passes while processes are at work, as under tokio's paused clock
+    /// alone. To show what the gate is for.
+    pub fn without_gate(mut self) -> Sim {
+        self.gate = false;
+        self
+    }
+
+    /// Runs the body to its end, ends every process of the sim, and says what happened.
+    ///
+    /// # Panics
+    ///
+    /// With the body's own panic where it panics, with its error where it returns one, with what
+    /// everything is blocked on where nothing moves, and where processes are left behind. In each
+    /// case after every process of the sim was ended.
+    #[track_caller]
+    pub fn run<T: BodyResult>(self, body: impl AsyncFnOnce(SimHandle) -> T) -> Timeline {
+        match self.try_run(body) {
+            Ok(timeline) => timeline,
+            Err(failure) => match failure.kind {
+                FailureKind::Panic(payload) => {
+                    if !failure.leaks.is_empty() {
+                        eprintln!("{}", leaks_text(&failure.leaks));
+                    }
+                    resume_unwind(payload)
+                }
+                _ => panic!("{failure}"),
+            },
+        }
+    }
+
+    /// As [`run`](Sim::run), with the failure as a value.
+    ///
+    /// # Errors
+    ///
+    /// [`SimFailure`].
+    pub fn try_run<T: BodyResult>(
+        self,
+        body: impl AsyncFnOnce(SimHandle) -> T,
+    ) -> Result<Timeline, SimFailure> {
+        let setup = |error: std::io::Error| SimFailure::setup(error.to_string());
+        let program = agent_stub::path().map_err(|error| SimFailure::setup(error.to_string()))?;
+        let clock = if self.is_real {
+            TimelineClock::Real
+        } else {
+            TimelineClock::Virtual
+        };
+        let _thread = SimThread::enter();
+        let before = ending::children_before().map_err(setup)?;
+        let shared = Shared::new(Server::new(clock).map_err(setup)?, !self.is_real);
+        let sight = Arc::new(Sight::default());
+
+        let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().thread_name("sim-blocking");
+        if !self.is_real {
+            builder.start_paused(true);
+            if self.gate {
+                let gate = Arc::clone(&gate);
+                builder.on_thread_park(move || {
+                    if let Some(gate) = &mut *gate.lock().unwrap_or_else(PoisonError::into_inner) {
+                        gate.park();
+                    }
+                });
+            }
+        }
+        let runtime = builder.build().map_err(setup)?;
+        let watched = Watched::new(Arc::clone(&shared), Arc::clone(&sight), self.watchdog);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let local = LocalSet::new();
+            local.block_on(&runtime, async {
+                let origin = TokioInstant::now();
+                if !self.is_real {
+                    let new = Gate::new(Arc::clone(&shared), Arc::clone(&sight));
+                    *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+                    tokio::task::spawn_local(timer(Arc::clone(&shared), origin, self.gate));
+                }
+                if self.is_real || !self.gate {
+                    tokio::task::spawn_local(listen(Arc::clone(&shared), origin));
+                }
+                let handle = SimHandle {
+                    shared: Arc::clone(&shared),
+                    program: program.to_owned(),
+                    origin,
+                };
+                let ended = tokio::select! {
+                    biased;
+                    () = watched.abort.notified() => None,
+                    result = body(handle) => Some(result.into_result()),
+                };
+                // What the body did last shows in the processes.
+                let mut server = shared.lock();
+                server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
+                server.pump(Duration::ZERO);
+                ended
+            })
+        }));
+        // What happens from here on is the sim's doing.
+        let timeline = shared.lock().recorder.timeline();
+        // The gate first: it must not be asked while the tasks are dropped.
+        *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        runtime.shutdown_timeout(Duration::ZERO);
+        let leaks = ending::end_all(&shared, &before);
+        let kind = match result {
+            Err(payload) => FailureKind::Panic(payload),
+            _ if watched.verdict().is_some() => {
+                FailureKind::Stuck(watched.verdict().unwrap_or_default())
+            }
+            Ok(None) => FailureKind::Stuck(String::new()),
+            Ok(Some(Err(error))) => FailureKind::Error(error),
+            Ok(Some(Ok(()))) if !leaks.is_empty() && !self.allows_leaks => FailureKind::Leaks,
+            Ok(Some(Ok(()))) => return Ok(timeline),
+        };
+        let leaks = if self.allows_leaks { Vec::new() } else { leaks };
+        Err(SimFailure {
+            kind,
+            leaks,
+            timeline: Some(timeline),
+        })
+    }
+}
+
+/// Ends the agents' waits: sleeps to the next deadline, wakes, and leaves the rest to the gate.
+async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
+    loop {
+        let next = {
+            let mut server = shared.lock();
+            server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
+            server.has_new_deadline = false;
+            if !gated {
+                while server.end_next_wait() {}
+            }
+            server.next_deadline()
+        };
+        let sleep = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(origin + at.since_origin()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shared.timer.notified() => {}
+            () = sleep => {}
+        }
+    }
+}
+
+/// Takes in what agents say where there is no gate to do it.
+async fn listen(shared: Arc<Shared>, origin: TokioInstant) {
+    let Ok(descriptor) = shared.lock().descriptor().try_clone_to_owned() else {
+        return;
+    };
+    // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
+    let Ok(readable) =
+        (unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) })
+    else {
+        return;
+    };
+    while let Ok(mut ready) = readable.readable().await {
+        ready.clear_ready();
+        let mut server = shared.lock();
+        server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
+        if server.pump(Duration::ZERO) {
+            shared.changed.notify_waiters();
+            shared.timer.notify_one();
+        }
+    }
+}
+
+/// What the body of a sim returns: nothing, or a result whose error fails the run.
+pub trait BodyResult {
+    /// The error's text, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// The text.
+    fn into_result(self) -> Result<(), String>;
+}
+
+impl BodyResult for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Debug> BodyResult for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// Why a sim failed.
+#[derive(Debug)]
+pub struct SimFailure {
+    kind: FailureKind,
+    leaks: Vec<String>,
+    timeline: Option<Timeline>,
+}
+
+enum FailureKind {
+    Panic(Box<dyn std::any::Any + Send>),
+    Error(String),
+    Stuck(String),
+    Leaks,
+    Setup(String),
+}
+
+impl fmt::Debug for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureKind::Panic(_) => f.write_str("Panic"),
+            FailureKind::Error(error) => write!(f, "Error({error:?})"),
+            FailureKind::Stuck(text) => write!(f, "Stuck({text:?})"),
+            FailureKind::Leaks => f.write_str("Leaks"),
+            FailureKind::Setup(error) => write!(f, "Setup({error:?})"),
+        }
+    }
+}
+
+impl SimFailure {
+    fn setup(error: String) -> SimFailure {
+        SimFailure {
+            kind: FailureKind::Setup(error),
+            leaks: Vec::new(),
+            timeline: None,
+        }
+    }
+
+    /// What happened until then, where the sim had begun.
+    #[must_use]
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_ref()
+    }
+
+    /// Whether the body panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.kind, FailureKind::Panic(_))
+    }
+
+    /// Whether nothing moved.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.kind, FailureKind::Stuck(_))
+    }
+
+    /// The processes that were left behind, a line each. They have been ended.
+    #[must_use]
+    pub fn leaks(&self) -> &[String] {
+        &self.leaks
+    }
+}
+
+fn leaks_text(leaks: &[String]) -> String {
+    format!(
+        "left behind by the code under test, and ended:\n  {}",
+        leaks.join("\n  ")
+    )
+}
+
+/// The failure of the body first, then what was left behind.
+impl fmt::Display for SimFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FailureKind::Panic(payload) => {
+                let text = payload
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned());
+                let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+                write!(
+                    f,
+                    "the body of the sim panicked: {}",
+                    text.unwrap_or_default()
+                )?;
+            }
+            FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
+            FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
+            FailureKind::Setup(error) => write!(f, "the sim cannot begin: {error}")?,
+            FailureKind::Leaks => return f.write_str(&leaks_text(&self.leaks)),
+        }
+        if self.leaks.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "\n{}", leaks_text(&self.leaks))
+        }
+    }
+}
+
+impl std::error::Error for SimFailure {}
+
+/// What the body of a sim has in its hands.
+#[derive(Clone)]
+pub struct SimHandle {
+    shared: Arc<Shared>,
+    program: PathBuf,
+    origin: TokioInstant,
+}
+
+impl fmt::Debug for SimHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimHandle").finish_non_exhaustive()
+    }
+}
+
+impl SimHandle {
+    /// An agent of that name. The same name again is the same agent, with the new script for the
+    /// runs to come.
+    #[must_use]
+    pub fn agent(&self, name: &str, script: Script) -> Agent {
+        Agent::new(&self.shared, name, script, self.program.clone())
+    }
+
+    /// The time since the sim began.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::ORIGIN + (TokioInstant::now() - self.origin)
+    }
+
+    /// Writes a line of the code under test into the timeline.
+    pub fn note(&self, text: impl fmt::Display) {
+        let mut server = self.shared.lock();
+        server.now = self.now();
+        server.record(
+            &Who::Subject,
+            What::Note {
+                text: text.to_string(),
+            },
+        );
+    }
+}

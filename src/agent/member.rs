@@ -1,0 +1,325 @@
+//! One process that the harness knows: an agent's run, or a descendant of one.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+
+use agent_stub::Hygiene;
+use agent_stub::protocol::{Lines, MessageError, Order, Report};
+use agent_stub::script::Stream;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::process::{ended_status, reaped_status, send_signal};
+use crate::status::ExitStatus;
+use crate::timeline::Who;
+use crate::{Signal, Timestamp};
+
+/// `SO_PEERPIDFD` of linux/socket.h, which libc lacks. Since Linux 6.5.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// One control connection, before and after it said who it is.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: UnixStream,
+    lines: Lines,
+    open: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Connection> {
+        socket.set_nonblocking(true)?;
+        Ok(Connection {
+            socket,
+            lines: Lines::new(),
+            open: true,
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// A descriptor of the process at the other end, which no other process can be mistaken for.
+    pub(crate) fn peer(&self, pid: u32) -> io::Result<OwnedFd> {
+        let mut descriptor: libc::c_int = -1;
+        let mut length =
+            libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
+        // SAFETY: the value and its length are valid for writes while the call lasts.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERPIDFD,
+                (&raw mut descriptor).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 {
+            // SAFETY: the call succeeded: this is a new descriptor that nobody else owns.
+            return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+        // Before Linux 6.5. The process cannot have been reaped unseen and its number used again
+        // while it is connected and waits for an answer.
+        crate::process::open_pidfd(pid)
+    }
+
+    /// Reads what is there.
+    pub(crate) fn receive(&mut self, messages: &mut Vec<Result<Report, MessageError>>) {
+        let mut chunk = [0; 8192];
+        while self.open {
+            match self.socket.read(&mut chunk) {
+                Ok(0) => self.open = false,
+                Ok(length) => self.lines.push(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => self.open = false,
+            }
+        }
+        while let Some(line) = self.lines.next_line() {
+            messages.push(line.and_then(|line| line.parse()));
+        }
+    }
+
+    /// Whether the other end went away in the middle of a line.
+    pub(crate) fn is_cut(&self) -> bool {
+        !self.open && self.lines.unfinished() > 0
+    }
+
+    /// Sends an order. One that cannot be sent finds its process ended, which is seen elsewhere.
+    pub(crate) fn send(&mut self, order: &Order) {
+        if self
+            .socket
+            .write_all(format!("{order}\n").as_bytes())
+            .is_err()
+        {
+            self.open = false;
+        }
+    }
+
+    /// Nothing more is said or heard.
+    pub(crate) fn close(&mut self) {
+        self.open = false;
+        // It fails only where the other end is gone.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// How a process stands, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelState {
+    /// Asleep until something happens.
+    Sleeping,
+    /// Stopped by a signal.
+    Stopped,
+    /// Anything else: running, or about to.
+    Running,
+    /// Cannot be told: /proc is not readable.
+    Unknown,
+}
+
+/// A process that said hello.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) connection: Connection,
+    pub(crate) who: Who,
+    /// Whose process it is: the agent's place and the run.
+    pub(crate) agent: usize,
+    pub(crate) run: u32,
+    pub(crate) is_descendant: bool,
+    /// /proc/PID/stat, held open.
+    stat: Option<File>,
+    /// The orders sent, but for pings.
+    sent: u64,
+    /// How many orders it had obeyed when it said last that it rests.
+    rested: Option<u64>,
+    pub(crate) blocked: Option<Stream>,
+    pub(crate) gate: Option<String>,
+    pub(crate) frozen: bool,
+    pub(crate) is_ready: bool,
+    pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
+    hygiene: Hygiene,
+    pub(crate) hygiene_report: Option<Hygiene>,
+    /// The last thing it said, for whoever asks what it does.
+    pub(crate) last: String,
+    /// How it ended; None inside where nobody could tell.
+    pub(crate) ended: Option<Option<ExitStatus>>,
+    pub(crate) reaped: bool,
+    /// The ping that was not answered yet.
+    pinged: Option<u64>,
+}
+
+impl Member {
+    pub(crate) fn new(
+        pid: u32,
+        pidfd: OwnedFd,
+        connection: Connection,
+        who: Who,
+        (agent, run, is_descendant): (usize, u32, bool),
+    ) -> Member {
+        Member {
+            pid,
+            pidfd,
+            connection,
+            who,
+            agent,
+            run,
+            is_descendant,
+            stat: File::open(format!("/proc/{pid}/stat")).ok(),
+            sent: 0,
+            rested: None,
+            blocked: None,
+            gate: None,
+            frozen: false,
+            is_ready: false,
+            signals: Vec::new(),
+            hygiene: Hygiene::default(),
+            hygiene_report: None,
+            last: "hello".to_owned(),
+            ended: None,
+            reaped: false,
+            pinged: None,
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Sends an order: it does not rest until it says so again.
+    pub(crate) fn order(&mut self, order: &Order) {
+        match order {
+            Order::Ping(id) => self.pinged = Some(*id),
+            _ => self.sent += 1,
+        }
+        self.connection.send(order);
+    }
+
+    /// Takes note of what it said about itself.
+    pub(crate) fn note(&mut self, report: &Report) {
+        match report {
+            Report::Pong(id) => {
+                if self.pinged == Some(*id) {
+                    self.pinged = None;
+                }
+                return;
+            }
+            Report::Rest(obeyed) => {
+                self.rested = Some(*obeyed);
+                return;
+            }
+            _ => {}
+        }
+        self.rested = None;
+        self.last = report.to_string();
+        match report {
+            Report::Blocked(stream) => self.blocked = Some(*stream),
+            Report::Gate(name) => self.gate = Some(String::from_utf8_lossy(&name.0).into_owned()),
+            Report::Freezing => self.frozen = true,
+            Report::Thawed => self.frozen = false,
+            Report::Ready => self.is_ready = true,
+            Report::Wrote(..) => self.blocked = None,
+            Report::Hygiene(agent_stub::Finding::End) => {
+                self.hygiene_report = Some(std::mem::take(&mut self.hygiene));
+            }
+            Report::Hygiene(finding) => self.hygiene.add(finding.clone()),
+            _ => {}
+        }
+    }
+
+    /// Whether it said that nothing is left to do but wait, after all that it was told.
+    pub(crate) fn says_it_rests(&self) -> bool {
+        self.rested == Some(self.sent)
+    }
+
+    pub(crate) fn awaits_pong(&self) -> bool {
+        self.pinged.is_some()
+    }
+
+    /// How it stands: the third field of /proc/PID/stat, after the program's name in parentheses.
+    pub(crate) fn kernel_state(&self) -> KernelState {
+        let Some(stat) = &self.stat else {
+            return KernelState::Unknown;
+        };
+        let mut text = [0; 128];
+        let Ok(length) = stat.read_at(&mut text, 0) else {
+            // Reaped: not for this to say.
+            return KernelState::Running;
+        };
+        let text = &text[..length];
+        match text
+            .iter()
+            .rposition(|b| *b == b')')
+            .and_then(|end| text.get(end + 2))
+        {
+            Some(b'S') => KernelState::Sleeping,
+            Some(b'T' | b't') => KernelState::Stopped,
+            Some(_) => KernelState::Running,
+            None => KernelState::Unknown,
+        }
+    }
+
+    /// Looks whether it has ended, and been reaped. True where that is news.
+    pub(crate) fn look(&mut self) -> bool {
+        if self.reaped {
+            return false;
+        }
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let events = match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
+            Err(_) => PollFlags::empty(),
+        };
+        if events.is_empty() {
+            return false;
+        }
+        // Before Linux 6.9 a reaped process only shows by taking no signal.
+        let reaped = events.contains(PollFlags::POLLHUP)
+            || send_signal(self.pidfd.as_fd(), None)
+                .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
+        let mut news = false;
+        if self.ended.is_none() {
+            let status = ended_status(self.pidfd.as_fd());
+            self.ended = Some(status.or_else(|| reaped_status(self.pidfd.as_fd())));
+            news = true;
+        }
+        if reaped {
+            self.reaped = true;
+            news = true;
+        }
+        news
+    }
+
+    pub(crate) fn kill(&self) {
+        // It fails only where there is nothing left to kill.
+        let _ = send_signal(self.pidfd.as_fd(), Some(Signal::KILL));
+    }
+
+    /// What it does, for whoever waits for it.
+    pub(crate) fn doing(&self) -> String {
+        let state = match (self.ended, self.kernel_state()) {
+            (Some(_), _) if self.reaped => "ended".to_owned(),
+            (Some(_), _) => "a zombie that nobody has reaped".to_owned(),
+            (None, KernelState::Stopped) => "stopped".to_owned(),
+            (None, _) if self.blocked.is_some() => {
+                let stream = self
+                    .blocked
+                    .map_or(String::new(), |stream| stream.to_string());
+                format!("blocked: nobody reads its {stream}")
+            }
+            (None, _) if self.says_it_rests() => "waiting".to_owned(),
+            (None, _) => "running".to_owned(),
+        };
+        format!(
+            "{} is {state}; its last message was `{}`",
+            self.who, self.last
+        )
+    }
+}

@@ -1,0 +1,584 @@
+//! The control server: the listening socket, the processes behind it, and what they say.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use agent_stub::protocol::{MessageError, Order, Report, VERSION};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::member::{Connection, Member};
+use super::script::Script;
+use crate::timeline::{Recorder, TimelineClock, What, Who};
+use crate::{Signal, Timestamp};
+
+/// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
+const LISTENER: u64 = u64::MAX;
+
+/// An agent as the server has it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) name: Arc<str>,
+    pub(crate) script: Script,
+    /// The members that are its runs, in order.
+    pub(crate) runs: Vec<usize>,
+    /// How many of them the test has taken.
+    pub(crate) taken: usize,
+}
+
+/// A descendant that was started and has not said hello.
+#[derive(Debug)]
+struct Expected {
+    agent: usize,
+    run: u32,
+    name: String,
+    /// None after a double fork.
+    pid: Option<u32>,
+}
+
+impl Expected {
+    /// Whether it can still say hello. Its number is its own as long as its parent has not reaped
+    /// it, and the parent says when it has.
+    fn is_alive(&self) -> bool {
+        let Some(pid) = self.pid else { return true };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+    }
+}
+
+/// A wait of a member that the clock has to end.
+type Deadline = (Timestamp, usize, usize, u64);
+
+/// Everything that the harness knows about the processes of one sim.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    address: String,
+    epoll: Epoll,
+    /// Connections that have not said hello yet, by their place.
+    strangers: HashMap<usize, Connection>,
+    /// The place of each member's connection.
+    places: HashMap<usize, usize>,
+    next_place: usize,
+    pub(crate) members: Vec<Member>,
+    by_pid: HashMap<u32, usize>,
+    pub(crate) agents: Vec<Named>,
+    /// Descendants that were started and have not said hello.
+    expected: Vec<Expected>,
+    /// Members that have not ended.
+    alive: BTreeSet<usize>,
+    /// Members that have ended and were not reaped yet.
+    zombies: BTreeSet<usize>,
+    deadlines: BTreeSet<Deadline>,
+    /// Whether waits were added that the timer does not know of.
+    pub(crate) has_new_deadline: bool,
+    pub(crate) recorder: Recorder,
+    /// What time it is for the events that come in.
+    pub(crate) now: Timestamp,
+    is_virtual: bool,
+    last_ping: u64,
+    /// Counts everything that happens: what stands still is stuck.
+    pub(crate) progress: u64,
+}
+
+impl Server {
+    /// Listens on an abstract name of its own, which leaves no file behind.
+    pub(crate) fn new(clock: TimelineClock) -> io::Result<Server> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let (listener, name) = loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!(
+                "supervise-{}-{number}-{:08x}",
+                std::process::id(),
+                rand::random::<u32>()
+            );
+            match UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?) {
+                Ok(listener) => break (listener, name),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(error),
+            }
+        };
+        listener.set_nonblocking(true)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        Ok(Server {
+            listener,
+            address: format!("@{name}"),
+            epoll,
+            strangers: HashMap::new(),
+            places: HashMap::new(),
+            next_place: 0,
+            members: Vec::new(),
+            by_pid: HashMap::new(),
+            agents: Vec::new(),
+            expected: Vec::new(),
+            alive: BTreeSet::new(),
+            zombies: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            has_new_deadline: false,
+            recorder: Recorder::new(clock),
+            now: Timestamp::ORIGIN,
+            is_virtual: clock == TimelineClock::Virtual,
+            last_ping: 0,
+            progress: 0,
+        })
+    }
+
+    /// Where agents connect to. Unlike any other word on the machine, so also a mark of the sim's
+    /// processes.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Readable when there is something to [`pump`](Server::pump).
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    /// The agent's place. A name that is there already keeps its runs and gets the script.
+    pub(crate) fn add_agent(&mut self, name: &str, script: Script) -> usize {
+        self.recorder.agent(name);
+        if let Some(place) = self.agents.iter().position(|agent| &*agent.name == name) {
+            self.agents[place].script = script;
+            return place;
+        }
+        self.agents.push(Named {
+            name: name.into(),
+            script,
+            runs: Vec::new(),
+            taken: 0,
+        });
+        self.agents.len() - 1
+    }
+
+    pub(crate) fn record(&mut self, who: &Who, what: What) {
+        self.progress += 1;
+        self.recorder.record(self.now, who.clone(), what);
+    }
+
+    fn finding(&mut self, who: &Who, text: impl Into<String>) {
+        self.record(who, What::Finding { text: text.into() });
+    }
+
+    /// Takes in what has come, waiting for it at most so long. True where something has.
+    pub(crate) fn pump(&mut self, wait: Duration) -> bool {
+        let before = self.progress;
+        let mut events = [EpollEvent::empty(); 64];
+        let mut timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX);
+        loop {
+            // An error is EINTR: nothing has come.
+            let ready = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            for event in &events[..ready] {
+                match event.data() {
+                    LISTENER => self.accept(),
+                    token => match usize::try_from(token / 2) {
+                        Ok(place) if token % 2 == 0 => self.receive(place),
+                        Ok(member) => self.look(member),
+                        Err(_) => {}
+                    },
+                }
+            }
+            if ready < events.len() {
+                break;
+            }
+            timeout = EpollTimeout::ZERO;
+        }
+        for member in self.zombies.clone() {
+            self.look(member);
+        }
+        self.progress != before
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            let place = self.next_place;
+            self.next_place += 1;
+            self.progress += 1;
+            let Ok(connection) = Connection::new(socket) else {
+                continue;
+            };
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
+            if self.epoll.add(connection.as_fd(), event).is_ok() {
+                self.strangers.insert(place, connection);
+                // Mostly it has said hello by now.
+                self.receive(place);
+            }
+        }
+    }
+
+    fn receive(&mut self, place: usize) {
+        let mut messages = Vec::new();
+        let Some(&member) = self.places.get(&place) else {
+            return self.receive_stranger(place);
+        };
+        let connection = &mut self.members[member].connection;
+        connection.receive(&mut messages);
+        let (open, cut) = (connection.is_open(), connection.is_cut());
+        for message in messages {
+            self.hear(member, message);
+        }
+        if !open {
+            self.progress += 1;
+            // It is gone from epoll with its last descriptor, which its member keeps.
+            let _ = self.epoll.delete(self.members[member].connection.as_fd());
+            self.places.remove(&place);
+            if cut {
+                let who = self.members[member].who.clone();
+                self.finding(&who, "its connection ended in the middle of a message");
+            }
+        }
+    }
+
+    fn receive_stranger(&mut self, place: usize) {
+        let Some(mut connection) = self.strangers.remove(&place) else {
+            return;
+        };
+        let mut messages = Vec::new();
+        connection.receive(&mut messages);
+        let mut messages = messages.into_iter();
+        match messages.next() {
+            None if connection.is_open() => {
+                self.strangers.insert(place, connection);
+            }
+            None => {
+                self.progress += 1;
+                let cut = if connection.is_cut() {
+                    ", in the middle of a message"
+                } else {
+                    ""
+                };
+                self.finding(
+                    &Who::Subject,
+                    format!("a control connection ended before it said hello{cut}"),
+                );
+            }
+            Some(Ok(Report::Hello {
+                version: VERSION,
+                pid,
+                agent,
+                descendant,
+                ..
+            })) => {
+                let name =
+                    |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
+                let descendant = descendant.as_ref().map(name);
+                if let Some(member) =
+                    self.welcome(place, connection, pid, &name(&agent), descendant)
+                {
+                    for message in messages {
+                        self.hear(member, message);
+                    }
+                }
+            }
+            Some(Ok(Report::Hello { version, agent, .. })) => {
+                let text = format!(
+                    "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
+                );
+                self.finding(&Who::Subject, text);
+                connection.close();
+            }
+            Some(other) => {
+                let said = match other {
+                    Ok(report) => format!("`{report}`"),
+                    Err(error) => error.to_string(),
+                };
+                self.finding(
+                    &Who::Subject,
+                    format!("a control connection began without hello: {said}"),
+                );
+                connection.close();
+            }
+        }
+    }
+
+    /// A process said who it is.
+    fn welcome(
+        &mut self,
+        place: usize,
+        mut connection: Connection,
+        pid: u32,
+        agent: &str,
+        descendant: Option<String>,
+    ) -> Option<usize> {
+        let Some(at) = self.agents.iter().position(|named| &*named.name == agent) else {
+            self.finding(
+                &Who::Subject,
+                format!("an unknown agent said hello: {agent:?}"),
+            );
+            connection.close();
+            return None;
+        };
+        if let Some(&known) = self.by_pid.get(&pid)
+            && self.members[known].is_alive()
+        {
+            let who = self.members[known].who.clone();
+            self.finding(&who, "it connected twice; the second connection was closed");
+            connection.close();
+            return None;
+        }
+        let pidfd = match connection.peer(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                self.finding(
+                    &Who::Subject,
+                    format!("agent {agent:?} said hello and was gone: {error}"),
+                );
+                connection.close();
+                return None;
+            }
+        };
+        let name = Arc::clone(&self.agents[at].name);
+        let runs = u32::try_from(self.agents[at].runs.len()).unwrap_or(u32::MAX);
+        let (who, run) = match &descendant {
+            None => (
+                Who::Run {
+                    agent: name,
+                    run: runs + 1,
+                    descendant: None,
+                },
+                runs + 1,
+            ),
+            Some(descendant) => {
+                // Whose it is: the run that said it started one of that name, else the last one.
+                let expected = self
+                    .expected
+                    .iter()
+                    .position(|e| e.agent == at && e.name == *descendant);
+                let run = expected.map_or(runs, |n| self.expected.remove(n).run);
+                (
+                    Who::Run {
+                        agent: name,
+                        run,
+                        descendant: Some(descendant.as_str().into()),
+                    },
+                    run,
+                )
+            }
+        };
+        let member = self.members.len();
+        let event = EpollEvent::new(
+            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+            member as u64 * 2 + 1,
+        );
+        let watched = self.epoll.add(&pidfd, event);
+        let is_descendant = descendant.is_some();
+        self.members.push(Member::new(
+            pid,
+            pidfd,
+            connection,
+            who.clone(),
+            (at, run, is_descendant),
+        ));
+        self.alive.insert(member);
+        self.by_pid.insert(pid, member);
+        self.places.insert(place, member);
+        self.record(&who, What::Start);
+        if let Err(error) = watched {
+            self.finding(&who, format!("its end cannot be watched: {error}"));
+        }
+        if !is_descendant {
+            self.agents[at].runs.push(member);
+            let script = self.agents[at].script.of_run(run).clone();
+            if !script.0.is_empty() {
+                self.members[member].order(&Order::Do(script));
+            }
+        }
+        // It may have ended before its end was watched.
+        self.look(member);
+        Some(member)
+    }
+
+    /// A member said something.
+    fn hear(&mut self, member: usize, message: Result<Report, MessageError>) {
+        // That nothing happens is no news.
+        if !matches!(message, Ok(Report::Rest(_) | Report::Pong(_))) {
+            self.progress += 1;
+        }
+        let who = self.members[member].who.clone();
+        let report = match message {
+            Ok(report) => report,
+            Err(error) => {
+                return self.finding(&who, format!("it said what is no message: {error}"));
+            }
+        };
+        self.members[member].note(&report);
+        let (agent, run) = (self.members[member].agent, self.members[member].run);
+        match report {
+            Report::Wait { id, nanos } if self.is_virtual => {
+                let deadline = self.now + Duration::from_nanos(nanos);
+                self.deadlines.insert((deadline, agent, member, id));
+                self.has_new_deadline = true;
+            }
+            Report::Started { name, pid } => {
+                let name = String::from_utf8_lossy(&name.0).into_owned();
+                let known = |m: &Member| {
+                    matches!(&m.who, Who::Run { descendant: Some(d), .. } if **d == *name)
+                        && m.agent == agent
+                        && m.run == run
+                };
+                // It may have said hello before its parent said that it started it.
+                if !self.members.iter().any(known) {
+                    self.expected.push(Expected {
+                        agent,
+                        run,
+                        name,
+                        pid,
+                    });
+                }
+            }
+            Report::Ready => self.record(&who, What::Ready),
+            Report::Beat => self.record(&who, What::Beat),
+            Report::Got(signal, count) => {
+                self.members[member].signals.push((signal, count, self.now));
+                self.record(&who, What::Signal { signal, count });
+            }
+            Report::Freezing => self.record(&who, What::Frozen),
+            Report::Thawed => self.record(&who, What::Thawed),
+            Report::Gate(name) => {
+                self.record(
+                    &who,
+                    What::Gate {
+                        name: String::from_utf8_lossy(&name.0).into_owned(),
+                    },
+                );
+            }
+            Report::Locked(path) => {
+                self.record(
+                    &who,
+                    What::Locked {
+                        path: String::from_utf8_lossy(&path.0).into_owned(),
+                    },
+                );
+            }
+            Report::Wrote(stream, bytes) => self.record(&who, What::Wrote { stream, bytes }),
+            Report::Blocked(stream) => self.record(&who, What::Blocked { stream }),
+            Report::Error(text) => {
+                self.record(
+                    &who,
+                    What::Error {
+                        text: String::from_utf8_lossy(&text.0).into_owned(),
+                    },
+                );
+            }
+            Report::Hello { .. } => self.finding(&who, "it said hello twice"),
+            _ => {}
+        }
+    }
+
+    /// Looks whether a member has ended or was reaped.
+    fn look(&mut self, member: usize) {
+        let (was_alive, was_reaped) =
+            (self.members[member].is_alive(), self.members[member].reaped);
+        if !self.members[member].look() {
+            return;
+        }
+        if was_alive && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) {
+            // What it said last is still in the socket.
+            self.receive(place);
+            // A descendant may hold the connection open, and nobody talks on it.
+            if self.places.remove(&place).is_some() {
+                let _ = self.epoll.delete(self.members[member].connection.as_fd());
+                self.members[member].connection.close();
+            }
+        }
+        let Member {
+            who,
+            ended,
+            reaped,
+            is_descendant,
+            ..
+        } = &self.members[member];
+        let (who, status, reaped, is_descendant) =
+            (who.clone(), ended.flatten(), *reaped, *is_descendant);
+        if was_alive {
+            self.deadlines.retain(|(_, _, m, _)| *m != member);
+            self.alive.remove(&member);
+            self.record(&who, What::Exit { status });
+            self.zombies.insert(member);
+        }
+        if reaped && !was_reaped {
+            self.zombies.remove(&member);
+            self.progress += 1;
+            // Who reaps a descendant, and when, is its parent's affair, or init's.
+            if !is_descendant {
+                self.record(&who, What::Reap);
+            }
+        }
+    }
+
+    /// The member of that process, while it lives or is a zombie.
+    pub(crate) fn member_of(&self, pid: u32) -> Option<&Member> {
+        self.by_pid
+            .get(&pid)
+            .map(|&member| &self.members[member])
+            .filter(|member| !member.reaped)
+    }
+
+    /// The members that have not ended, and their places.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = (usize, &Member)> {
+        self.alive
+            .iter()
+            .map(|&member| (member, &self.members[member]))
+    }
+
+    /// Members that have ended and that somebody has to reap.
+    pub(crate) fn zombies(&self) -> impl Iterator<Item = &Member> {
+        self.zombies
+            .iter()
+            .map(|&member| &self.members[member])
+            .filter(|member| !member.is_descendant)
+    }
+
+    /// Whether connections or descendants are about to say hello.
+    pub(crate) fn expects_hello(&mut self) -> bool {
+        self.expected.retain(Expected::is_alive);
+        !self.strangers.is_empty() || !self.expected.is_empty()
+    }
+
+    /// The earliest deadline that is still to come.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        let due = self
+            .deadlines
+            .range((self.now, usize::MAX, usize::MAX, u64::MAX)..)
+            .next();
+        due.map(|(at, ..)| *at)
+    }
+
+    /// Ends the first wait that is due. False where none is.
+    pub(crate) fn end_next_wait(&mut self) -> bool {
+        match self.deadlines.first().copied() {
+            Some(deadline) if deadline.0 <= self.now => {
+                self.deadlines.remove(&deadline);
+                let (_, _, member, id) = deadline;
+                self.progress += 1;
+                self.members[member].order(&Order::Go(id));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Tells a member something, and counts that as something that happens.
+    pub(crate) fn order(&mut self, member: usize, order: &Order) {
+        self.progress += 1;
+        self.members[member].order(order);
+    }
+
+    /// Asks a member to prove that it waits.
+    pub(crate) fn ping(&mut self, member: usize) {
+        self.last_ping += 1;
+        self.members[member].order(&Order::Ping(self.last_ping));
+    }
+
+    /// Signals that a run has trapped so far.
+    pub(crate) fn signals(&self, member: usize) -> Vec<(Signal, u64, Timestamp)> {
+        self.members[member].signals.clone()
+    }
+}

@@ -1,0 +1,266 @@
+//! The idle gate: time may pass only when everything provably waits for it.
+//!
+//! Tokio calls it when no task is ready, before it would advance a paused clock. Here the gate looks
+//! at the processes of the sim. As long as one of them has something to do, it wakes a task, and
+//! tokio turns once more instead.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::Instant as TokioInstant;
+
+use super::children::{self, Children};
+use crate::Timestamp;
+use crate::agent::{KernelState, Server, Shared};
+use crate::process::{ended_status, open_pidfd};
+
+use std::os::fd::AsFd;
+
+/// How long the gate waits for news of a process that is at work, before tokio gets another turn:
+/// the process may be waiting for what only a task can do.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How many turns tokio gets to reap a zombie before time goes on.
+const ROUNDS: u32 = 12;
+
+/// real-time: how long time stands still for a zombie that another thread may be about to reap.
+const REAPING: Duration = Duration::from_millis(100);
+
+/// What the watchdog wants to know about the gate.
+#[derive(Debug, Default)]
+pub(crate) struct Sight {
+    /// How often the runtime came to rest.
+    pub(crate) parks: AtomicU64,
+    /// Whether the gate had nothing against time passing, the last time.
+    pub(crate) is_open: AtomicBool,
+    /// The running children that are no agents.
+    pub(crate) foreign: Mutex<Vec<String>>,
+    /// What the gate cannot see, and why.
+    pub(crate) blind: Mutex<Option<String>>,
+}
+
+/// Whether anything is at work.
+enum Survey {
+    Busy,
+    Zombies,
+    Quiet,
+}
+
+/// A zombie that somebody may be about to reap.
+#[derive(Debug)]
+struct Zombie {
+    rounds: u32,
+    since: Instant,
+    /// Time goes on: how long it stays unreaped is in the timeline.
+    is_left: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    shared: Arc<Shared>,
+    sight: Arc<Sight>,
+    children: Children,
+    /// The clock's origin.
+    origin: TokioInstant,
+    zombies: HashMap<u32, Zombie>,
+    /// Children of other threads that have nothing to do with the sim.
+    strangers: HashSet<u32>,
+}
+
+impl Gate {
+    /// To be made on the sim's thread, inside its runtime.
+    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>) -> Gate {
+        Gate {
+            shared,
+            sight,
+            children: Children::of_this_thread(),
+            origin: TokioInstant::now(),
+            zombies: HashMap::new(),
+            strangers: HashSet::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::ORIGIN + (TokioInstant::now() - self.origin)
+    }
+
+    /// What tokio calls before it parks.
+    pub(crate) fn park(&mut self) {
+        self.sight.parks.fetch_add(1, Ordering::Relaxed);
+        let open = self.may_advance();
+        self.sight.is_open.store(open, Ordering::Relaxed);
+        if !open {
+            // A task that wakes keeps tokio from advancing.
+            self.shared.timer.notify_one();
+        }
+    }
+
+    fn may_advance(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut server = shared.lock();
+        server.now = self.now();
+        let heard = |news: bool| {
+            if news {
+                shared.changed.notify_waiters();
+            }
+            news
+        };
+        if heard(server.pump(Duration::ZERO)) || std::mem::take(&mut server.has_new_deadline) {
+            return false;
+        }
+        match self.survey(&mut server) {
+            Survey::Quiet => {}
+            Survey::Busy => {
+                heard(server.pump(PATIENCE));
+                return false;
+            }
+            Survey::Zombies => {
+                heard(server.pump(Duration::from_micros(100)));
+                return false;
+            }
+        }
+        if !barrier(&mut server) {
+            heard(server.pump(Duration::from_micros(100)));
+            return false;
+        }
+        if heard(server.pump(Duration::ZERO)) {
+            return false;
+        }
+        // One at a time: two that act at once would race.
+        if server.end_next_wait() {
+            heard(server.pump(PATIENCE));
+            return false;
+        }
+        true
+    }
+
+    /// Looks at every process of the sim.
+    fn survey(&mut self, server: &mut Server) -> Survey {
+        if server.expects_hello() {
+            return Survey::Busy;
+        }
+        for (_, member) in server.alive() {
+            if !member.says_it_rests() && member.kernel_state() != KernelState::Stopped {
+                return Survey::Busy;
+            }
+        }
+        let children = match self.children.list() {
+            Ok(children) => children,
+            Err(error) => {
+                let mut blind = self
+                    .sight
+                    .blind
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *blind = Some(format!(
+                    "the children of this thread cannot be listed: {error}"
+                ));
+                return Survey::Busy;
+            }
+        };
+        let mut zombies: Vec<u32> = server.zombies().map(|member| member.pid).collect();
+        let mut foreign = Vec::new();
+        for pid in children {
+            if server.member_of(pid).is_none() {
+                match is_zombie(pid) {
+                    true => zombies.push(pid),
+                    false => foreign.push(children::program_of(pid)),
+                }
+            }
+        }
+        let busy = !foreign.is_empty();
+        *self
+            .sight
+            .foreign
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = foreign;
+        if busy || self.others_start_agents(server) {
+            return Survey::Busy;
+        }
+        self.zombies.retain(|pid, _| zombies.contains(pid));
+        let mut waits = false;
+        for pid in zombies {
+            let fresh = Zombie {
+                rounds: 0,
+                since: Instant::now(),
+                is_left: false,
+            };
+            let zombie = self.zombies.entry(pid).or_insert(fresh);
+            zombie.rounds = zombie.rounds.saturating_add(1);
+            if zombie.rounds > ROUNDS && !zombie.is_left {
+                zombie.is_left =
+                    zombie.since.elapsed() > REAPING || children::other_threads_are_quiet();
+            }
+            waits |= !zombie.is_left;
+        }
+        if waits {
+            Survey::Zombies
+        } else {
+            Survey::Quiet
+        }
+    }
+
+    /// Whether another thread has forked an agent that has not said hello.
+    fn others_start_agents(&mut self, server: &Server) -> bool {
+        let children = children::of_other_threads();
+        self.strangers.retain(|pid| children.contains(pid));
+        for pid in children {
+            if server.member_of(pid).is_some() || self.strangers.contains(&pid) {
+                continue;
+            }
+            if children::mentions(pid, server.address()) {
+                // A zombie among them is no longer about to say anything.
+                if !is_zombie(pid) {
+                    return true;
+                }
+            } else if !is_unexeced(pid) {
+                self.strangers.insert(pid);
+            }
+        }
+        false
+    }
+}
+
+/// Whether a child was forked and still runs this program.
+fn is_unexeced(pid: u32) -> bool {
+    let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    program(&pid.to_string()) == program("self")
+}
+
+/// Whether a child of this process is a zombie.
+fn is_zombie(pid: u32) -> bool {
+    open_pidfd(pid).is_ok_and(|pidfd| ended_status(pidfd.as_fd()).is_some())
+}
+
+/// Whether every process that said that it rests still does: a signal may have come since.
+fn barrier(server: &mut Server) -> bool {
+    let mut unknown = Vec::new();
+    for (member, process) in server.alive() {
+        match process.kernel_state() {
+            // kill(2) wakes its target before it returns.
+            KernelState::Sleeping | KernelState::Stopped => {}
+            KernelState::Running => return false,
+            KernelState::Unknown => unknown.push(member),
+        }
+    }
+    // Without /proc: each must answer, and say nothing else.
+    for &member in &unknown {
+        server.ping(member);
+    }
+    let deadline = Instant::now() + PATIENCE * 500;
+    let before = server.progress;
+    while unknown
+        .iter()
+        .any(|&member| server.members[member].awaits_pong())
+    {
+        server.pump(PATIENCE);
+        if server.progress != before || Instant::now() > deadline {
+            return false;
+        }
+    }
+    server
+        .alive()
+        .all(|(_, member)| member.says_it_rests() || member.kernel_state() == KernelState::Stopped)
+}
