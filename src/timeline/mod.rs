@@ -11,6 +11,8 @@ mod event;
 mod json;
 mod parse;
 mod recorder;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use event::{Event, What, Who};

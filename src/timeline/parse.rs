@@ -57,7 +57,6 @@ impl FromStr for Timeline {
     type Err = TimelineError;
 
     fn from_str(text: &str) -> Result<Timeline> {
-        // All kinds of ends of lines that could be meant; none of them prints inside a line.
         let mut lines = text.lines().enumerate().map(|(index, text)| Line {
             number: index + 1,
             text,
