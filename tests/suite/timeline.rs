@@ -50,8 +50,11 @@ fn changed(one: &Timeline, other: &Timeline) -> usize {
 
 #[test]
 fn a_changed_delay_changes_its_own_line() {
-    let with_delay =
-        |delay: u64| virtually([start(0, 1), exit(200, 1, exited(1)), start(200 + delay, 2)]);
+    let with_delay = |delay: u64| {
+        let again = 200 + delay;
+        let (first, second) = (exit(200, 1, exited(1)), exit(again + 200, 2, exited(1)));
+        virtually([start(0, 1), first, start(again, 2), second])
+    };
     assert_eq!(changed(&with_delay(1_000), &with_delay(20_000)), 1);
     assert_eq!(changed(&with_delay(1_000), &with_delay(86_400_000)), 1);
 }
