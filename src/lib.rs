@@ -110,7 +110,7 @@ pub use supervisor::{
     Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
     SupervisorEvent, SupervisorEvents,
 };
-pub use timeline::{Event, RunSpan, Timeline, TimelineClock, What, Who};
+pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;
 pub use tokio_util::sync::CancellationToken;
 pub use watcher::{WatchError, Watcher};

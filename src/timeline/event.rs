@@ -18,7 +18,7 @@ use crate::timestamp::Timestamp;
 /// use supervise_harness::Who;
 ///
 /// assert_eq!(Who::run("worker", 2).to_string(), "worker#2");
-/// assert_eq!(Who::descendant("my worker", 2, "helper").to_string(), r#""my worker"#2/helper"#);
+/// assert_eq!(Who::descendant("my worker", 2, "helper").to_string(), r##""my worker"#2/helper"##);
 /// assert_eq!(Who::Subject.to_string(), "subject");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

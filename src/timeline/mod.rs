@@ -7,10 +7,16 @@ use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
 mod event;
+#[cfg(feature = "serde")]
+mod json;
+mod parse;
 mod recorder;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use event::{Event, What, Who};
+pub use parse::TimelineError;
 #[allow(unused_imports)]
 pub(crate) use recorder::Recorder;
 

@@ -1,0 +1,323 @@
+//! Timelines for machines.
+
+use agent_stub::Signal;
+use agent_stub::script::Stream;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use std::time::Duration;
+
+use super::text::VERSION;
+use super::{Event, Timeline, TimelineClock, What, Who};
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
+
+/// A timeline as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    clock: String,
+    events: Vec<Row>,
+}
+
+/// An event as it is written: flat, each field named for what it says.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Row {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descendant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// The value of the only status that is neither a code nor a signal.
+const UNKNOWN: &str = "unknown";
+
+/// Version 1: `{"version":1,"clock":"virtual","events":[…]}`, where an event is flat:
+/// `{"at_ns":200000000,"agent":"worker","run":1,"kind":"exit","code":1}`.
+///
+/// `at_ns` is in nanoseconds after the clock's origin, and is there on a real clock too. A
+/// descendant's event has `descendant`, the subject's has `"subject":true` instead of `agent` and
+/// `run`. `kind` is [`What::kind`]; beside it stand an exit's `code`, or `signal` and `core`, or
+/// `"status":"unknown"`, and otherwise the fields of [`What`] by their names, signals as `SIGTERM`.
+///
+/// # Errors
+///
+/// If a time is more than 584 years after the origin, which nanoseconds in 64 bits do not hold.
+///
+/// ```
+/// use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+///
+/// let start = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), What::Start);
+/// let json = serde_json::to_string(&Timeline::new(TimelineClock::Virtual, [start]))?;
+/// assert_eq!(
+///     json,
+///     r#"{"version":1,"clock":"virtual","events":[{"at_ns":0,"agent":"worker","run":1,"kind":"start"}]}"#
+/// );
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+impl Serialize for Timeline {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let rows = self.events.iter().enumerate().map(|(index, event)| {
+            Row::of(event).ok_or_else(|| {
+                let at = event.at;
+                S::Error::custom(format_args!("events[{index}]: {at} is past 584 years"))
+            })
+        });
+        let written = Written {
+            version: VERSION,
+            clock: self.clock.to_string(),
+            events: rows.collect::<Result<_, _>>()?,
+        };
+        written.serialize(serializer)
+    }
+}
+
+/// Reads what it serializes to, put in order as [`Timeline::new`] does.
+///
+/// # Errors
+///
+/// If the version is another, a field is missing, unknown, of no meaning beside the others, or not
+/// what it should be: the event is named by its index, the field by its name.
+impl<'de> Deserialize<'de> for Timeline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timeline, D::Error> {
+        let written = Written::deserialize(deserializer)?;
+        if written.version != VERSION {
+            return Err(D::Error::custom(format_args!(
+                "version is {}: expected {VERSION}",
+                written.version
+            )));
+        }
+        let clock = match written.clock.as_str() {
+            "virtual" => TimelineClock::Virtual,
+            "real" => TimelineClock::Real,
+            other => {
+                return Err(D::Error::custom(format_args!(
+                    "clock is `{other}`: expected `virtual` or `real`"
+                )));
+            }
+        };
+        let events = written.events.into_iter().enumerate().map(|(index, row)| {
+            row.event()
+                .map_err(|error| D::Error::custom(format_args!("events[{index}]: {error}")))
+        });
+        Ok(Timeline::new(clock, events.collect::<Result<Vec<_>, _>>()?))
+    }
+}
+
+impl Row {
+    /// `None` where the time is more than 64 bits of nanoseconds.
+    fn of(event: &Event) -> Option<Row> {
+        let mut row = Row {
+            at_ns: Some(u64::try_from(event.at.since_origin().as_nanos()).ok()?),
+            kind: Some(event.what.kind().to_owned()),
+            ..Row::default()
+        };
+        match &event.who {
+            Who::Run {
+                agent,
+                run,
+                descendant,
+            } => {
+                row.agent = Some(agent.to_string());
+                row.run = Some(*run);
+                row.descendant = descendant.as_ref().map(ToString::to_string);
+            }
+            Who::Subject => row.subject = Some(true),
+        }
+        match &event.what {
+            What::Start | What::Ready | What::Beat | What::Frozen | What::Thawed | What::Reap => {}
+            What::Signal { signal, count } => {
+                row.signal = Some(signal.to_string());
+                row.count = Some(*count);
+            }
+            What::Gate { name } => row.name = Some(name.clone()),
+            What::Locked { path } => row.path = Some(path.clone()),
+            What::Wrote { stream, bytes } => {
+                row.stream = Some(stream.to_string());
+                row.bytes = Some(*bytes);
+            }
+            What::Blocked { stream } => row.stream = Some(stream.to_string()),
+            What::Exit { status: None } => row.status = Some(UNKNOWN.to_owned()),
+            What::Exit {
+                status: Some(ExitStatus::Exited { code }),
+            } => row.code = Some(*code),
+            What::Exit {
+                status:
+                    Some(ExitStatus::Signaled {
+                        signal,
+                        core_dumped,
+                    }),
+            } => {
+                row.signal = Some(signal.to_string());
+                row.core = Some(*core_dumped);
+            }
+            What::Error { text } | What::Note { text } | What::Finding { text } => {
+                row.text = Some(text.clone());
+            }
+        }
+        Some(row)
+    }
+
+    fn event(mut self) -> Result<Event, String> {
+        let at = Timestamp::ORIGIN + Duration::from_nanos(need(self.at_ns.take(), "at_ns")?);
+        let who = self.who()?;
+        let kind = need(self.kind.take(), "kind")?;
+        let what = self.what(&kind)?;
+        // What is left belongs to another kind.
+        match self {
+            row if row == Row::default() => Ok(Event::new(at, who, what)),
+            row => Err(format!(
+                "`{}` does not belong to `{kind}`",
+                row.first_field()
+            )),
+        }
+    }
+
+    fn who(&mut self) -> Result<Who, String> {
+        match self.subject.take() {
+            None => {}
+            Some(true)
+                if self.agent.is_some() || self.run.is_some() || self.descendant.is_some() =>
+            {
+                return Err("`subject` does not go with `agent`, `run` or `descendant`".to_owned());
+            }
+            Some(true) => return Ok(Who::Subject),
+            Some(false) => {
+                return Err("`subject` is false: expected true, or no such field".to_owned());
+            }
+        }
+        let agent = need(self.agent.take(), "agent")?;
+        let run = need(self.run.take(), "run")?;
+        Ok(match self.descendant.take() {
+            Some(name) => Who::descendant(agent, run, name),
+            None => Who::run(agent, run),
+        })
+    }
+
+    fn what(&mut self, kind: &str) -> Result<What, String> {
+        Ok(match kind {
+            "start" => What::Start,
+            "ready" => What::Ready,
+            "beat" => What::Beat,
+            "frozen" => What::Frozen,
+            "thawed" => What::Thawed,
+            "reap" => What::Reap,
+            "signal" => What::Signal {
+                signal: self.signal()?,
+                count: need(self.count.take(), "count")?,
+            },
+            "gate" => What::Gate {
+                name: need(self.name.take(), "name")?,
+            },
+            "locked" => What::Locked {
+                path: need(self.path.take(), "path")?,
+            },
+            "wrote" => What::Wrote {
+                stream: self.stream()?,
+                bytes: need(self.bytes.take(), "bytes")?,
+            },
+            "blocked" => What::Blocked {
+                stream: self.stream()?,
+            },
+            "exit" => What::Exit {
+                status: self.status()?,
+            },
+            "error" => What::Error {
+                text: need(self.text.take(), "text")?,
+            },
+            "note" => What::Note {
+                text: need(self.text.take(), "text")?,
+            },
+            "finding" => What::Finding {
+                text: need(self.text.take(), "text")?,
+            },
+            other => return Err(format!("`kind` is `{other}`: expected one such as `start`")),
+        })
+    }
+
+    fn status(&mut self) -> Result<Option<ExitStatus>, String> {
+        if let Some(code) = self.code.take() {
+            return Ok(Some(ExitStatus::Exited { code }));
+        }
+        if self.signal.is_some() {
+            return Ok(Some(ExitStatus::Signaled {
+                signal: self.signal()?,
+                core_dumped: need(self.core.take(), "core")?,
+            }));
+        }
+        match self.status.take() {
+            Some(status) if status == UNKNOWN => Ok(None),
+            Some(status) => Err(format!("`status` is `{status}`: expected `{UNKNOWN}`")),
+            None => Err("none of `code`, `signal` and `status` is there".to_owned()),
+        }
+    }
+
+    fn signal(&mut self) -> Result<Signal, String> {
+        let name = need(self.signal.take(), "signal")?;
+        name.parse().map_err(|error| format!("`signal`: {error}"))
+    }
+
+    fn stream(&mut self) -> Result<Stream, String> {
+        match need(self.stream.take(), "stream")?.as_str() {
+            "stdin" => Ok(Stream::Stdin),
+            "stdout" => Ok(Stream::Stdout),
+            "stderr" => Ok(Stream::Stderr),
+            other => Err(format!(
+                "`stream` is `{other}`: expected `stdin`, `stdout` or `stderr`"
+            )),
+        }
+    }
+
+    /// The name of a field that is there.
+    fn first_field(&self) -> &'static str {
+        let fields = [
+            (self.code.is_some(), "code"),
+            (self.signal.is_some(), "signal"),
+            (self.core.is_some(), "core"),
+            (self.status.is_some(), "status"),
+            (self.count.is_some(), "count"),
+            (self.stream.is_some(), "stream"),
+            (self.bytes.is_some(), "bytes"),
+            (self.name.is_some(), "name"),
+            (self.path.is_some(), "path"),
+            (self.text.is_some(), "text"),
+        ];
+        let present = fields.iter().find(|(there, _)| *there);
+        present.map_or("a field", |(_, name)| name)
+    }
+}
+
+fn need<T>(field: Option<T>, name: &str) -> Result<T, String> {
+    field.ok_or_else(|| format!("`{name}` is missing"))
+}

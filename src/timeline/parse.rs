@@ -1,0 +1,403 @@
+//! Reading what a timeline prints.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_stub::Signal;
+use agent_stub::script::Stream;
+
+use super::event::{SUBJECT, is_plain};
+use super::text::VERSION;
+use super::{Event, Timeline, TimelineClock, What, Who};
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
+
+/// What is no timeline: where, what was expected there, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: expected {expected}, found {found}")]
+#[non_exhaustive]
+pub struct TimelineError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What was expected there.
+    pub expected: &'static str,
+    /// What was found, quoted, or in words.
+    pub found: String,
+}
+
+type Result<T> = std::result::Result<T, TimelineError>;
+
+/// Reads what a timeline prints. The widths of gaps do not matter, nor do empty lines.
+///
+/// What was printed reads back the same on a virtual clock. On a real one the text has no times, and
+/// all of them read as [`Timestamp::ORIGIN`].
+///
+/// # Errors
+///
+/// [`TimelineError`] with the first line and column that is no version 1 of the text.
+///
+/// ```
+/// use supervise_harness::Timeline;
+///
+/// let timeline: Timeline = "timeline v1  clock=virtual
+/// +0.000  worker#1  start
+/// +0.200  worker#1  exit     code=1"
+///     .parse()?;
+/// assert_eq!(timeline.starts("worker"), 1);
+///
+/// let error = "timeline v1  clock=virtual\n+0.000  worker  start".parse::<Timeline>().unwrap_err();
+/// assert_eq!((error.line, error.column), (2, 15));
+/// assert_eq!(error.expected, "`#` and the number of the run");
+/// # Ok::<(), supervise_harness::TimelineError>(())
+/// ```
+impl FromStr for Timeline {
+    type Err = TimelineError;
+
+    fn from_str(text: &str) -> Result<Timeline> {
+        let mut lines = text.lines().enumerate().map(|(index, text)| Line {
+            number: index + 1,
+            text,
+            at: 0,
+        });
+        let blank = Line {
+            number: 1,
+            text: "",
+            at: 0,
+        };
+        let mut header = lines.find(|line| !line.is_blank()).unwrap_or(blank);
+        let clock = header.header()?;
+        let mut now = Duration::ZERO;
+        let mut events = Vec::new();
+        for mut line in lines.filter(|line| !line.is_blank()) {
+            line.gap();
+            if clock == TimelineClock::Virtual {
+                now = line.time_after(now)?;
+            }
+            let who = line.who()?;
+            line.some_gap()?;
+            let what = line.what()?;
+            line.end()?;
+            events.push(Event::new(Timestamp::ORIGIN + now, who, what));
+        }
+        Ok(Timeline::new(clock, events))
+    }
+}
+
+/// One line, read from the left.
+struct Line<'a> {
+    number: usize,
+    text: &'a str,
+    /// How far it was read, in bytes; between two characters always.
+    at: usize,
+}
+
+impl<'a> Line<'a> {
+    fn is_blank(&self) -> bool {
+        self.text.chars().all(is_gap)
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// An error at a byte offset, which may be anywhere.
+    fn error_at<T>(&self, offset: usize, expected: &'static str) -> Result<T> {
+        let offset = self.text.floor_char_boundary(offset);
+        let word = self.text[offset..].split(is_gap).next().unwrap_or_default();
+        Err(TimelineError {
+            line: self.number,
+            column: self.text[..offset].chars().count() + 1,
+            expected,
+            found: match (word, &self.text[offset..]) {
+                (_, "") => "the end of the line".to_owned(),
+                ("", _) => "a space".to_owned(),
+                // As much as tells what it is.
+                _ => format!("`{}`", word.chars().take(40).collect::<String>()),
+            },
+        })
+    }
+
+    fn error<T>(&self, expected: &'static str) -> Result<T> {
+        self.error_at(self.at, expected)
+    }
+
+    /// The longest start of the rest that consists of such characters.
+    fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let length = rest.find(|c| !wanted(c)).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
+    }
+
+    fn take(&mut self, text: &str) -> bool {
+        let found = self.rest().starts_with(text);
+        if found {
+            self.at += text.len();
+        }
+        found
+    }
+
+    fn gap(&mut self) {
+        self.take_while(is_gap);
+    }
+
+    fn some_gap(&mut self) -> Result<()> {
+        match self.take_while(is_gap) {
+            "" => self.error("a space"),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.gap();
+        match self.rest() {
+            "" => Ok(()),
+            _ => self.error("the end of the line"),
+        }
+    }
+
+    /// A value of that type, of these characters.
+    fn value<T: FromStr>(
+        &mut self,
+        characters: impl Fn(char) -> bool,
+        expected: &'static str,
+    ) -> Result<T> {
+        let start = self.at;
+        match self.take_while(characters).parse() {
+            Ok(value) => Ok(value),
+            Err(_) => self.error_at(start, expected),
+        }
+    }
+
+    fn number<T: FromStr>(&mut self, expected: &'static str) -> Result<T> {
+        self.value(|c| c.is_ascii_digit(), expected)
+    }
+
+    /// `key=`, or an error that says so.
+    fn key(&mut self, key: &'static str) -> Result<()> {
+        match self.take(key) {
+            true => Ok(()),
+            false => self.error(key),
+        }
+    }
+
+    fn header(&mut self) -> Result<TimelineClock> {
+        self.gap();
+        if !self.take("timeline") {
+            return self.error("`timeline v1  clock=virtual` or `timeline v1  clock=real`");
+        }
+        self.some_gap()?;
+        let version = self.at;
+        if !self.take("v") || self.number::<u32>("version `v1`")? != VERSION {
+            return self.error_at(version, "version `v1`");
+        }
+        self.some_gap()?;
+        self.key("clock=")?;
+        let name = self.at;
+        let clock = match self.take_while(|c| !is_gap(c)) {
+            "virtual" => TimelineClock::Virtual,
+            "real" => TimelineClock::Real,
+            _ => return self.error_at(name, "`virtual` or `real`"),
+        };
+        self.end()?;
+        Ok(clock)
+    }
+
+    /// That long after `before`: `+1.250`.
+    fn time_after(&mut self, before: Duration) -> Result<Duration> {
+        const EXPECTED: &str = "a time since the line before, such as `+0.200`";
+        let start = self.at;
+        if !self.take("+") {
+            return self.error(EXPECTED);
+        }
+        let seconds = self.number(EXPECTED)?;
+        let mut nanos = 0;
+        if self.take(".") {
+            let fraction = self.at;
+            let digits = self.take_while(|c| c.is_ascii_digit());
+            nanos = match format!("{digits:0<9}").parse() {
+                Ok(nanos) if (1..=9).contains(&digits.len()) => nanos,
+                _ => return self.error_at(fraction, "one to nine digits"),
+            };
+        }
+        self.some_gap()?;
+        match before.checked_add(Duration::new(seconds, nanos)) {
+            Some(now) => Ok(now),
+            None => self.error_at(start, "a time that is not past the end of all time"),
+        }
+    }
+
+    fn who(&mut self) -> Result<Who> {
+        const EXPECTED: &str =
+            "whom it is about, such as `worker#1`, `worker#1/helper` or `subject`";
+        const RUN: &str = "`#` and the number of the run";
+        let start = self.at;
+        let quoted = self.rest().starts_with('"');
+        let agent = self.name(EXPECTED)?;
+        if !self.take("#") {
+            if *agent == *SUBJECT && !quoted && self.rest().starts_with(is_gap) {
+                return Ok(Who::Subject);
+            }
+            return match self.at {
+                at if at == start => self.error(EXPECTED),
+                _ => self.error(RUN),
+            };
+        }
+        let run = self.number("the number of the run")?;
+        Ok(match self.take("/") {
+            true => Who::descendant(agent, run, self.name("the name of a descendant")?),
+            false => Who::run(agent, run),
+        })
+    }
+
+    fn name(&mut self, expected: &'static str) -> Result<Arc<str>> {
+        if self.rest().starts_with('"') {
+            return Ok(self.quoted()?.into());
+        }
+        match self.take_while(is_plain) {
+            "" => self.error(expected),
+            name => Ok(name.into()),
+        }
+    }
+
+    fn what(&mut self) -> Result<What> {
+        let start = self.at;
+        let kind = self.take_while(|c| !is_gap(c));
+        let bare = match kind {
+            "start" => Some(What::Start),
+            "ready" => Some(What::Ready),
+            "beat" => Some(What::Beat),
+            "frozen" => Some(What::Frozen),
+            "thawed" => Some(What::Thawed),
+            "reap" => Some(What::Reap),
+            _ => None,
+        };
+        if let Some(what) = bare {
+            return Ok(what);
+        }
+        self.gap();
+        Ok(match kind {
+            "signal" => {
+                let signal = self.signal()?;
+                self.some_gap()?;
+                self.key("count=")?;
+                let count = self.number("a number")?;
+                What::Signal { signal, count }
+            }
+            "wrote" => {
+                let stream = self.stream()?;
+                self.some_gap()?;
+                self.key("bytes=")?;
+                let bytes = self.number("a number of bytes")?;
+                What::Wrote { stream, bytes }
+            }
+            "blocked" => What::Blocked {
+                stream: self.stream()?,
+            },
+            "exit" => What::Exit {
+                status: self.status()?,
+            },
+            "gate" => What::Gate {
+                name: self.quoted()?,
+            },
+            "locked" => What::Locked {
+                path: self.quoted()?,
+            },
+            "error" => What::Error {
+                text: self.quoted()?,
+            },
+            "note" => What::Note {
+                text: self.quoted()?,
+            },
+            "finding" => What::Finding {
+                text: self.quoted()?,
+            },
+            _ => return self.error_at(start, "what happened, such as `start` or `exit`"),
+        })
+    }
+
+    fn signal(&mut self) -> Result<Signal> {
+        self.value(
+            |c| c.is_ascii_alphanumeric() || c == '+',
+            "a signal, such as `SIGTERM`",
+        )
+    }
+
+    fn stream(&mut self) -> Result<Stream> {
+        let start = self.at;
+        match self.take_while(|c| !is_gap(c)) {
+            "stdin" => Ok(Stream::Stdin),
+            "stdout" => Ok(Stream::Stdout),
+            "stderr" => Ok(Stream::Stderr),
+            _ => self.error_at(start, "`stdin`, `stdout` or `stderr`"),
+        }
+    }
+
+    fn status(&mut self) -> Result<Option<ExitStatus>> {
+        if self.take("status=?") {
+            return Ok(None);
+        }
+        if self.take("code=") {
+            let characters = |c: char| c.is_ascii_digit() || c == '-';
+            let code = self.value(characters, "an exit code")?;
+            return Ok(Some(ExitStatus::Exited { code }));
+        }
+        if !self.take("signal=") {
+            return self.error("`code=`, `signal=` or `status=?`");
+        }
+        let signal = self.signal()?;
+        let core_dumped = !self.take_while(is_gap).is_empty() && self.take("core");
+        Ok(Some(ExitStatus::Signaled {
+            signal,
+            core_dumped,
+        }))
+    }
+
+    /// A string in double quotes, as [`agent_stub::Quoted`] prints a valid one.
+    fn quoted(&mut self) -> Result<String> {
+        if !self.take("\"") {
+            return self.error("a string in double quotes");
+        }
+        let mut text = String::new();
+        loop {
+            let escape = self.at;
+            match self.rest().chars().next() {
+                None => return self.error("a closing `\"`"),
+                Some('"') => break,
+                Some('\\') => {
+                    let (c, length) = match self.text.as_bytes().get(escape + 1) {
+                        Some(b'n') => ('\n', 2),
+                        Some(b't') => ('\t', 2),
+                        Some(b'r') => ('\r', 2),
+                        Some(b'\\') => ('\\', 2),
+                        Some(b'"') => ('"', 2),
+                        Some(b'x') => {
+                            let digits = self.text.get(escape + 2..escape + 4);
+                            let plain = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                            match plain.map(|digits| u8::from_str_radix(digits, 16)) {
+                                Some(Ok(byte)) if byte.is_ascii() => (char::from(byte), 4),
+                                _ => return self.error("`\\x` and 00 to 7f"),
+                            }
+                        }
+                        _ => return self.error(r#"one of the escapes \n \t \r \\ \" \xNN"#),
+                    };
+                    text.push(c);
+                    self.at += length;
+                }
+                Some(c) => {
+                    text.push(c);
+                    self.at += c.len_utf8();
+                }
+            }
+        }
+        self.at += 1;
+        Ok(text)
+    }
+}
+
+fn is_gap(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
