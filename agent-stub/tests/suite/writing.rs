@@ -182,3 +182,20 @@ fn a_closed_stream_cannot_be_written_to() {
         "idle",
     ]);
 }
+
+#[test]
+fn nothing_is_lost_where_writes_are_cut_in_the_middle_of_a_line() {
+    use nix::sys::socket::{setsockopt, sockopt};
+    // A TCP connection with small buffers takes whatever fits, unlike a pipe.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &2500).unwrap();
+    let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    setsockopt(&theirs, sockopt::SndBuf, &2500).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let mut start = Start::new(Told::Inherited).args(["--script", "write 256KiB; exit 3"]);
+    start.command.stdout(std::os::fd::OwnedFd::from(theirs));
+    let mut stub = start.spawn();
+    stub.expect(&["blocked stdout"]);
+    assert!(read_all(ours) == numbered(256 << 10).as_bytes());
+    stub.until("wrote stdout 262144");
+}
