@@ -12,7 +12,7 @@ use nix::libc;
 use rstest::rstest;
 
 use crate::freezing::state;
-use crate::support::{BOUND, Owned, Pidfd, Start, Told, unique};
+use crate::support::{BOUND, Owned, Pidfd, Start, Stub, Told, unique};
 
 /// Set in the process that is killed.
 const MARK: &str = "STUB_TEST_HARNESS";
@@ -75,6 +75,28 @@ fn script(number: usize) -> String {
     script + life(number)
 }
 
+/// Starts the stub with that number and its four descendants. Returns the process ids.
+fn start(told: Told, mark: &str, number: usize) -> (Stub, Vec<u32>) {
+    let mut start = Start::new(told).args(["--id", mark, "--script", &script(number)]);
+    // Busy as they are, they must leave some of the processor to the other tests.
+    // SAFETY: the closure makes one async-signal-safe call.
+    unsafe {
+        start.command.pre_exec(|| {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 5);
+            Ok(())
+        });
+    }
+    let mut stub = start.spawn();
+    let mut pids = vec![stub.process.pid()];
+    for _ in 0..4 {
+        match stub.next() {
+            Report::Started { pid, .. } => pids.extend(pid),
+            other => panic!("expected a started descendant, got {other}"),
+        }
+    }
+    (stub, pids)
+}
+
 /// The harness: holds twenty stubs, says their process ids, and waits to be killed.
 #[test]
 fn holds_twenty_stubs_when_run_again() {
@@ -87,28 +109,16 @@ fn holds_twenty_stubs_when_run_again() {
     } else {
         Told::Path
     };
-    let mut held = Vec::new();
     let mut pids = Vec::new();
-    for n in 0..20 {
-        let mut start = Start::new(told).args(["--id", mark, "--script", &script(n)]);
-        // Busy as they are, they must leave some of the processor to the other tests.
-        // SAFETY: the closure makes one async-signal-safe call.
-        unsafe {
-            start.command.pre_exec(|| {
-                libc::setpriority(libc::PRIO_PROCESS, 0, 5);
-                Ok(())
-            });
-        }
-        let mut stub = start.spawn();
-        pids.push(stub.process.pid());
-        for _ in 0..4 {
-            match stub.next() {
-                Report::Started { pid, .. } => pids.extend(pid),
-                other => panic!("expected a started descendant, got {other}"),
-            }
-        }
-        held.push(stub);
-    }
+    // All at once: on a busy machine each one's start is mostly waiting.
+    let held: Vec<Stub> = std::thread::scope(|scope| {
+        let numbers = std::array::from_fn::<usize, 20, _>(|n| n);
+        let starting = numbers.map(|n| scope.spawn(move || start(told, mark, n)));
+        let started = starting.map(|one| one.join().unwrap());
+        let (stubs, started): (Vec<Stub>, Vec<Vec<u32>>) = started.into_iter().unzip();
+        pids.extend(started.into_iter().flatten());
+        stubs
+    });
     // Everybody has started: 20 stubs, 80 descendants, 80 grandchildren and what ten lives start.
     let (deadline, mut others) = (Instant::now() + BOUND, Vec::new());
     if told == Told::Path {
