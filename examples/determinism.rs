@@ -61,9 +61,12 @@ fn every_kind_of_end() -> Script {
 
 async fn scenario(sim: SimHandle) {
     let supervised = ["a", "b"].map(|name| {
-        let (agent, sim) = (sim.agent(name, every_kind_of_end()), sim.clone());
-        let log = move |text| sim.note(format!("{name} {text}"));
-        tokio::task::spawn_local(supervise(move || agent.command().into(), log))
+        let agent = sim.agent(name, every_kind_of_end());
+        let log = agent.clone();
+        tokio::task::spawn_local(supervise(
+            move || agent.command().into(),
+            move |text| log.note(text),
+        ))
     });
     for task in supervised {
         task.await.expect("no panic").expect("no error");

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use agent_stub::protocol::Order;
 use agent_stub::script::{Content, Destination, Statement, Stream};
 use agent_stub::{Hygiene, Quoted};
 use tokio::sync::Notify;
+use tokio::time::Instant as TokioInstant;
 
 pub(crate) use member::KernelState;
 pub use script::Script;
@@ -22,6 +24,7 @@ pub(crate) use server::Server;
 
 use crate::spawner::SpawnerOptions;
 use crate::status::ExitStatus;
+use crate::timeline::{What, Who};
 use crate::{Signal, Timestamp};
 
 /// The server, shared by the idle gate, the watchdog and the handles.
@@ -51,6 +54,16 @@ impl Shared {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records a note, after what the kernel knows by now.
+    pub(crate) fn note(&self, now: Timestamp, who: &Who, text: String) {
+        let mut server = self.lock();
+        server.now = now;
+        if server.pump(Duration::ZERO) {
+            self.changed.notify_waiters();
+        }
+        server.record(who, What::Note { text });
+    }
+
     /// Waits until `look` finds something. Cancel-safe as far as `look` is.
     async fn until<T>(&self, mut look: impl FnMut(&mut Server) -> Option<T>) -> T {
         loop {
@@ -76,6 +89,8 @@ pub struct Agent {
     name: Arc<str>,
     address: String,
     program: PathBuf,
+    /// The clock's.
+    origin: TokioInstant,
 }
 
 impl fmt::Debug for Agent {
@@ -87,7 +102,13 @@ impl fmt::Debug for Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(shared: &Arc<Shared>, name: &str, script: Script, program: PathBuf) -> Agent {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        name: &str,
+        script: Script,
+        program: PathBuf,
+        origin: TokioInstant,
+    ) -> Agent {
         let mut server = shared.lock();
         let place = server.add_agent(name, script);
         Agent {
@@ -96,6 +117,7 @@ impl Agent {
             name: Arc::clone(&server.agents[place].name),
             address: server.address().to_owned(),
             program,
+            origin,
         }
     }
 
@@ -178,6 +200,14 @@ impl Agent {
             number,
             pid,
         }
+    }
+
+    /// Writes a line of the code under test into the timeline, beside the agent's last run.
+    pub fn note(&self, text: impl fmt::Display) {
+        let run = u32::try_from(self.runs()).unwrap_or(u32::MAX);
+        let who = Who::run(Arc::clone(&self.name), run);
+        let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
+        self.shared.note(now, &who, text.to_string());
     }
 
     /// How many runs have started.

@@ -425,7 +425,13 @@ impl SimHandle {
     /// runs to come.
     #[must_use]
     pub fn agent(&self, name: &str, script: Script) -> Agent {
-        Agent::new(&self.shared, name, script, self.program.clone())
+        Agent::new(
+            &self.shared,
+            name,
+            script,
+            self.program.clone(),
+            self.origin,
+        )
     }
 
     /// The time since the sim began.

@@ -17,7 +17,6 @@ mod text;
 
 pub use event::{Event, What, Who};
 pub use parse::TimelineError;
-#[allow(unused_imports)]
 pub(crate) use recorder::Recorder;
 
 /// Which clock a timeline's times are of.

@@ -17,7 +17,6 @@ pub(crate) struct Recorder {
 }
 
 // The harness's side of an agent and the sim record; without them only the tests do.
-#[allow(dead_code)]
 impl Recorder {
     /// A recorder without events.
     pub(crate) fn new(clock: TimelineClock) -> Recorder {

@@ -48,7 +48,7 @@ async fn supervise(sim: SimHandle, name: &'static str, script: Script) {
             let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
             nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
             if timeout(seconds(10), child.wait()).await.is_err() {
-                sim.note(format!("{name}: the grace is over"));
+                agent.note("the grace is over");
                 child.kill().await.unwrap();
             }
         }

@@ -4,7 +4,10 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
-use crate::support::{BOUND, Owned, Start, Stub, Told, ended, inherit, program, readable_within};
+use crate::support::{
+    BOUND, Owned, Start, Stub, Told, ended, inherit, program, readable_within,
+    wait_until_nobody_reads,
+};
 
 /// A pipe that stays open at both ends and that nobody reads.
 fn unread_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
@@ -104,6 +107,7 @@ fn a_full_standard_error_does_not_hold_it_past_its_lifetime() {
 fn an_error_that_nobody_can_read_changes_no_exit_code() {
     let (reader, writer) = unread_pipe();
     drop(reader);
+    wait_until_nobody_reads(&writer);
     let status = program().arg("--nonsense").stderr(writer).status().unwrap();
     assert_eq!(ended(status), "exit 64");
 }

@@ -50,6 +50,15 @@ pub(crate) fn readable_within(descriptor: BorrowedFd<'_>, bound: Duration) -> bo
     }
 }
 
+/// Waits until nobody can read what is written to the pipe: its last reader may live on for a moment
+/// in a process that another test forks, until that becomes a stub.
+#[track_caller]
+pub(crate) fn wait_until_nobody_reads(writer: &impl AsFd) {
+    let mut gone = [PollFd::new(writer.as_fd(), PollFlags::empty())];
+    let found = poll(&mut gone, PollTimeout::try_from(BOUND).unwrap());
+    assert_eq!(found, Ok(1), "somebody reads the pipe");
+}
+
 /// A process, safe from its number being used again.
 pub(crate) struct Pidfd(OwnedFd);
 

@@ -1,11 +1,11 @@
 //! What is written, down to the byte; full pipes; streams closed and held.
 
-use std::os::fd::AsFd;
-
 use agent_stub::Signal;
 use rstest::rstest;
 
-use crate::support::{Start, Told, ended, read_all, readable_within, told};
+use crate::support::{
+    Start, Told, ended, read_all, readable_within, told, wait_until_nobody_reads,
+};
 
 /// The content of a `write` of that many bytes.
 fn numbered(bytes: usize) -> String {
@@ -128,6 +128,7 @@ fn writing_where_nobody_reads_dies_of_sigpipe_or_fails_where_that_is_ignored(
     for (ignored, end) in [("", "die SIGPIPE"), ("on SIGPIPE ignore; ", "exit 71")] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
+        wait_until_nobody_reads(&writer);
         let script = format!("{ignored}write \"x\"; exit 3");
         let mut stub = crate::support::told_with(how, &script, |command| {
             command.stdout(writer);
@@ -169,12 +170,7 @@ fn closes_its_standard_input(
             command.stdin(reader);
         });
     stub.read_until("closed\n");
-    // Another test's process may hold the other end too, between its fork and its exec; once nobody
-    // does, this end is told.
-    let told = crate::support::readable_within(writer.as_fd(), crate::support::BOUND);
-    assert!(told, "somebody holds the other end");
-    let error = std::io::Write::write(&mut &writer, b"x").unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+    wait_until_nobody_reads(&writer);
 }
 
 #[test]
@@ -185,4 +181,21 @@ fn a_closed_stream_cannot_be_written_to() {
         "error \"close stdout: Bad file descriptor (os error 9)\"",
         "idle",
     ]);
+}
+
+#[test]
+fn nothing_is_lost_where_writes_are_cut_in_the_middle_of_a_line() {
+    use nix::sys::socket::{setsockopt, sockopt};
+    // A TCP connection with small buffers takes whatever fits, unlike a pipe.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &2500).unwrap();
+    let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    setsockopt(&theirs, sockopt::SndBuf, &2500).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let mut start = Start::new(Told::Inherited).args(["--script", "write 256KiB; exit 3"]);
+    start.command.stdout(std::os::fd::OwnedFd::from(theirs));
+    let mut stub = start.spawn();
+    stub.expect(&["blocked stdout"]);
+    assert!(read_all(ours) == numbered(256 << 10).as_bytes());
+    stub.until("wrote stdout 262144");
 }
