@@ -270,7 +270,7 @@ impl Server {
                     |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
                 let descendant = descendant.as_ref().map(name);
                 if let Some(member) =
-                    self.welcome(place, connection, pid, &name(&agent), descendant)
+                    self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
                 {
                     for message in messages {
                         self.hear(member, message);
@@ -305,7 +305,7 @@ impl Server {
         mut connection: Connection,
         pid: u32,
         agent: &str,
-        descendant: Option<String>,
+        descendant: Option<&str>,
     ) -> Option<usize> {
         let Some(at) = self.agents.iter().position(|named| &*named.name == agent) else {
             self.finding(
@@ -336,7 +336,7 @@ impl Server {
         };
         let name = Arc::clone(&self.agents[at].name);
         let runs = u32::try_from(self.agents[at].runs.len()).unwrap_or(u32::MAX);
-        let (who, run) = match &descendant {
+        let (who, run) = match descendant {
             None => (
                 Who::Run {
                     agent: name,
@@ -350,13 +350,13 @@ impl Server {
                 let expected = self
                     .expected
                     .iter()
-                    .position(|e| e.agent == at && e.name == *descendant);
+                    .position(|e| e.agent == at && e.name == descendant);
                 let run = expected.map_or(runs, |n| self.expected.remove(n).run);
                 (
                     Who::Run {
                         agent: name,
                         run,
-                        descendant: Some(descendant.as_str().into()),
+                        descendant: Some(descendant.into()),
                     },
                     run,
                 )

@@ -105,10 +105,10 @@ impl Watched {
             line("the code under test goes round without an agent that does anything".to_owned());
         }
         for (_, member) in server.alive() {
-            line(format!("{}", member.doing()));
+            line(member.doing());
         }
         for member in server.zombies() {
-            line(format!("{}", member.doing()));
+            line(member.doing());
         }
         let foreign = self
             .sight

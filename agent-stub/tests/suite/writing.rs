@@ -1,5 +1,7 @@
 //! What is written, down to the byte; full pipes; streams closed and held.
 
+use std::os::fd::AsFd;
+
 use agent_stub::Signal;
 use rstest::rstest;
 
