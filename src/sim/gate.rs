@@ -62,6 +62,8 @@ pub(crate) struct Gate {
     shared: Arc<Shared>,
     sight: Arc<Sight>,
     children: Children,
+    /// Children of this thread that were there before the sim, and are none of its business.
+    before: HashSet<u32>,
     /// The clock's origin.
     origin: TokioInstant,
     zombies: HashMap<u32, Zombie>,
@@ -71,8 +73,9 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// To be made on the sim's thread, inside its runtime.
-    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>) -> Gate {
+    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>, before: HashSet<u32>) -> Gate {
         Gate {
+            before,
             shared,
             sight,
             children: Children::of_this_thread(),
@@ -163,7 +166,7 @@ impl Gate {
         let mut zombies: Vec<u32> = server.zombies().map(|member| member.pid).collect();
         let mut foreign = Vec::new();
         for pid in children {
-            if server.member_of(pid).is_none() {
+            if server.member_of(pid).is_none() && !self.before.contains(&pid) {
                 match is_zombie(pid) {
                     true => zombies.push(pid),
                     false => foreign.push(children::program_of(pid)),

@@ -188,7 +188,7 @@ impl Sim {
             local.block_on(&runtime, async {
                 let origin = TokioInstant::now();
                 if !self.is_real {
-                    let new = Gate::new(Arc::clone(&shared), Arc::clone(&sight));
+                    let new = Gate::new(Arc::clone(&shared), Arc::clone(&sight), before.clone());
                     *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
                     tokio::task::spawn_local(timer(Arc::clone(&shared), origin, self.gate));
                 }

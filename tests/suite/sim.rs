@@ -93,3 +93,20 @@ fn two_agents_with_every_kind_of_end_give_the_same_timeline_every_time() {
         assert_eq!(run(), first);
     }
 }
+
+#[test]
+fn children_from_before_the_sim_are_none_of_its_business() {
+    let mut older = std::process::Command::new(supervise_harness::stub::path().unwrap())
+        .args(["--script", "forever { }"])
+        .spawn()
+        .unwrap();
+    let timeline = Sim::new().run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(9)).exit(0));
+        Command::from(worker.command()).status().await.unwrap();
+    });
+    let still_runs = older.try_wait().unwrap().is_none();
+    older.kill().unwrap();
+    older.wait().unwrap();
+    assert!(still_runs);
+    assert_eq!(timeline.starts("worker"), 1);
+}
