@@ -133,7 +133,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         virtual_time.as_secs_f64() / 3600.0 / took.as_secs_f64()
     );
     let contrast = times.min(100);
-    let sim = Sim::new().without_gate().allow_leaks();
+    // What the missing gate breaks may leave it stuck.
+    let sim = Sim::new()
+        .without_gate()
+        .allow_leaks()
+        .watchdog(Duration::from_secs(1));
     let (ungated, ungated_failed, ..) = repeat(contrast, &sim);
     println!(
         "without the gate, {contrast} runs: {} distinct timelines, {ungated_failed} failed",

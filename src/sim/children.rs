@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::unistd::{Pid, gettid};
 
@@ -77,10 +77,11 @@ fn read(file: &File) -> io::Result<String> {
     let mut chunk = [0; 4096];
     loop {
         let length = file.read_at(&mut chunk, text.len() as u64)?;
-        if length == 0 {
+        text.extend_from_slice(&chunk[..length]);
+        // The kernel fills what it is given, but for the last entry that does not fit.
+        if length < chunk.len() - 16 {
             return String::from_utf8(text).map_err(io::Error::other);
         }
-        text.extend_from_slice(&chunk[..length]);
     }
 }
 

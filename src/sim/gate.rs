@@ -18,8 +18,7 @@ use crate::process::{ended_status, open_pidfd};
 
 use std::os::fd::AsFd;
 
-/// How long the gate waits for news of a process that is at work, before tokio gets another turn:
-/// the process may be waiting for what only a task can do.
+/// How long the gate waits for processes that are at work, before tokio gets another turn.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// How many turns tokio gets to reap a zombie before time goes on.
@@ -104,39 +103,46 @@ impl Gate {
         let shared = Arc::clone(&self.shared);
         let mut server = shared.lock();
         server.now = self.now();
-        let heard = |news: bool| {
-            if news {
-                shared.changed.notify_waiters();
-            }
-            news
-        };
-        if heard(server.pump(Duration::ZERO)) || std::mem::take(&mut server.has_new_deadline) {
-            return false;
+        let before = server.progress;
+        let quiet = self.settle(&mut server);
+        if server.progress != before {
+            shared.changed.notify_waiters();
         }
-        match self.survey(&mut server) {
-            Survey::Quiet => {}
-            Survey::Busy => {
-                heard(server.pump(PATIENCE));
-                return false;
-            }
-            Survey::Zombies => {
-                heard(server.pump(Duration::from_micros(100)));
-                return false;
-            }
-        }
-        if !barrier(&mut server) {
-            heard(server.pump(Duration::from_micros(100)));
-            return false;
-        }
-        if heard(server.pump(Duration::ZERO)) {
+        // News are for the tasks first, and new waits for the timer.
+        let news = server.progress != before || std::mem::take(&mut server.has_new_deadline);
+        if !quiet || news {
             return false;
         }
         // One at a time: two that act at once would race.
-        if server.end_next_wait() {
-            heard(server.pump(PATIENCE));
-            return false;
+        !server.end_next_wait()
+    }
+
+    /// Takes in what the processes do until none is at work. False where one still is after a while:
+    /// it may be waiting for what only a task can do.
+    fn settle(&mut self, server: &mut Server) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        server.pump(Duration::ZERO);
+        loop {
+            match self.survey(server) {
+                Survey::Quiet if barrier(server) => {
+                    let before = server.progress;
+                    server.pump(Duration::ZERO);
+                    if server.progress == before {
+                        return true;
+                    }
+                }
+                Survey::Quiet | Survey::Busy => {}
+                Survey::Zombies => {
+                    server.pump(Duration::from_micros(50));
+                    return false;
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            server.pump(left.min(Duration::from_micros(200)));
         }
-        true
     }
 
     /// Looks at every process of the sim.

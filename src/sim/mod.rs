@@ -190,7 +190,8 @@ impl Sim {
                 if !self.is_real {
                     let new = Gate::new(Arc::clone(&shared), Arc::clone(&sight), before.clone());
                     *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
-                    tokio::task::spawn_local(timer(Arc::clone(&shared), origin, self.gate));
+                    // Not on the local set: waking that makes tokio turn once more.
+                    tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
                 }
                 if self.is_real || !self.gate {
                     tokio::task::spawn_local(listen(Arc::clone(&shared), origin));

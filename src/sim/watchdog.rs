@@ -143,6 +143,8 @@ fn register(watched: &Arc<Watched>) {
         let started = thread::Builder::new()
             .name("sim-watchdog".to_owned())
             .spawn(|| {
+                // It forks nothing and reaps nothing.
+                let _thread = super::children::SimThread::enter();
                 loop {
                     let sims: Vec<_> = {
                         let mut sims = SIMS.lock().unwrap_or_else(PoisonError::into_inner);
