@@ -38,7 +38,7 @@
 //!
 //! A process is in the middle of its start when it shows no arguments, or is a child of this process
 //! and still shows our own. It is looked at again, a thousand times at most, and the processor
-//! yielded in between. Marked commands that another thread is only just starting can be missed if
+//! yielded in between; no time is waited. Marked commands that another thread is only just starting can be missed if
 //! that is not enough.
 //!
 //! # What it cannot see
@@ -46,6 +46,7 @@
 //! - An orphan that has cleared its environment, has no mark in its arguments, and left the group and
 //!   the session of every process that the guard knows.
 //! - The environment of a process that became another user's.
+//! - A mark that a process acquires by an exec, if it was there before the guard was made.
 //! - Children that another thread forked, without a mark or [`Builder::all_threads`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -178,14 +179,18 @@ pub struct Guard {
 #[derive(Debug, Default)]
 struct Before {
     children: BTreeSet<Identity>,
+    /// The start time of the youngest process.
+    since: u64,
     descriptors: Option<BTreeMap<u32, File>>,
     threads: Option<BTreeMap<Identity, String>>,
 }
 
 impl Before {
     fn now(builder: &Builder) -> Result<Before, Unreadable> {
+        let (children, since) = look::children_now()?;
         Ok(Before {
-            children: look::children_now()?,
+            children,
+            since,
             descriptors: builder.descriptors.then(descriptors::open).transpose()?,
             threads: builder.threads.then(proc::threads).transpose()?,
         })
@@ -255,6 +260,7 @@ impl Guard {
         let mut ending = Ending::default();
         let ended = ending.run(&Wanted {
             marks: std::slice::from_ref(&self.mark),
+            since: before.since,
             roots: match self.all_threads {
                 true => Roots::Process(&before.children),
                 false => Roots::Thread(self.thread, &before.children),
@@ -330,6 +336,8 @@ pub(crate) fn processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Found>
     let roots = identities(roots)?;
     let sights = look::settled(&Wanted {
         marks,
+        // A mark is this process's, so no older than it.
+        since: proc::this_process()?.identity.start,
         roots: Roots::These(&roots),
         leaders: &[],
     })?;
@@ -344,6 +352,8 @@ pub(crate) fn end_processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Fo
     let mut ending = Ending::default();
     ending.run(&Wanted {
         marks,
+        // A mark is this process's, so no older than it.
+        since: proc::this_process()?.identity.start,
         roots: Roots::These(&roots),
         leaders: &[],
     })?;

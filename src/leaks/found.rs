@@ -132,23 +132,24 @@ impl fmt::Display for Found {
         };
         match self.owner {
             Owner::ThisProcess => {
-                write!(f, ", child of this process, which should have {verb} it")?
+                write!(f, ", child of this process, which should have {verb} it")?;
             }
             Owner::Parent => {
+                let parent = self.ppid;
                 write!(
                     f,
-                    ", should have been {verb} by its parent, process {}",
-                    self.ppid
+                    ", should have been {verb} by its parent, process {parent}"
                 )?;
                 if let Some(program) = &self.parent_program {
                     write!(f, " {}", program.escape_debug())?;
                 }
             }
-            Owner::Ended { of: Some(leader) } => write!(
-                f,
-                ", orphan: its parent has ended; it is of the group or session of process {leader}"
-            )?,
-            Owner::Ended { of: None } => write!(f, ", orphan: its parent has ended")?,
+            Owner::Ended { of } => {
+                write!(f, ", orphan: its parent has ended")?;
+                if let Some(leader) = of {
+                    write!(f, "; it is of the group or session of process {leader}")?;
+                }
+            }
         }
         match &self.fate {
             Fate::Left => {}

@@ -12,9 +12,6 @@ use super::proc::{self, Identity, Image, Stat, Unreadable};
 /// middle of its exec, a list of children that changes while it is read.
 const LOOKS: usize = 1000;
 
-/// The same for an environment that is empty, as it also is where it was cleared.
-const BARE_LOOKS: usize = 5;
-
 /// How many times the processes are listed until two lists in a row agree.
 const LISTS: usize = 64;
 
@@ -23,6 +20,8 @@ const LISTS: usize = 64;
 pub(super) struct Wanted<'a> {
     /// Whoever has one of these in its arguments or its environment.
     pub(super) marks: &'a [String],
+    /// When the marks were made, as a start time: what is older cannot have them.
+    pub(super) since: u64,
     /// These, and everything below them.
     pub(super) roots: Roots<'a>,
     /// The members of the group and the session that each of these leads or led.
@@ -87,7 +86,8 @@ pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     let mut images = BTreeMap::new();
     if !wanted.marks.is_empty() {
         for stat in table.values() {
-            if stat.pid() == own.pid() || stat.is_kernel_thread() || stat.is_zombie() {
+            let is_older = stat.identity.start < wanted.since;
+            if is_older || stat.pid() == own.pid() || stat.is_kernel_thread() || stat.is_zombie() {
                 continue;
             }
             let image = settled_image(stat, own.pid(), &own_args)?;
@@ -176,12 +176,15 @@ fn table_and_roots(
     }
 }
 
-/// The children of this process as it stands: those that a new guard does not blame.
-pub(super) fn children_now() -> Result<BTreeSet<Identity>, Unreadable> {
-    let own = proc::this_process()?.pid();
+/// The children of this process as it stands, which a new guard does not blame, and the start time
+/// of the youngest process: what starts from now on is not older.
+pub(super) fn children_now() -> Result<(BTreeSet<Identity>, u64), Unreadable> {
+    let own = proc::this_process()?;
     let table = proc::table()?;
-    let children = table.values().filter(|stat| stat.ppid == own);
-    Ok(children.map(|stat| stat.identity).collect())
+    let children = table.values().filter(|stat| stat.ppid == own.pid());
+    let children = children.map(|stat| stat.identity).collect();
+    let starts = table.values().map(|stat| stat.identity.start);
+    Ok((children, starts.max().unwrap_or(own.identity.start)))
 }
 
 /// Adds descendants, and the members of groups and sessions, until there are no more.
@@ -230,21 +233,21 @@ fn settled_image(stat: &Stat, own: u32, own_args: &[u8]) -> Result<Image, Unread
     if stat.is_zombie() || stat.is_kernel_thread() {
         return Ok(image);
     }
-    // The kernel shows the arguments of a new program a moment before its environment.
-    let mut bare = 0;
+    let mut memory = stat.memory;
     for _ in 0..LOOKS {
         match proc::image(stat.pid())? {
             Some(now) => image = now,
             None => break,
         }
-        bare += usize::from(image.environment.is_empty());
-        let in_exec = image.args.is_empty() || stat.ppid == own && image.args == own_args;
-        if !in_exec && (!image.environment.is_empty() || bare > BARE_LOOKS) {
-            break;
-        }
+        let before = memory;
         match proc::stat(stat.pid())? {
-            Some(now) if now.identity == stat.identity && !now.is_exiting() => {}
+            Some(now) if now.identity == stat.identity && !now.is_exiting() => memory = now.memory,
             _ => break,
+        }
+        let one_program = before == memory && (memory[3] != 0 || image.is_hidden);
+        let is_ours = stat.ppid == own && image.args == own_args;
+        if one_program && !is_ours {
+            break;
         }
         thread::yield_now();
     }
@@ -367,4 +370,37 @@ fn ancestors(own: &Stat) -> Result<BTreeSet<u32>, Unreadable> {
         }
     }
     Ok(ancestors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_a_whole_word() {
+        for text in [
+            "leak-1",
+            "a\0leak-1\0b",
+            "--id=leak-1",
+            "/tmp/leak-1/control",
+            "leak-12 leak-1",
+        ] {
+            assert!(contains_word(text.as_bytes(), b"leak-1"), "{text}");
+        }
+        for text in ["", "leak-12", "bleak-1", "leak-1_a", "x-leak-1", "leak-"] {
+            assert!(!contains_word(text.as_bytes(), b"leak-1"), "{text}");
+        }
+        assert!(!contains_word(b"anything", b""));
+    }
+
+    #[test]
+    fn an_option_s_value_is_not_taken_for_an_option() {
+        let image = Image {
+            args: b"agent-stub\0--script\0--id\0--id=a\0--descendant\0b c\0".to_vec(),
+            ..Image::default()
+        };
+        assert_eq!(option(&image, "--id").as_deref(), Some("a"));
+        assert_eq!(option(&image, "--descendant").as_deref(), Some("b c"));
+        assert_eq!(option(&image, "--guard"), None);
+    }
 }

@@ -52,6 +52,10 @@ pub(super) struct Stat {
     pub(super) group: u32,
     pub(super) session: u32,
     flags: u64,
+    /// Where the arguments and the environment stand in its memory: another program's after an exec,
+    /// at random addresses. The last is 0 in the middle of an exec, and where it is not for us to
+    /// know.
+    pub(super) memory: [u64; 4],
 }
 
 impl Stat {
@@ -93,6 +97,13 @@ impl Stat {
             group: id(2)?,
             session: id(3)?,
             flags: fields.get(6)?.parse().ok()?,
+            memory: {
+                let mut memory = [0; 4];
+                for (field, place) in fields.get(45..49)?.iter().zip(&mut memory) {
+                    *place = field.parse().ok()?;
+                }
+                memory
+            },
         })
     }
 }
@@ -102,6 +113,8 @@ impl Stat {
 pub(super) struct Image {
     pub(super) args: Vec<u8>,
     pub(super) environment: Vec<u8>,
+    /// Its environment is not for us to read: another user's.
+    pub(super) is_hidden: bool,
 }
 
 impl Image {
@@ -196,13 +209,17 @@ pub(super) fn image(pid: u32) -> Result<Option<Image>, Unreadable> {
         return Ok(None);
     };
     let path = format!("/proc/{pid}/environ");
-    let environment = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
+    let (environment, is_hidden) = match fs::read(&path) {
+        Ok(bytes) => (bytes, false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (Vec::new(), true),
         Err(error) if is_gone(&error) => return Ok(None),
         Err(error) => return Err(Unreadable::new(path, error)),
     };
-    Ok(Some(Image { args, environment }))
+    Ok(Some(Image {
+        args,
+        environment,
+        is_hidden,
+    }))
 }
 
 /// Whether SIGKILL was sent to the process and is yet to be seen by it.
