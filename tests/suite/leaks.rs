@@ -5,8 +5,10 @@ use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::panic;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use nix::libc;
@@ -300,16 +302,66 @@ fn a_grandchild_in_a_session_of_its_own_is_found_below_its_parent() {
 
 #[test]
 fn an_orphan_that_was_sent_sigkill_is_none_also_before_it_has_ended() {
-    for _ in 0..10 {
-        let guard = Guard::new();
-        let mut command = stub("start helper double-fork { hygiene; stay }; stay");
-        let (mut child, orphan) = start(guard.mark_command(&mut command));
-        end(&mut child);
-        let watch = pidfd(orphan);
-        let orphan = Pid::from_raw(i32::try_from(orphan).unwrap());
-        kill(orphan, Signal::SIGKILL).unwrap();
-        guard.check().unwrap();
-        assert!(has_ended(&watch));
+    beside_a_busy_loop(|| {
+        for _ in 0..3 {
+            let guard = Guard::new();
+            let mut command = stub("start helper double-fork { hygiene; stay }; stay");
+            let (mut child, orphan) = start(guard.mark_command(&mut command));
+            end(&mut child);
+            let watch = pidfd(orphan);
+            let orphan = i32::try_from(orphan).unwrap();
+            let_starve(orphan);
+            kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
+            guard.check().unwrap();
+            assert!(has_ended(&watch));
+        }
+    });
+}
+
+/// Runs `body` while the first processor is busy.
+fn beside_a_busy_loop(body: impl FnOnce()) {
+    let busy = Arc::new(AtomicBool::new(true));
+    let goes_on = Arc::clone(&busy);
+    let (up, is_up) = mpsc::channel();
+    let spinner = thread::spawn(move || {
+        to_first_processor(0);
+        up.send(()).unwrap();
+        while goes_on.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    });
+    is_up.recv().unwrap();
+    let result = panic::catch_unwind(panic::AssertUnwindSafe(body));
+    busy.store(false, Ordering::Relaxed);
+    spinner.join().unwrap();
+    if let Err(failure) = result {
+        panic::resume_unwind(failure);
+    }
+}
+
+/// Leaves a thread, or this one for 0, what the busy loop leaves it: next to nothing.
+fn let_starve(thread: libc::pid_t) {
+    to_first_processor(thread);
+    // SAFETY: sched_param is a number.
+    let idle: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: the parameter is valid for reads while the call lasts.
+    let set = unsafe { libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const idle) };
+    assert_eq!(set, 0, "{}", io::Error::last_os_error());
+}
+
+/// Binds a thread, or this one for 0, to the first processor that it may run on.
+fn to_first_processor(thread: libc::pid_t) {
+    // SAFETY: cpu_set_t is plain bits, no processor in none of them.
+    let (mut all, mut one): (libc::cpu_set_t, libc::cpu_set_t) = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: the sets are valid for the size given while each call lasts, and the processors' numbers
+    // are within them.
+    unsafe {
+        assert_eq!(libc::sched_getaffinity(0, size, &raw mut all), 0);
+        let limit = usize::try_from(libc::CPU_SETSIZE).unwrap();
+        let first = (0..limit).find(|cpu| libc::CPU_ISSET(*cpu, &all)).unwrap();
+        libc::CPU_SET(first, &mut one);
+        assert_eq!(libc::sched_setaffinity(thread, size, &raw const one), 0);
     }
 }
 
@@ -384,26 +436,27 @@ fn fifty_children_are_all_found_and_ended() {
 #[test]
 fn a_child_that_forks_without_end_does_not_escape() {
     let guard = Guard::new();
-    let (_, mark) = guard.mark();
+    // Not the guard's: it has nothing but the tree to go by.
+    let id = format!("forks-{}", std::process::id());
     let mut command = stub(
-        "start first { hygiene; stay }; forever { start more double-fork quiet { run 50ms } }",
+        "start first { hygiene; stay }; forever { start more own-session quiet { run 100ms } }",
     );
-    let (child, _) = start(guard.mark_command(&mut command));
+    let (child, _) = start(command.env_clear().args(["--id", &id]));
     let watch = pidfd(child.id());
     let leaks = guard.check().unwrap_err();
     let pids: Vec<u32> = leaks.processes().iter().map(|found| found.pid).collect();
     assert!(pids.contains(&child.id()), "{leaks}");
     assert!(has_ended(&watch));
-    assert_eq!(bearers(&mark), Vec::<u32>::new(), "{leaks}");
+    assert_eq!(with_argument(&id), Vec::<u32>::new(), "{leaks}");
 }
 
-/// The processes that bear a mark in their environment.
-fn bearers(mark: &str) -> Vec<u32> {
+/// The processes that have the text in their arguments.
+fn with_argument(text: &str) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap();
     let pids = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        String::from_utf8_lossy(&environment).contains(mark)
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(text)
     })
     .collect()
 }
@@ -517,11 +570,15 @@ fn a_thread_left_running_is_named_and_a_joined_one_is_none() {
     child::run(
         "leaks::a_thread_left_running_is_named_and_a_joined_one_is_none",
         || {
-            for _ in 0..500 {
-                let guard = Guard::builder().threads(true).build();
-                thread::spawn(|| {}).join().unwrap();
-                guard.check().unwrap();
-            }
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+            beside_a_busy_loop(|| {
+                for _ in 0..5 {
+                    let guard = Guard::builder().threads(true).build();
+                    thread::spawn(slow_to_end).join().unwrap();
+                    guard.check().unwrap();
+                }
+            });
             let guard = Guard::builder().threads(true).build();
             let (end, is_end) = mpsc::channel::<()>();
             let (up, is_up) = mpsc::channel();
@@ -540,6 +597,20 @@ fn a_thread_left_running_is_named_and_a_joined_one_is_none() {
             worker.unwrap().join().unwrap().unwrap();
         },
     );
+}
+
+/// Gives its thread a descriptor table of its own, which the kernel closes after the join.
+fn slow_to_end() {
+    // SAFETY: a number; the thread has no descriptors that others expect to change.
+    let unshared = unsafe { libc::unshare(libc::CLONE_FILES) };
+    assert_eq!(unshared, 0, "{}", io::Error::last_os_error());
+    for _ in 0..10_000 {
+        // SAFETY: a number. The copies are closed with the thread's table.
+        if unsafe { libc::dup(0) } == -1 {
+            break;
+        }
+    }
+    let_starve(0);
 }
 
 #[test]
