@@ -28,10 +28,10 @@
 //! - the members of the process groups and sessions that one of those leads, or that a
 //!   [watched](Guard::watch) child led.
 //!
-//! A process is a number and a start time. It is blamed if it has neither ended nor been killed when
-//! the guard is checked: what has been sent SIGKILL, or is in the kernel's exit, is waited for. A
-//! child of this process that has ended is blamed until somebody reaps it. The guard of a frozen
-//! stub is not blamed: it ends with the stub.
+//! A process is a number and a start time. It is blamed if it lives when the guard is checked; one
+//! that has been sent SIGKILL, or is in the kernel's exit, does not. A child of this process that has
+//! ended is blamed until somebody reaps it. The guard of a frozen stub is not blamed: it ends with
+//! the stub.
 //!
 //! What the guard finds it ends: all are stopped, so that none can fork, then killed through their
 //! pidfds, and reaped where they are children of this process.

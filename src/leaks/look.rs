@@ -278,14 +278,21 @@ fn program(stat: &Stat, image: &Image) -> String {
     let first = image.args().next().unwrap_or_default();
     let name = String::from_utf8_lossy(first);
     let name = Path::new(&*name).file_name().unwrap_or_default();
-    match name.to_string_lossy() {
-        name if name.is_empty() => stat.comm.clone(),
-        name => name.into_owned(),
+    match &*name.to_string_lossy() {
+        "" => stat.comm.clone(),
+        // The stub's copy that the library carries has its build in its name.
+        name if is_copy_of_stub(name) => "agent-stub".to_owned(),
+        name => name.to_owned(),
     }
 }
 
+fn is_copy_of_stub(name: &str) -> bool {
+    let build = name.strip_prefix("agent-stub-");
+    build.is_some_and(|build| build.len() == 16 && build.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 fn is_stub(stat: &Stat, image: &Image) -> bool {
-    program(stat, image).starts_with("agent-stub")
+    program(stat, image) == "agent-stub"
         || agent_stub::path().is_ok_and(|stub| {
             std::fs::read_link(format!("/proc/{}/exe", stat.pid())).is_ok_and(|exe| *exe == *stub)
         })

@@ -1,4 +1,8 @@
 //! What a test leaves behind is found, named and ended; what others have started is not touched.
+#![expect(
+    clippy::zombie_processes,
+    reason = "what nobody waits for is the topic"
+)]
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -308,12 +312,10 @@ fn an_orphan_that_was_sent_sigkill_is_none_also_before_it_has_ended() {
             let mut command = stub("start helper double-fork { hygiene; stay }; stay");
             let (mut child, orphan) = start(guard.mark_command(&mut command));
             end(&mut child);
-            let watch = pidfd(orphan);
             let orphan = i32::try_from(orphan).unwrap();
             let_starve(orphan);
             kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
             guard.check().unwrap();
-            assert!(has_ended(&watch));
         }
     });
 }
@@ -428,7 +430,8 @@ fn fifty_children_are_all_found_and_ended() {
     let leaks = guard.check().unwrap_err();
     let mut found: Vec<u32> = leaks.processes().iter().map(|found| found.pid).collect();
     let mut expected: Vec<u32> = children.iter().map(Child::id).collect();
-    (found.sort_unstable(), expected.sort_unstable());
+    found.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(found, expected);
     assert!(watches.iter().all(has_ended));
 }
