@@ -1,1 +1,368 @@
-//! What a test leaves behind.
+//! What a test leaves behind: child processes, zombies, orphaned descendants; descriptors and
+//! threads where asked.
+//!
+//! ```
+//! use std::process::Command;
+//! use supervise_harness::{leaks, stub};
+//!
+//! let guard = leaks::Guard::new();
+//! let mut command = Command::new(stub::path()?);
+//! let mut child = guard.mark_command(&mut command).args(["--script", "stay"]).spawn()?;
+//! child.kill()?;
+//! // Without this the guard would say: a zombie, killed by SIGKILL, that nobody reaped.
+//! child.wait()?;
+//! guard.check()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which processes
+//!
+//! Tests run beside each other in one process, so a guard blames by identity, and waits for nothing
+//! to go away by itself:
+//!
+//! - the children that the thread of the guard forked since the guard was made; those of all threads
+//!   with [`Builder::all_threads`];
+//! - whatever bears the guard's [mark](Guard::mark) in its environment or its arguments, wherever it
+//!   was re-parented: descendants inherit it;
+//! - the descendants of those;
+//! - the members of the process groups and sessions that one of those leads, or that a
+//!   [watched](Guard::watch) child led.
+//!
+//! A process is a number and a start time. It is blamed if it lives when the guard is checked; one
+//! that has been sent SIGKILL, or is in the kernel's exit, does not. A child of this process that has
+//! ended is blamed until somebody reaps it. The guard of a frozen stub is not blamed: it ends with
+//! the stub.
+//!
+//! What the guard finds it ends: all are stopped, so that none can fork, then killed through their
+//! pidfds, and reaped where they are children of this process.
+//!
+//! A process is in the middle of its start when it shows no arguments, or is a child of this process
+//! and still shows our own. It is looked at again, a thousand times at most, and the processor
+//! yielded in between; no time is waited. Marked commands that another thread is only just starting can be missed if
+//! that is not enough.
+//!
+//! # What it cannot see
+//!
+//! - An orphan that has cleared its environment, has no mark in its arguments, and left the group and
+//!   the session of every process that the guard knows.
+//! - The environment of a process that became another user's.
+//! - A mark that a process acquires by an exec, if it was there before the guard was made.
+//! - Children that another thread forked, without a mark or [`Builder::all_threads`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::marker::PhantomData;
+use std::panic::{self, Location};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod descriptors;
+mod end;
+mod found;
+mod hold;
+mod look;
+mod proc;
+mod report;
+
+use descriptors::File;
+use end::Ending;
+pub use found::{Fate, Found, Owner, State};
+use look::{Roots, Wanted};
+use proc::Identity;
+pub use proc::Unreadable;
+pub use report::{Descriptor, Leaks, Thread};
+
+/// The variable that marks the descendants of a test.
+const MARK: &str = "SUPERVISE_LEAK_MARK";
+
+/// What a guard looks at. Processes it always does.
+///
+/// ```
+/// use supervise_harness::leaks;
+///
+/// // Alone in its process, as under cargo-nextest.
+/// let guard = leaks::Guard::builder().all_threads(true).descriptors(true).threads(true).build();
+/// guard.check()?;
+/// # Ok::<(), leaks::Leaks>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder {
+    all_threads: bool,
+    descriptors: bool,
+    threads: bool,
+}
+
+impl Builder {
+    /// Whether the children of all threads count, instead of those of the guard's own thread: for a
+    /// runtime with several threads. For tests that are alone in their process, as under
+    /// cargo-nextest. Default: no.
+    pub fn all_threads(mut self, yes: bool) -> Builder {
+        self.all_threads = yes;
+        self
+    }
+
+    /// Whether to look at the descriptors of this process: those opened since, and those that are
+    /// another file's since. A library's that stay open by design, as tokio's for signals, count:
+    /// use it once before the guard is made. For tests that are alone in their process, as under
+    /// cargo-nextest. Default: no.
+    pub fn descriptors(mut self, yes: bool) -> Builder {
+        self.descriptors = yes;
+        self
+    }
+
+    /// Whether to look at the threads of this process. One that was joined does not count. For tests
+    /// that are alone in their process, as under cargo-nextest. Default: no.
+    pub fn threads(mut self, yes: bool) -> Builder {
+        self.threads = yes;
+        self
+    }
+
+    /// Makes the guard. Where /proc cannot be read, its check says so.
+    #[track_caller]
+    pub fn build(self) -> Guard {
+        let mut guard = Guard {
+            made_at: Location::caller(),
+            mark: unique_mark(),
+            thread: nix::unistd::gettid().as_raw().unsigned_abs(),
+            all_threads: self.all_threads,
+            leaders: Vec::new(),
+            before: Ok(Before::default()),
+            checked: false,
+            here: PhantomData,
+        };
+        guard.before = Before::now(&self);
+        guard
+    }
+}
+
+/// Finds what is left behind between its making and its check, or its drop.
+///
+/// A guard that is dropped unchecked panics with what it finds, unless its thread panics already:
+/// then it prints that to standard error, after the test's own failure. Either way what it found has
+/// been ended.
+///
+/// It stays on the thread that made it, whose children it knows; it is not [`Send`].
+///
+/// ```
+/// # use std::process::Command;
+/// # use supervise_harness::{leaks, stub};
+/// let guard = leaks::Guard::new();
+/// let forgotten = Command::new(stub::path()?).args(["--id", "worker", "--script", "stay"]).spawn()?;
+///
+/// let leaks = guard.check().unwrap_err();
+/// let found = &leaks.processes()[0];
+/// assert_eq!((found.pid, found.agent.as_deref()), (forgotten.id(), Some("worker")));
+/// assert_eq!(found.fate, leaks::Fate::Killed);
+/// println!("{leaks}");
+/// // 1 process left behind
+/// //   --> the leak guard made at tests/worker.rs:12:17
+/// //   process 4711 agent-stub (agent `worker`), running, child of this process, which should have
+/// //   ended it; killed by the guard; arguments: --id worker --script stay
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a guard that is dropped at once guards nothing"]
+pub struct Guard {
+    made_at: &'static Location<'static>,
+    mark: String,
+    thread: u32,
+    all_threads: bool,
+    leaders: Vec<Identity>,
+    before: Result<Before, Unreadable>,
+    checked: bool,
+    /// Not to be sent away from the thread whose children it knows.
+    here: PhantomData<*const ()>,
+}
+
+/// What was there when the guard was made.
+#[derive(Debug, Default)]
+struct Before {
+    children: BTreeSet<Identity>,
+    /// The start time of the youngest process.
+    since: u64,
+    descriptors: Option<BTreeMap<u32, File>>,
+    threads: Option<BTreeMap<Identity, String>>,
+}
+
+impl Before {
+    fn now(builder: &Builder) -> Result<Before, Unreadable> {
+        let (children, since) = look::children_now()?;
+        Ok(Before {
+            children,
+            since,
+            descriptors: builder.descriptors.then(descriptors::open).transpose()?,
+            threads: builder.threads.then(proc::threads).transpose()?,
+        })
+    }
+}
+
+impl Guard {
+    /// A guard that looks at processes: the children of this thread, and what bears the mark.
+    #[track_caller]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default would hide where it was made"
+    )]
+    pub fn new() -> Guard {
+        Guard::builder().build()
+    }
+
+    /// What else to look at.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A variable to set in the environment of whatever the test starts: its name and its value. The
+    /// value is this guard's alone. It also counts as an argument, or a word of one, for programs
+    /// that clear their environment.
+    #[must_use]
+    pub fn mark(&self) -> (&'static str, String) {
+        (MARK, self.mark.clone())
+    }
+
+    /// Sets the mark in a command's environment.
+    pub fn mark_command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env(MARK, &self.mark)
+    }
+
+    /// Remembers a child that lives or is yet to be reaped: who is in the process group or the
+    /// session that it leads is blamed, also after its end. A number that is nobody's is ignored.
+    pub fn watch(&mut self, pid: u32) {
+        match proc::stat(pid) {
+            Ok(Some(stat)) => self.leaders.push(stat.identity),
+            Ok(None) => {}
+            Err(error) => self.before = Err(error),
+        }
+    }
+
+    /// Looks for what is left behind, and ends it.
+    ///
+    /// Blocks: a few milliseconds where nothing is found, else until what was found has ended.
+    ///
+    /// # Errors
+    ///
+    /// What was left behind, or that /proc could not be read.
+    pub fn check(mut self) -> Result<(), Leaks> {
+        self.look()
+    }
+
+    fn look(&mut self) -> Result<(), Leaks> {
+        self.checked = true;
+        let mut leaks = Leaks::none(self.made_at);
+        let before = match std::mem::replace(&mut self.before, Ok(Before::default())) {
+            Ok(before) => before,
+            Err(error) => {
+                leaks.unreadable = Some(error);
+                return Err(leaks);
+            }
+        };
+        let mut ending = Ending::default();
+        let ended = ending.run(&Wanted {
+            marks: std::slice::from_ref(&self.mark),
+            since: before.since,
+            roots: match self.all_threads {
+                true => Roots::Process(&before.children),
+                false => Roots::Thread(self.thread, &before.children),
+            },
+            leaders: &self.leaders,
+        });
+        leaks.processes = ending.found;
+        // After the processes, whose pidfds are closed by now.
+        if let Err(error) = ended.and_then(|()| before.compare(&mut leaks)) {
+            leaks.unreadable = Some(error);
+        }
+        if leaks.is_none() { Ok(()) } else { Err(leaks) }
+    }
+}
+
+impl Before {
+    fn compare(&self, leaks: &mut Leaks) -> Result<(), Unreadable> {
+        if let Some(before) = &self.descriptors {
+            for (number, file) in descriptors::open()? {
+                if !before.get(&number).is_some_and(|b| b.is_same(&file)) {
+                    leaks
+                        .descriptors
+                        .push(Descriptor::new(number, &file.target));
+                }
+            }
+        }
+        if let Some(before) = &self.threads {
+            for (identity, name) in proc::threads()? {
+                if !before.contains_key(&identity) {
+                    let id = identity.pid;
+                    leaks.threads.push(Thread { id, name });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.checked {
+            return;
+        }
+        // The look itself has no business to panic; while the test's own panic is under way, it
+        // would abort the process.
+        let unwinding = std::thread::panicking();
+        match panic::catch_unwind(panic::AssertUnwindSafe(|| self.look())) {
+            Ok(Ok(())) => {}
+            Ok(Err(leaks)) if unwinding => {
+                // Printing panics where standard error is closed.
+                let report = leaks.to_string();
+                let _ = panic::catch_unwind(|| eprintln!("{report}"));
+            }
+            Ok(Err(leaks)) => panic!("{leaks}"),
+            Err(_) if unwinding => {}
+            Err(panic) => panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// No other guard's, of this process or another.
+fn unique_mark() -> String {
+    static GUARDS: AtomicU64 = AtomicU64::new(0);
+    let number = GUARDS.fetch_add(1, Ordering::Relaxed);
+    let random = RandomState::new().hash_one(number);
+    format!("leak-{}-{number}-{random:016x}", std::process::id())
+}
+
+/// The processes, whoever their parent is, that bear one of the marks as a whole word in their
+/// environment or their arguments; and the roots, with all below them. Never this process.
+#[allow(dead_code, reason = "for the end of a sim")]
+pub(crate) fn processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Found>, Unreadable> {
+    let roots = identities(roots)?;
+    let sights = look::settled(&Wanted {
+        marks,
+        // A mark is this process's, so no older than it.
+        since: proc::this_process()?.identity.start,
+        roots: Roots::These(&roots),
+        leaders: &[],
+    })?;
+    let described = look::describe(&sights)?;
+    Ok(described.into_iter().map(|(_, found)| found).collect())
+}
+
+/// Finds the same processes and ends them.
+#[allow(dead_code, reason = "for the end of a sim")]
+pub(crate) fn end_processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Found>, Unreadable> {
+    let roots = identities(roots)?;
+    let mut ending = Ending::default();
+    ending.run(&Wanted {
+        marks,
+        // A mark is this process's, so no older than it.
+        since: proc::this_process()?.identity.start,
+        roots: Roots::These(&roots),
+        leaders: &[],
+    })?;
+    Ok(ending.found)
+}
+
+fn identities(pids: &[u32]) -> Result<Vec<Identity>, Unreadable> {
+    let stats = pids.iter().map(|pid| proc::stat(*pid));
+    stats
+        .filter_map(|stat| stat.map(|stat| stat.map(|stat| stat.identity)).transpose())
+        .collect()
+}

@@ -1,0 +1,170 @@
+//! What is said of a process that was left behind.
+
+use std::fmt;
+
+use super::proc::Stat;
+use crate::status::ExitStatus;
+
+/// A process that was left behind. Its `Display` is one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// Its process id. Free for reuse once the guard has ended it.
+    pub pid: u32,
+    /// The process id of its parent; of init or a subreaper for an orphan.
+    pub ppid: u32,
+    /// The name of its program, without the directories.
+    pub program: String,
+    /// Its arguments, without the program; none for a zombie.
+    pub args: Vec<String>,
+    /// What it was doing.
+    pub state: State,
+    /// How it ended, for a zombie that is a child of this process.
+    pub status: Option<ExitStatus>,
+    /// The id of the agent that it is or descends from, where a stub's arguments or a
+    /// `SUPERVISE_AGENT_ID` in its environment say so.
+    pub agent: Option<String>,
+    /// The name of the descendant that a stub's script started.
+    pub descendant: Option<String>,
+    /// The agent's run, from 1, where it is known.
+    pub run: Option<u32>,
+    /// The name of its parent's program.
+    pub parent_program: Option<String>,
+    /// Who should have ended it.
+    pub owner: Owner,
+    /// What was done about it.
+    pub fate: Fate,
+}
+
+/// What a process was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// It ran or slept.
+    Running,
+    /// A signal or a debugger had stopped it.
+    Stopped,
+    /// It had ended, and nobody had waited for it.
+    Zombie,
+}
+
+impl State {
+    pub(super) fn of(stat: &Stat) -> State {
+        if stat.is_zombie() {
+            State::Zombie
+        } else if stat.is_stopped() {
+            State::Stopped
+        } else {
+            State::Running
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Running => "running",
+            State::Stopped => "stopped",
+            State::Zombie => "zombie",
+        })
+    }
+}
+
+/// Who should have ended a process, or reaped it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Owner {
+    /// This process, whose child it is.
+    ThisProcess,
+    /// Its parent, which lives.
+    Parent,
+    /// Its parent, which has ended: it is an orphan.
+    Ended {
+        /// The leader of its process group, or else of its session, where that is another: its
+        /// parent or an ancestor, as a rule.
+        of: Option<u32>,
+    },
+}
+
+/// What was done about a process that was left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fate {
+    /// Nothing, or somebody else ended it first.
+    Left,
+    /// It was killed, and it has ended; reaped, where it was a child of this process.
+    Killed,
+    /// It was a zombie, and was reaped.
+    Reaped,
+    /// It could not be ended.
+    NotEnded {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How much of the arguments is shown, in characters.
+const SHOWN: usize = 120;
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} {}", self.pid, self.program.escape_debug())?;
+        let mut names = Vec::new();
+        if let Some(agent) = &self.agent {
+            names.push(match self.run {
+                Some(run) => format!("agent `{}`, run {run}", agent.escape_debug()),
+                None => format!("agent `{}`", agent.escape_debug()),
+            });
+        }
+        if let Some(descendant) = &self.descendant {
+            names.push(format!("descendant `{}`", descendant.escape_debug()));
+        }
+        if !names.is_empty() {
+            write!(f, " ({})", names.join(", "))?;
+        }
+        write!(f, ", {}", self.state)?;
+        if let Some(status) = self.status {
+            write!(f, " ({status})")?;
+        }
+        let verb = match self.state {
+            State::Zombie => "reaped",
+            _ => "ended",
+        };
+        match self.owner {
+            Owner::ThisProcess => {
+                write!(f, ", child of this process, which should have {verb} it")?;
+            }
+            Owner::Parent => {
+                let parent = self.ppid;
+                write!(
+                    f,
+                    ", should have been {verb} by its parent, process {parent}"
+                )?;
+                if let Some(program) = &self.parent_program {
+                    write!(f, " {}", program.escape_debug())?;
+                }
+            }
+            Owner::Ended { of } => {
+                write!(f, ", orphan: its parent has ended")?;
+                if let Some(leader) = of {
+                    write!(f, "; it is of the group or session of process {leader}")?;
+                }
+            }
+        }
+        match &self.fate {
+            Fate::Left => {}
+            Fate::Killed => write!(f, "; killed by the guard")?,
+            Fate::Reaped => write!(f, "; reaped by the guard")?,
+            Fate::NotEnded { reason } => write!(f, "; NOT ended by the guard: {reason}")?,
+        }
+        if !self.args.is_empty() {
+            let args = self.args.join(" ");
+            let mut shown: String = args.chars().take(SHOWN).collect();
+            if shown.len() < args.len() {
+                shown.push('…');
+            }
+            write!(f, "; arguments: {}", shown.escape_debug())?;
+        }
+        Ok(())
+    }
+}
