@@ -357,13 +357,6 @@ pub(crate) fn ended_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
         .flatten()
 }
 
-/// Reaps the child of this process behind the pidfd, unless somebody else does; waits for its end.
-pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) {
-    let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
-    // It fails where it is no child of ours, or was reaped: nothing is left to do.
-    let _ = wait_id(target, libc::WEXITED);
-}
-
 /// `struct pidfd_info` of linux/pidfd.h, its first version.
 #[repr(C)]
 #[derive(Default)]

@@ -513,6 +513,11 @@ impl Server {
         }
     }
 
+    /// Whether that process ever said hello.
+    pub(crate) fn knows(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
     /// The member of that process, while it lives or is a zombie.
     pub(crate) fn member_of(&self, pid: u32) -> Option<&Member> {
         self.by_pid
@@ -526,6 +531,11 @@ impl Server {
         self.alive
             .iter()
             .map(|&member| (member, &self.members[member]))
+    }
+
+    /// Whether a process is left, or may be.
+    pub(crate) fn has_left(&mut self) -> bool {
+        !self.alive.is_empty() || self.zombies().next().is_some() || self.expects_hello()
     }
 
     /// Members that have ended and that somebody has to reap.

@@ -34,8 +34,10 @@ pub(crate) struct Sight {
     pub(crate) parks: AtomicU64,
     /// Whether the gate had nothing against time passing, the last time.
     pub(crate) is_open: AtomicBool,
-    /// The running children that are no agents.
-    pub(crate) foreign: Mutex<Vec<String>>,
+    /// The running children that have not said hello.
+    pub(crate) foreign: Mutex<Vec<u32>>,
+    /// Every child that had not said hello when the gate saw it.
+    pub(crate) seen: Mutex<HashSet<u32>>,
     /// What the gate cannot see, and why.
     pub(crate) blind: Mutex<Option<String>>,
 }
@@ -175,11 +177,19 @@ impl Gate {
             if server.member_of(pid).is_none() && !self.before.contains(&pid) {
                 match is_zombie(pid) {
                     true => zombies.push(pid),
-                    false => foreign.push(children::program_of(pid)),
+                    false => foreign.push(pid),
                 }
             }
         }
         let busy = !foreign.is_empty();
+        let mut seen = self
+            .sight
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        seen.extend(&foreign);
+        drop(seen);
+
         *self
             .sight
             .foreign

@@ -218,7 +218,13 @@ impl Sim {
         // The gate first: it must not be asked while the tasks are dropped.
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
         runtime.shutdown_timeout(Duration::ZERO);
-        let leaks = ending::end_all(&shared, &before);
+        // Without the gate nobody has looked.
+        let saw_foreign = self.is_real || !self.gate || {
+            let server = shared.lock();
+            let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.iter().any(|pid| !server.knows(*pid))
+        };
+        let leaks = ending::end_all(&shared, &before, saw_foreign);
         let kind = match result {
             Err(payload) => FailureKind::Panic(payload),
             _ if watched.verdict().is_some() => {

@@ -115,7 +115,8 @@ impl Watched {
             .foreign
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for program in foreign.iter() {
+        for &pid in foreign.iter() {
+            let program = super::children::program_of(pid);
             line(format!(
                 "a child that is no agent runs, and time waits for it: {program}"
             ));
