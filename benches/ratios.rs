@@ -17,8 +17,8 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::waitpid;
 use supervise_harness::{
     BackoffStrategy, CancellationToken, ConstantBackoff, Decision, ExponentialBackoff, FakeClock,
-    Jitter, RestartLoop, RestartPolicy, RestartTracker, RunEnd, SpawnerOptions, Starter, Timestamp,
-    stub,
+    Jitter, RestartLoop, RestartPolicy, RestartTracker, RunEnd, Script, Sim, SpawnerOptions,
+    Starter, Timestamp, stub,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,10 +42,12 @@ fn main() -> Result<()> {
     );
     spawn_watch_close(&noop)?;
     start_to_ready(&noop)?;
+    supervised_restart()?;
     println!();
     locate()?;
     decisions()?;
     restarts()?;
+    gate_cost()?;
     resident()
 }
 
@@ -173,6 +175,82 @@ fn start_to_ready(noop: &Path) -> Result<()> {
             Ok((agent, socket))
         },
     )
+}
+
+/// A start, an hour of work, a crash, a reap and a backoff, all of it virtual; the sim's own start and
+/// end are shared by the restarts of a sample.
+fn supervised_restart() -> Result<()> {
+    const EACH: u32 = 10;
+    let program = std::ffi::CString::new(stub::path()?.as_os_str().as_encoded_bytes())?;
+    let args = ["agent-stub", "--script", "exit 1"]
+        .map(|arg| std::ffi::CString::new(arg).unwrap_or_default());
+    let environment: Vec<std::ffi::CString> = Vec::new();
+    let actions = PosixSpawnFileActions::init()?;
+    let attributes = PosixSpawnAttr::init()?;
+    pair(
+        "10 supervised restarts in a Sim",
+        "<= 1.5x of posix_spawn + waitpid of the stub",
+        || {
+            for _ in 0..EACH {
+                let pid = posix_spawn(
+                    program.as_c_str(),
+                    &actions,
+                    &attributes,
+                    &args,
+                    &environment,
+                )?;
+                waitpid(pid, None)?;
+            }
+            Ok(())
+        },
+        || {
+            Ok(Sim::new().run(async |sim| {
+                let crash = Script::new().run_for(Duration::from_secs(3600)).exit(1);
+                let agent = sim.agent("worker", crash);
+                for _ in 0..EACH {
+                    let mut child = tokio::process::Command::from(agent.command()).spawn()?;
+                    child.wait().await?;
+                    tokio::time::sleep(Duration::from_secs(30)).await;
+                }
+                Ok::<_, std::io::Error>(())
+            }))
+        },
+    )
+}
+
+/// What it costs to let time pass once, by the number of agents that have to agree.
+fn gate_cost() -> Result<()> {
+    const STEPS: u32 = 200;
+    for agents in [10, 100, 1000] {
+        let mut cost = Duration::ZERO;
+        let start = Instant::now();
+        let failure = Sim::new().allow_leaks().try_run(async |sim| {
+            let agent = sim.agent("idle", Script::new().stay());
+            let mut children = Vec::new();
+            for _ in 0..agents {
+                let mut command = tokio::process::Command::from(agent.command());
+                children.push(command.kill_on_drop(true).spawn()?);
+            }
+            for _ in 0..agents {
+                agent.started().await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let start = Instant::now();
+            for _ in 0..STEPS {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            cost = start.elapsed() / STEPS;
+            Ok::<_, std::io::Error>(())
+        });
+        failure?;
+        let figure = format!("{:.1?} each, {:.1?} in all", cost / agents, start.elapsed());
+        row(
+            &format!("the gate, by agent, of {agents} live agents"),
+            &figure,
+            "flat; 1000 within 10 s",
+        );
+    }
+    Ok(())
 }
 
 fn locate() -> Result<()> {

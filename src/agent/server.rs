@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agent_stub::protocol::{MessageError, Order, Report, VERSION};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use nix::sys::time::TimeSpec;
 
 use super::member::{Connection, Member};
 use super::script::Script;
@@ -171,10 +174,16 @@ impl Server {
     pub(crate) fn pump(&mut self, wait: Duration) -> bool {
         let before = self.progress;
         let mut events = [EpollEvent::empty(); 64];
-        let mut timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX);
+        if !wait.is_zero() {
+            // epoll_wait counts in milliseconds. An error is EINTR: nothing has come.
+            let mut epoll = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
+            let _ = ppoll(&mut epoll, Some(TimeSpec::from_duration(wait)), None);
+        }
         loop {
-            // An error is EINTR: nothing has come.
-            let ready = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            let ready = self
+                .epoll
+                .wait(&mut events, EpollTimeout::ZERO)
+                .unwrap_or(0);
             for event in &events[..ready] {
                 match event.data() {
                     LISTENER => self.accept(),
@@ -188,7 +197,6 @@ impl Server {
             if ready < events.len() {
                 break;
             }
-            timeout = EpollTimeout::ZERO;
         }
         for member in self.zombies.clone() {
             self.look(member);
