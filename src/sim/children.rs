@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::{Pid, gettid};
 
@@ -85,14 +85,9 @@ fn read(file: &File) -> io::Result<String> {
     }
 }
 
-/// How many threads this process has: the 20th field of /proc/self/stat, the 18th after the name.
-fn thread_count() -> Option<usize> {
-    static STAT: OnceLock<Option<File>> = OnceLock::new();
-    let stat = STAT.get_or_init(|| File::open("/proc/self/stat").ok());
-    let mut text = [0; 1024];
-    let length = stat.as_ref()?.read_at(&mut text, 0).ok()?;
-    let text = std::str::from_utf8(&text[..length]).ok()?;
-    text.rsplit(") ").next()?.split(' ').nth(17)?.parse().ok()
+/// How many threads this process has: each is a link of the directory, beside its own two.
+fn thread_count() -> Option<u64> {
+    fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
 }
 
 fn other_threads() -> Vec<Pid> {
@@ -101,7 +96,7 @@ fn other_threads() -> Vec<Pid> {
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
     // Mostly there are none, and then this is all that it costs to know.
-    if thread_count() == Some(ours.len()) {
+    if thread_count() == u64::try_from(ours.len()).ok() {
         return Vec::new();
     }
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {

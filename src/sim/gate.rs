@@ -116,7 +116,12 @@ impl Gate {
             return false;
         }
         // One at a time: two that act at once would race.
-        !server.end_next_wait()
+        if !server.end_next_wait() {
+            return true;
+        }
+        self.settle(&mut server);
+        shared.changed.notify_waiters();
+        false
     }
 
     /// Takes in what the processes do until none is at work. False where one still is after a while:
@@ -134,10 +139,8 @@ impl Gate {
                     }
                 }
                 Survey::Quiet | Survey::Busy => {}
-                Survey::Zombies => {
-                    server.pump(Duration::from_micros(50));
-                    return false;
-                }
+                // Only a task, or another thread, can reap it.
+                Survey::Zombies => return false,
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -208,6 +211,10 @@ impl Gate {
             };
             let zombie = self.zombies.entry(pid).or_insert(fresh);
             zombie.rounds = zombie.rounds.saturating_add(1);
+            if zombie.rounds > ROUNDS / 2 {
+                // Tokio has had its chance: another thread needs time.
+                std::thread::sleep(Duration::from_micros(50));
+            }
             if zombie.rounds > ROUNDS && !zombie.is_left {
                 zombie.is_left =
                     zombie.since.elapsed() > REAPING || children::other_threads_are_quiet();
