@@ -1,6 +1,33 @@
 //! A test harness for process supervision: a child that does what it is told, the parts of a
 //! supervisor, a clock moved by hand, and the laws that supervisors keep.
 //!
+//! # Virtual time over real processes
+//!
+//! A [`Sim`] runs plain tokio code, and the processes that it starts, under one virtual clock. Its
+//! children are [`Agent`]s, real processes that do what their [`Script`] or the test says; what
+//! happens is a [`Timeline`], the same bytes every time.
+//!
+//! ```
+//! use std::time::Duration;
+//! use supervise_harness::{Script, Sim};
+//!
+//! let timeline = Sim::new().run(async |sim| {
+//!     let worker = sim.agent("worker", Script::new().run_for(Duration::from_secs(3600)).exit(1));
+//!     for _ in 0..2 {
+//!         // The code under test.
+//!         tokio::process::Command::from(worker.command()).status().await?;
+//!         tokio::time::sleep(Duration::from_secs(60)).await;
+//!     }
+//!     Ok::<_, std::io::Error>(())
+//! });
+//! assert_eq!(timeline.gaps("worker"), [Duration::from_secs(60)]);
+//! ```
+//!
+//! # What is left behind
+//!
+//! A [`leaks::Guard`] names and ends the processes that a test leaves behind; a [`Sim`] does so by
+//! itself.
+//!
 //! # A child that crashes when told
 //!
 //! [`stub::path`] is a program that crashes, hangs, ignores signals, forks, floods or gets ready

@@ -93,6 +93,15 @@ fn readme_test() -> String {
     code.to_owned()
 }
 
+#[test]
+fn the_readmes_first_test_is_the_quickstart_example() {
+    let example = fs::read_to_string(root().join("examples/quickstart.rs")).expect("the example");
+    assert!(
+        example.contains(&readme_test()),
+        "README.md and examples/quickstart.rs differ"
+    );
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("create a directory");
     for entry in fs::read_dir(from).expect("read a directory") {

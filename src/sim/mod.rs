@@ -53,10 +53,9 @@ const WATCHDOG: Duration = Duration::from_secs(10);
 /// assert_eq!(
 ///     timeline.to_string(),
 ///     "timeline v1  clock=virtual
-/// +0.000     worker#1  start
-/// +3600.000  worker#1  exit   code=3
-/// +0.000     worker#1  reap
-/// "
+/// +0.000  worker#1  start
+/// +3600.000 worker#1  exit     code=3
+/// +0.000  worker#1  reap"
 /// );
 /// ```
 #[derive(Clone, Debug)]
