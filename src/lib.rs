@@ -101,6 +101,8 @@ mod watcher;
 
 mod restart_loop;
 
+mod supervisor;
+
 mod timeline;
 
 mod agent;
@@ -108,8 +110,6 @@ mod agent;
 pub mod leaks;
 
 mod sim;
-
-mod supervisor;
 
 #[cfg(feature = "properties")]
 pub mod properties;
