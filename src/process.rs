@@ -272,7 +272,11 @@ impl Process {
     }
 
     fn send(&self, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
-        unless_nobody(pidfd_send_signal(self.pidfd.as_raw_fd(), signal, flags))
+        unless_nobody(pidfd_send_signal(
+            self.pidfd.as_raw_fd(),
+            signal.number(),
+            flags,
+        ))
     }
 
     /// The pidfd stands for the group after the leader was reaped, too: the kernel keeps the group
@@ -331,28 +335,21 @@ pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
 
 /// Sends the signal to the process behind the pidfd; without one, only asks whether it is there.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Result<()> {
-    let number = signal.map_or(0, Signal::number);
-    // SAFETY: pidfd_send_signal(2) with a null info, which stands for the one that kill(2) makes.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            number,
-            std::ptr::null::<libc::siginfo_t>(),
-            0 as libc::c_uint,
-        )
-    };
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    pidfd_send_signal(pidfd.as_raw_fd(), signal.map_or(0, Signal::number), 0)
 }
 
 /// How a child of this process that nobody has reaped yet ended. Reaps nothing.
 pub(crate) fn ended_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
     wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+        .ok()
+        .flatten()
+}
+
+/// Reaps the child of this process behind the pidfd if it is a zombie, and says how it ended.
+pub(crate) fn reap_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+    let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
+    wait_id(target, libc::WEXITED | libc::WNOHANG)
         .ok()
         .flatten()
 }
@@ -406,13 +403,13 @@ fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn pidfd_send_signal(pidfd: RawFd, signal: Signal, flags: libc::c_uint) -> io::Result<()> {
+fn pidfd_send_signal(pidfd: RawFd, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: pidfd_send_signal(2) with a null info, which stands for the one that kill(2) makes.
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd,
-            signal.number(),
+            signal,
             std::ptr::null::<libc::siginfo_t>(),
             flags,
         )
