@@ -1,8 +1,9 @@
 //! Plays a scenario: the reference supervisor, its agents, and the steps.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::{PipeReader, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,8 +36,7 @@ struct Part {
     supervisor: Option<Rc<Supervisor>>,
     events: SupervisorEvents,
     log: Vec<(Timestamp, Remark)>,
-    /// Ends when nobody has the agent's standard output any more.
-    output: Option<JoinHandle<usize>>,
+    output: Option<Output>,
 }
 
 type Shared = Rc<RefCell<Part>>;
@@ -59,7 +59,7 @@ impl Part {
         if spec.piped {
             let (reader, writer) = std::io::pipe().unwrap();
             options = options.stdout(writer);
-            output = Some(tokio::task::spawn_local(count(reader)));
+            output = Some(Output::read(reader));
         }
         let mut builder = Supervisor::builder(options.build().unwrap(), &spec.name)
             .tracker(settings.tracker())
@@ -93,15 +93,40 @@ impl Part {
     }
 }
 
-async fn count(reader: std::io::PipeReader) -> usize {
-    let mut reader = pipe::Receiver::from_owned_fd(reader.into()).unwrap();
-    let mut chunk = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        match reader.read(&mut chunk).await.unwrap() {
-            0 => return bytes,
-            some => bytes += some,
+/// The reader of an agent's standard output.
+struct Output {
+    task: JoinHandle<()>,
+    bytes: Rc<Cell<usize>>,
+    rest: PipeReader,
+}
+
+impl Output {
+    fn read(reader: PipeReader) -> Output {
+        let rest = reader.try_clone().unwrap();
+        let bytes = Rc::new(Cell::new(0));
+        let read = Rc::clone(&bytes);
+        let task = tokio::task::spawn_local(async move {
+            let mut reader = pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+            let mut chunk = vec![0; 1 << 16];
+            while let some @ 1.. = reader.read(&mut chunk).await.unwrap() {
+                read.set(read.get() + some);
+            }
+        });
+        Output { task, bytes, rest }
+    }
+
+    /// What came out of it, once the agent and its descendants have ended. It does not wait for the
+    /// pipe's end: a child of another test has the pipe, too, from its fork to its exec, and no virtual
+    /// clock waits for that.
+    fn bytes(mut self) -> usize {
+        self.task.abort();
+        let mut bytes = self.bytes.get();
+        let mut chunk = vec![0; 1 << 16];
+        // It does not block: tokio has seen to that.
+        while let Ok(some @ 1..) = self.rest.read(&mut chunk) {
+            bytes += some;
         }
+        bytes
     }
 }
 
@@ -169,11 +194,8 @@ async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
     for part in parts {
         let output = part.borrow_mut().output.take();
         if let Some(output) = output {
-            let bytes = output.await.unwrap();
-            part.borrow_mut().remark(
-                sim,
-                format!("{bytes} bytes came out of its standard output"),
-            );
+            let text = format!("{} bytes came out of its standard output", output.bytes());
+            part.borrow_mut().remark(sim, text);
         }
     }
 }
