@@ -1,0 +1,352 @@
+//! Plays a scenario: the reference supervisor, its agents, and the steps.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::{PipeReader, Read};
+use std::rc::Rc;
+use std::time::Duration;
+
+use supervise_harness::{
+    Agent, Event, Sim, SimHandle, State, Status, Supervisor, SupervisorEvent, SupervisorEvents,
+    Timeline, Timestamp, What, Who,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::model::{AgentSpec, Moment, Request, Scenario, StateName, Step};
+
+/// The longest that a scenario may take, in virtual time: a crash loop never ends by itself.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long everything is watched after the supervisors rest: nothing may start any more.
+const AFTERWARDS: Duration = Duration::from_secs(3600);
+
+/// What is noted beside an agent.
+enum Remark {
+    Event(SupervisorEvent),
+    Step(String),
+}
+
+/// One agent's supervisor, and what it said and was asked, in order.
+struct Part {
+    agent: Agent,
+    supervisor: Option<Rc<Supervisor>>,
+    events: SupervisorEvents,
+    log: Vec<(Timestamp, Remark)>,
+    output: Option<Output>,
+}
+
+type Shared = Rc<RefCell<Part>>;
+
+impl Part {
+    fn start(sim: &SimHandle, scenario: &Scenario, spec: &AgentSpec) -> Part {
+        let settings = &scenario.supervisor;
+        let agent = sim.agent(&spec.name, spec.script());
+        let mut options = agent.spawner_options();
+        if let Some(program) = &settings.program {
+            options = options.agent_path(program);
+        }
+        if let Some(grace) = settings.grace {
+            options = options.grace(grace.0);
+        }
+        if let Some(signal) = settings.stop_signal {
+            options = options.stop_signal(signal.0);
+        }
+        let mut output = None;
+        if spec.piped {
+            let (reader, writer) = std::io::pipe().unwrap();
+            options = options.stdout(writer);
+            output = Some(Output::read(reader));
+        }
+        let mut builder = Supervisor::builder(options.build().unwrap(), &spec.name)
+            .tracker(settings.tracker())
+            .readiness(settings.readiness());
+        if let Some(backoff) = &settings.backoff {
+            builder = builder.backoff(backoff.strategy());
+        }
+        if let Some(timeout) = settings.start_timeout {
+            builder = builder.start_timeout(timeout.0);
+        }
+        let (supervisor, events) = builder.start().unwrap();
+        Part {
+            agent,
+            supervisor: Some(Rc::new(supervisor)),
+            events,
+            log: Vec::new(),
+            output,
+        }
+    }
+
+    /// Takes what the supervisor has said by now.
+    fn listen(&mut self) {
+        while let Some((at, event)) = self.events.try_next() {
+            self.log.push((at, Remark::Event(event)));
+        }
+    }
+
+    fn remark(&mut self, sim: &SimHandle, text: impl Into<String>) {
+        self.listen();
+        self.log.push((sim.now(), Remark::Step(text.into())));
+    }
+}
+
+/// The reader of an agent's standard output.
+struct Output {
+    task: JoinHandle<()>,
+    bytes: Rc<Cell<usize>>,
+    rest: PipeReader,
+}
+
+impl Output {
+    fn read(reader: PipeReader) -> Output {
+        let rest = reader.try_clone().unwrap();
+        let bytes = Rc::new(Cell::new(0));
+        let read = Rc::clone(&bytes);
+        let task = tokio::task::spawn_local(async move {
+            let mut reader = pipe::Receiver::from_owned_fd(reader.into()).unwrap();
+            let mut chunk = vec![0; 1 << 16];
+            while let some @ 1.. = reader.read(&mut chunk).await.unwrap() {
+                read.set(read.get() + some);
+            }
+        });
+        Output { task, bytes, rest }
+    }
+
+    /// What came out of it, once the agent and its descendants have ended. It does not wait for the
+    /// pipe's end: a child of another test has the pipe, too, from its fork to its exec, and no virtual
+    /// clock waits for that.
+    fn bytes(mut self) -> usize {
+        self.task.abort();
+        let mut bytes = self.bytes.get();
+        let mut chunk = vec![0; 1 << 16];
+        // It does not block: tokio has seen to that.
+        while let Ok(some @ 1..) = self.rest.read(&mut chunk) {
+            bytes += some;
+        }
+        bytes
+    }
+}
+
+/// The timeline's text, or its summary's.
+pub(super) fn play(scenario: &Scenario) -> String {
+    let parts: RefCell<Vec<Shared>> = RefCell::default();
+    let timeline = Sim::new().run(async |sim| {
+        for spec in &scenario.agent {
+            let part = Part::start(&sim, scenario, spec.get_ref());
+            parts.borrow_mut().push(Rc::new(RefCell::new(part)));
+        }
+        let parts = parts.borrow().clone();
+        timeout(LONGEST, all_steps(&sim, scenario, &parts))
+            .await
+            .expect("a scenario that ends");
+    });
+    let mut events = Vec::new();
+    for part in parts.take() {
+        let mut part = part.borrow_mut();
+        part.listen();
+        events.extend(merge(&timeline, &part));
+    }
+    let timeline = Timeline::new(timeline.clock(), events);
+    if scenario.summary {
+        summary(&timeline)
+    } else {
+        timeline.to_string()
+    }
+}
+
+async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
+    let mut requests = Vec::new();
+    for step in &scenario.step {
+        let step = step.get_ref();
+        let part = &parts[scenario.whose(step)];
+        wait_for_step(sim, step, part).await;
+        requests.extend(ask(sim, step.request, part));
+    }
+    for request in requests {
+        request.await.unwrap();
+    }
+    match scenario.end {
+        Some(end) => sleep((Timestamp::ORIGIN + end.0).saturating_since(sim.now())).await,
+        None => {
+            for part in parts {
+                let supervisor = part.borrow().supervisor.clone();
+                if let Some(supervisor) = supervisor {
+                    supervisor.wait().await.unwrap();
+                }
+            }
+            sleep(AFTERWARDS).await;
+        }
+    }
+    for part in parts {
+        let mut this = part.borrow_mut();
+        let Some(supervisor) = this.supervisor.take() else {
+            continue;
+        };
+        if !matches!(supervisor.status().state, State::Resting(_)) {
+            this.remark(sim, "the scenario ends: the supervisor is dropped");
+        }
+    }
+    // What dropping them ends has ended when time passes.
+    sleep(Duration::from_secs(1)).await;
+    for part in parts {
+        let output = part.borrow_mut().output.take();
+        if let Some(output) = output {
+            let text = format!("{} bytes came out of its standard output", output.bytes());
+            part.borrow_mut().remark(sim, text);
+        }
+    }
+}
+
+async fn wait_for_step(sim: &SimHandle, step: &Step, part: &Shared) {
+    if let Some(at) = step.at {
+        sleep((Timestamp::ORIGIN + at.0).saturating_since(sim.now())).await;
+    }
+    let supervisor = part.borrow().supervisor.clone();
+    if let Some(moment) = step.when {
+        let supervisor = supervisor.expect("a supervisor that was not dropped");
+        supervisor
+            .wait_for(|status| is_at(moment, status))
+            .await
+            .unwrap();
+    }
+}
+
+fn is_at(moment: Moment, status: &Status) -> bool {
+    let state = match status.state {
+        State::Starting => StateName::Starting,
+        State::Up => StateName::Up,
+        State::BackingOff => StateName::BackingOff,
+        State::Stopping => StateName::Stopping,
+        State::Resting(_) => StateName::Resting,
+        _ => return false,
+    };
+    moment.state == state && moment.run.is_none_or(|run| run == status.runs)
+}
+
+/// Asks without waiting for the answer, which is noted when it comes.
+fn ask(sim: &SimHandle, request: Request, part: &Shared) -> Option<JoinHandle<()>> {
+    let supervisor = {
+        let mut part = part.borrow_mut();
+        part.remark(sim, format!("asked to {request}"));
+        match request {
+            Request::Drop => {
+                part.supervisor = None;
+                return None;
+            }
+            _ => part.supervisor.clone(),
+        }
+    };
+    let supervisor = supervisor.expect("a supervisor that was not dropped");
+    let (sim, part) = (sim.clone(), Rc::clone(part));
+    Some(tokio::task::spawn_local(async move {
+        let answer = match request {
+            Request::Stop => supervisor.stop().await.map(|outcome| outcome.to_string()),
+            Request::Start => supervisor.start().await.map(|()| "done".to_owned()),
+            Request::Restart => supervisor.restart().await.map(|()| "done".to_owned()),
+            Request::Reset | Request::Drop => supervisor.reset().await.map(|()| "done".to_owned()),
+        };
+        let answer = answer.unwrap_or_else(|error| error.to_string());
+        part.borrow_mut()
+            .remark(&sim, format!("{request} returned: {answer}"));
+    }))
+}
+
+/// The agent's events with the remarks among them. What a supervisor says stands after what it
+/// speaks of, and otherwise before what happened at the same time; the agent's own order, and that
+/// of the remarks, stay. What a run's descendants do stands after what the run itself does at the same
+/// time: two processes have no order there.
+fn merge(timeline: &Timeline, part: &Part) -> Vec<Event> {
+    let name = part.agent.name();
+    let own = timeline.events().iter();
+    let mut lane: Vec<&Event> = own
+        .filter(|event| event.who.agent() == Some(name))
+        .collect();
+    lane.sort_by_key(|event| match &event.who {
+        Who::Run {
+            run, descendant, ..
+        } => (event.at, *run, descendant.is_some()),
+        _ => (event.at, 0, false),
+    });
+    let mut merged = Vec::new();
+    let mut run = 1;
+    let mut next = 0;
+    for (at, remark) in &part.log {
+        let until = |from: usize| lane[from..].iter().take_while(|event| event.at <= *at);
+        let earlier = until(next).filter(|event| event.at < *at).count();
+        let mut to = next + earlier;
+        let mut after = |who: u64, what: &dyn Fn(&What) -> bool| {
+            run = u32::try_from(who).expect("fewer runs");
+            let own = Who::run(name, run);
+            let found = until(next).position(|event| event.who == own && what(&event.what));
+            to = to.max(found.map_or(0, |place| next + place + 1));
+        };
+        let text = match remark {
+            Remark::Step(text) => text.clone(),
+            Remark::Event(event) => {
+                match event {
+                    SupervisorEvent::Started { run, .. } => after(*run, &|w| *w == What::Start),
+                    SupervisorEvent::StartFailed { run, .. } => after(*run, &|_| false),
+                    SupervisorEvent::Ready { run } => after(*run, &|w| *w == What::Ready),
+                    SupervisorEvent::Ended { run, .. } => after(*run, &|w| *w == What::Reap),
+                    _ => {}
+                }
+                event.to_string()
+            }
+        };
+        merged.extend(lane[next..to].iter().copied().cloned());
+        next = to;
+        merged.push(Event::new(*at, Who::run(name, run), What::Note { text }));
+    }
+    merged.extend(lane[next..].iter().copied().cloned());
+    merged
+}
+
+/// How many of what.
+fn tally(text: &mut String, title: &str, things: impl IntoIterator<Item = String>) {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for thing in things {
+        *counts.entry(thing).or_default() += 1;
+    }
+    writeln!(text, "{title}").unwrap();
+    for (thing, count) in counts {
+        writeln!(text, "  {count} x {thing}").unwrap();
+    }
+}
+
+fn summary(timeline: &Timeline) -> String {
+    let mut text = String::new();
+    let events = timeline.events();
+    for agent in timeline.agents() {
+        writeln!(text, "{agent} started {} times", timeline.starts(agent)).unwrap();
+        writeln!(
+            text,
+            "two runs at once {} times",
+            timeline.overlaps(agent).len()
+        )
+        .unwrap();
+        let own = events
+            .iter()
+            .filter(|event| event.who.agent() == Some(agent));
+        let own = own.filter(|event| !matches!(event.what, What::Note { .. }));
+        tally(
+            &mut text,
+            "what happened:",
+            own.map(|event| event.what.to_string()),
+        );
+        let gaps = timeline.gaps(agent);
+        tally(
+            &mut text,
+            "delays:",
+            gaps.iter().map(|gap| format!("{gap:?}")),
+        );
+    }
+    let last = &events[events.len().saturating_sub(6)..];
+    writeln!(text, "the last events:").unwrap();
+    for event in last {
+        writeln!(text, "  {} {} {}", event.at, event.who, event.what).unwrap();
+    }
+    text
+}
