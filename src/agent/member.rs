@@ -11,6 +11,8 @@ use agent_stub::protocol::{Lines, MessageError, Order, Report};
 use agent_stub::script::Stream;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::process::{ended_status, reaped_status, send_signal};
 use crate::status::ExitStatus;
@@ -44,6 +46,13 @@ impl Connection {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// The process at the other end, as the kernel has it: what it says of itself is another number in
+    /// another pid namespace, and may be anything. None where it cannot be seen from here.
+    pub(crate) fn peer_pid(&self) -> Option<u32> {
+        let credentials = getsockopt(&self.socket, PeerCredentials).ok()?;
+        u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
     }
 
     /// A descriptor of the process at the other end, which no other process can be mistaken for.
@@ -235,6 +244,12 @@ impl Member {
         }
     }
 
+    /// Whether, asleep, it waits for somebody else: it said so, or for whoever reads what it writes.
+    pub(crate) fn waits_asleep(&self) -> bool {
+        self.says_it_rests()
+            || self.blocked.is_some() && self.kernel_state() == KernelState::Sleeping
+    }
+
     /// Whether it said that nothing is left to do but wait, after all that it was told.
     pub(crate) fn says_it_rests(&self) -> bool {
         self.rested == Some(self.sent)
@@ -317,8 +332,13 @@ impl Member {
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),
         };
+        let cut = if self.is_alive() && !self.connection.is_open() {
+            "; its control connection has ended"
+        } else {
+            ""
+        };
         format!(
-            "{} is {state}; its last message was `{}`",
+            "{} is {state}{cut}; its last message was `{}`",
             self.who, self.last
         )
     }
