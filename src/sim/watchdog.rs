@@ -129,9 +129,9 @@ impl Watched {
                 && !self.before.contains(&pid)
                 && self.shared.lock().member_of(pid).is_none()
         };
-        opened.into_iter().filter(move |(pid, pidfd)| {
-            is_foreign(*pid) && ended_status(pidfd.as_fd()).is_none()
-        })
+        opened
+            .into_iter()
+            .filter(move |(pid, pidfd)| is_foreign(*pid) && ended_status(pidfd.as_fd()).is_none())
     }
 
     /// What everything is blocked on.
