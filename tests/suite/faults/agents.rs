@@ -86,7 +86,10 @@ fn an_agent_goes_on_after_a_line_that_is_no_message() {
     });
     let lines = lines(&timeline);
     assert_eq!(lines[0], "+0.000 worker#1 start");
-    assert!(lines.contains(&"+0.000 worker#1 ready".to_owned()), "{lines:?}");
+    assert!(
+        lines.contains(&"+0.000 worker#1 ready".to_owned()),
+        "{lines:?}"
+    );
 }
 
 #[test]

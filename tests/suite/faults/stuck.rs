@@ -45,7 +45,10 @@ fn waiting_for_a_foreign_child_on_the_runtimes_thread() {
         sleep.arg("1000").status().unwrap();
     }));
     assert_contains(&text, HELD);
-    assert_contains(&text, "a child that is no agent runs, and time waits for it: sleep");
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
 }
 
 #[test]
@@ -69,9 +72,15 @@ fn waiting_for_an_agent_in_spawn_blocking() {
         let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
         let mut child = worker.command().spawn().unwrap();
         pid = child.id();
-        tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || child.wait())
+            .await
+            .unwrap()
+            .unwrap();
     }));
-    assert_contains(&text, "the next agent is due at 60.000s: a task in `spawn_blocking`");
+    assert_contains(
+        &text,
+        "the next agent is due at 60.000s: a task in `spawn_blocking`",
+    );
     assert_contains(&text, "worker#1 is waiting");
     assert!(!is_there(pid));
 }
@@ -80,7 +89,10 @@ fn waiting_for_an_agent_in_spawn_blocking() {
 fn waiting_for_what_never_comes() {
     let text = stuck(short().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
-        let mut child = Command::from(worker.command()).kill_on_drop(true).spawn().unwrap();
+        let mut child = Command::from(worker.command())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         child.wait().await.unwrap();
     }));
     assert_contains(&text, "everything waits at 0.000s, and no timer is pending");
@@ -91,7 +103,10 @@ fn waiting_for_what_never_comes() {
 fn waiting_for_what_never_comes_in_real_time() {
     let text = stuck(short().real_time().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
-        let mut child = Command::from(worker.command()).kill_on_drop(true).spawn().unwrap();
+        let mut child = Command::from(worker.command())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         child.wait().await.unwrap();
     }));
     assert_contains(&text, "the code under test waits for what has not come");
@@ -109,10 +124,12 @@ fn blocking_the_runtimes_thread_in_real_time() {
 
 #[test]
 fn a_loop_that_only_waits_for_time() {
-    let text = stuck(short().try_run(async |_| loop {
-        sleep(seconds(1)).await;
-        if false {
-            break;
+    let text = stuck(short().try_run(async |_| {
+        loop {
+            sleep(seconds(1)).await;
+            if false {
+                break;
+            }
         }
     }));
     assert_contains(&text, "virtual time passes, and is at ");
@@ -121,10 +138,12 @@ fn a_loop_that_only_waits_for_time() {
 
 #[test]
 fn a_loop_that_never_rests() {
-    let text = stuck(short().try_run(async |_| loop {
-        tokio::task::yield_now().await;
-        if false {
-            break;
+    let text = stuck(short().try_run(async |_| {
+        loop {
+            tokio::task::yield_now().await;
+            if false {
+                break;
+            }
         }
     }));
     assert_contains(&text, HELD);
@@ -138,7 +157,10 @@ fn a_foreign_child_that_never_ends() {
         pid = child.id();
         child.wait().await.unwrap();
     }));
-    assert_contains(&text, "a child that is no agent runs, and time waits for it: sleep");
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
     assert!(!is_there(pid.unwrap()));
 }
 

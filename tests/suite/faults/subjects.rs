@@ -204,7 +204,9 @@ fn a_panic_of_the_body_is_what_the_caller_sees_and_fifty_agents_end() {
     assert!(failure.is_panic());
     let text = failure.to_string();
     assert!(
-        text.starts_with("the body of the sim panicked: assertion `left == right` failed: the test's own words"),
+        text.starts_with(
+            "the body of the sim panicked: assertion `left == right` failed: the test's own words"
+        ),
         "{text}"
     );
     assert_eq!(failure.leaks().len(), 50);
