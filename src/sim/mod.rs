@@ -18,7 +18,7 @@ use tokio::time::Instant as TokioInstant;
 
 use crate::Timestamp;
 use crate::agent::{Agent, Script, Server, Shared};
-use crate::timeline::{Timeline, TimelineClock, What, Who};
+use crate::timeline::{Timeline, TimelineClock, Who};
 
 use children::SimThread;
 use gate::{Gate, Sight};
@@ -203,9 +203,11 @@ impl Sim {
                     // Not on the local set: waking that makes tokio turn once more.
                     tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
                 }
-                if self.is_real || !self.gate {
-                    tokio::task::spawn_local(listen(Arc::clone(&shared), origin));
-                }
+                tokio::spawn(listen(
+                    Arc::clone(&shared),
+                    origin,
+                    !self.is_real && self.gate,
+                ));
                 let handle = SimHandle {
                     shared: Arc::clone(&shared),
                     program: program.to_owned(),
@@ -283,8 +285,8 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     }
 }
 
-/// Takes in what agents say where there is no gate to do it.
-async fn listen(shared: Arc<Shared>, origin: TokioInstant) {
+/// Takes in what agents say while the runtime waits for something else, or has the gate do it.
+async fn listen(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     let Ok(descriptor) = shared.lock().descriptor().try_clone_to_owned() else {
         return;
     };
@@ -296,6 +298,10 @@ async fn listen(shared: Arc<Shared>, origin: TokioInstant) {
     };
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();
+        // It is asked again before the runtime rests.
+        if gated {
+            continue;
+        }
         let mut server = shared.lock();
         server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
         if server.pump(Duration::ZERO) {
@@ -463,13 +469,7 @@ impl SimHandle {
 
     /// Writes a line of the code under test into the timeline.
     pub fn note(&self, text: impl fmt::Display) {
-        let mut server = self.shared.lock();
-        server.now = self.now();
-        server.record(
-            &Who::Subject,
-            What::Note {
-                text: text.to_string(),
-            },
-        );
+        self.shared
+            .note(self.now(), &Who::Subject, text.to_string());
     }
 }

@@ -24,6 +24,8 @@ struct Last {
     progress: u64,
     parks: u64,
     at: Instant,
+    /// How often the runtime had come to rest, at the last look, and since when that is so.
+    rests: (u64, Instant),
     /// What time it was in the sim, at the last look.
     now: Timestamp,
 }
@@ -62,6 +64,7 @@ impl Watched {
                 progress: 0,
                 parks: 0,
                 at: Instant::now(),
+                rests: (0, Instant::now()),
                 now: Timestamp::ORIGIN,
             }),
             verdict: Mutex::new(None),
@@ -86,6 +89,9 @@ impl Watched {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let time_passes = now != std::mem::replace(&mut last.now, now);
+        if parks != last.rests.0 {
+            last.rests = (parks, Instant::now());
+        }
         if progress != last.progress {
             (last.progress, last.parks, last.at) = (progress, parks, Instant::now());
             return;
@@ -96,7 +102,9 @@ impl Watched {
         // Once is enough: the sim is ending.
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.is_none() {
-            let is_held = parks == last.parks && !self.sight.is_parked.load(Ordering::Relaxed);
+            // Nothing may have moved for a while before the thread was blocked.
+            let is_held = last.rests.1.elapsed() >= self.limit / 2
+                && !self.sight.is_parked.load(Ordering::Relaxed);
             if is_held {
                 // Nobody has looked for as long.
                 self.shared.lock().pump(Duration::ZERO);
