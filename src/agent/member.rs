@@ -153,7 +153,8 @@ pub(crate) struct Member {
     pub(crate) blocked: Option<Stream>,
     pub(crate) gate: Option<String>,
     pub(crate) frozen: bool,
-    pub(crate) is_ready: bool,
+    /// How often it said that it is ready.
+    pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
     hygiene: Hygiene,
     pub(crate) hygiene_report: Option<Hygiene>,
@@ -188,7 +189,7 @@ impl Member {
             blocked: None,
             gate: None,
             frozen: false,
-            is_ready: false,
+            readies: 0,
             signals: Vec::new(),
             hygiene: Hygiene::default(),
             hygiene_report: None,
@@ -208,6 +209,12 @@ impl Member {
         match order {
             Order::Ping(id) => self.pinged = Some(*id),
             _ => self.sent += 1,
+        }
+        // It passes, and is at it again when it says so.
+        if let Order::Open(name) = order
+            && self.gate.as_deref().map(str::as_bytes) == Some(&name.0[..])
+        {
+            self.gate = None;
         }
         self.connection.send(order);
     }
@@ -234,7 +241,7 @@ impl Member {
             Report::Gate(name) => self.gate = Some(String::from_utf8_lossy(&name.0).into_owned()),
             Report::Freezing => self.frozen = true,
             Report::Thawed => self.frozen = false,
-            Report::Ready => self.is_ready = true,
+            Report::Ready => self.readies += 1,
             Report::Wrote(..) => self.blocked = None,
             Report::Hygiene(agent_stub::Finding::End) => {
                 self.hygiene_report = Some(std::mem::take(&mut self.hygiene));
