@@ -2,6 +2,8 @@
 
 mod agents;
 mod fake;
+mod hand;
+mod parallel;
 mod stuck;
 mod subjects;
 

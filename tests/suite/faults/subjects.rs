@@ -139,6 +139,31 @@ fn agents_that_another_thread_starts_give_the_same_timeline_every_time(#[case] w
     }
 }
 
+/// The runtime rests already when the agent comes, and nothing else wakes it.
+#[rstest]
+#[case::a_thread(Way::Thread)]
+#[case::spawn_blocking(Way::Blocking)]
+fn an_agent_that_another_thread_waits_for_is_welcomed(#[case] way: Way) {
+    for _ in 0..20 {
+        let timeline = Sim::new().run(async |sim| {
+            let worker = sim.agent("worker", Script::new().exit(1));
+            let task = move || worker.command().status().unwrap().code();
+            let code = match way {
+                Way::Blocking => tokio::task::spawn_blocking(task).await.unwrap(),
+                Way::Thread => {
+                    let (tell, told) = tokio::sync::oneshot::channel();
+                    let thread = std::thread::spawn(move || tell.send(task()).unwrap());
+                    let code = told.await.unwrap();
+                    thread.join().unwrap();
+                    code
+                }
+            };
+            assert_eq!(code, Some(1));
+        });
+        assert_eq!(timeline.starts("worker"), 1);
+    }
+}
+
 #[test]
 fn an_agent_needs_neither_the_environment_nor_the_directory() {
     let timeline = Sim::new().run(async |sim| {
