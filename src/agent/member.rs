@@ -11,6 +11,8 @@ use agent_stub::protocol::{Lines, MessageError, Order, Report};
 use agent_stub::script::Stream;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::process::{ended_status, reaped_status, send_signal};
 use crate::status::ExitStatus;
@@ -44,6 +46,13 @@ impl Connection {
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// The process at the other end, as the kernel has it: what it says of itself is another number in
+    /// another pid namespace, and may be anything. None where it cannot be seen from here.
+    pub(crate) fn peer_pid(&self) -> Option<u32> {
+        let credentials = getsockopt(&self.socket, PeerCredentials).ok()?;
+        u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
     }
 
     /// A descriptor of the process at the other end, which no other process can be mistaken for.
@@ -144,7 +153,8 @@ pub(crate) struct Member {
     pub(crate) blocked: Option<Stream>,
     pub(crate) gate: Option<String>,
     pub(crate) frozen: bool,
-    pub(crate) is_ready: bool,
+    /// How often it said that it is ready.
+    pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
     hygiene: Hygiene,
     pub(crate) hygiene_report: Option<Hygiene>,
@@ -179,7 +189,7 @@ impl Member {
             blocked: None,
             gate: None,
             frozen: false,
-            is_ready: false,
+            readies: 0,
             signals: Vec::new(),
             hygiene: Hygiene::default(),
             hygiene_report: None,
@@ -199,6 +209,12 @@ impl Member {
         match order {
             Order::Ping(id) => self.pinged = Some(*id),
             _ => self.sent += 1,
+        }
+        // It passes, and is at it again when it says so.
+        if let Order::Open(name) = order
+            && self.gate.as_deref().map(str::as_bytes) == Some(&name.0[..])
+        {
+            self.gate = None;
         }
         self.connection.send(order);
     }
@@ -225,7 +241,7 @@ impl Member {
             Report::Gate(name) => self.gate = Some(String::from_utf8_lossy(&name.0).into_owned()),
             Report::Freezing => self.frozen = true,
             Report::Thawed => self.frozen = false,
-            Report::Ready => self.is_ready = true,
+            Report::Ready => self.readies += 1,
             Report::Wrote(..) => self.blocked = None,
             Report::Hygiene(agent_stub::Finding::End) => {
                 self.hygiene_report = Some(std::mem::take(&mut self.hygiene));
@@ -233,6 +249,12 @@ impl Member {
             Report::Hygiene(finding) => self.hygiene.add(finding.clone()),
             _ => {}
         }
+    }
+
+    /// Whether, asleep, it waits for somebody else: it said so, or for whoever reads what it writes.
+    pub(crate) fn waits_asleep(&self) -> bool {
+        self.says_it_rests()
+            || self.blocked.is_some() && self.kernel_state() == KernelState::Sleeping
     }
 
     /// Whether it said that nothing is left to do but wait, after all that it was told.
@@ -317,8 +339,13 @@ impl Member {
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),
         };
+        let cut = if self.is_alive() && !self.connection.is_open() {
+            "; its control connection has ended"
+        } else {
+            ""
+        };
         format!(
-            "{} is {state}; its last message was `{}`",
+            "{} is {state}{cut}; its last message was `{}`",
             self.who, self.last
         )
     }

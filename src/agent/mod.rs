@@ -270,8 +270,12 @@ impl Run {
 
     /// Says that it is ready, on its control connection. Returns when it has said so.
     pub async fn ready(&self) {
+        let member = self.member;
+        let before = self.shared.lock().members[member].readies;
         self.order(Statement::Ready(agent_stub::script::Channel::Control));
-        self.became_ready().await;
+        self.shared
+            .until(|server| (server.members[member].readies > before).then_some(()))
+            .await;
     }
 
     /// Writes the text to its standard output. Does not wait until somebody reads it.
@@ -317,8 +321,8 @@ impl Run {
     /// What it inherited from whoever started it. Returns when it has reported, or None where it
     /// ended before.
     pub async fn hygiene(&self) -> Option<Hygiene> {
-        self.order(Statement::Hygiene(Destination::Control));
         let member = self.member;
+        self.order(Statement::Hygiene(Destination::Control));
         self.shared
             .until(|server| {
                 let member = &server.members[member];
@@ -336,7 +340,7 @@ impl Run {
     pub async fn became_ready(&self) {
         let member = self.member;
         self.shared
-            .until(|server| server.members[member].is_ready.then_some(()))
+            .until(|server| (server.members[member].readies > 0).then_some(()))
             .await;
     }
 

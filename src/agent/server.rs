@@ -323,6 +323,16 @@ impl Server {
             connection.close();
             return None;
         };
+        let pid = connection.peer_pid().unwrap_or(pid);
+        // As a member it would be ended with the others.
+        if pid == std::process::id() {
+            self.finding(
+                &Who::Subject,
+                format!("the process of the sim itself said hello, as agent {agent:?}"),
+            );
+            connection.close();
+            return None;
+        }
         if let Some(&known) = self.by_pid.get(&pid)
             && self.members[known].is_alive()
         {
@@ -558,6 +568,18 @@ impl Server {
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);
         !self.strangers.is_empty() || !self.expected.is_empty()
+    }
+
+    /// The programs at the connections that have not said hello.
+    pub(crate) fn strangers(&self) -> impl Iterator<Item = String> {
+        self.strangers.values().map(|connection| {
+            let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+            let name = connection.peer_pid().and_then(name).unwrap_or_default();
+            match name.trim_end() {
+                "" => "a process that is gone".to_owned(),
+                name => name.to_owned(),
+            }
+        })
     }
 
     /// The earliest deadline that is still to come.

@@ -116,8 +116,20 @@ fn other_threads() -> Vec<Pid> {
         .collect()
 }
 
-/// The children of the threads that run no sim: a sim's code under test may use them.
+/// The children of the threads that run no sim: a sim's code under test may use them. Two looks must
+/// agree: one alone leaves out what a thread that ends hands over, and threads beside one that ends.
 pub(crate) fn of_other_threads() -> HashSet<u32> {
+    let mut last = look_at_other_threads();
+    loop {
+        let next = look_at_other_threads();
+        if next == last {
+            return next;
+        }
+        last = next;
+    }
+}
+
+fn look_at_other_threads() -> HashSet<u32> {
     let mut found = HashSet::new();
     for thread in other_threads() {
         let text =
@@ -151,6 +163,11 @@ pub(crate) fn program_of(pid: u32) -> String {
     } else {
         name.trim_end().to_owned()
     }
+}
+
+/// Whether the process has no command line yet: a spawn returns before its exec has got so far.
+pub(crate) fn has_no_words(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.is_empty())
 }
 
 /// Whether a word of the process's command line or environment is this.

@@ -27,15 +27,19 @@ const ROUNDS: u32 = 12;
 /// real-time: how long time stands still for a zombie that another thread may be about to reap.
 const REAPING: Duration = Duration::from_millis(100);
 
+/// real-time: how long time stands still for another thread's child that still runs this program. A
+/// spawn returns before its exec is done.
+const EXEC: Duration = Duration::from_millis(100);
+
 /// What the watchdog wants to know about the gate.
 #[derive(Debug, Default)]
 pub(crate) struct Sight {
     /// How often the runtime came to rest.
     pub(crate) parks: AtomicU64,
+    /// Whether the runtime is at rest now.
+    pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.
     pub(crate) is_open: AtomicBool,
-    /// The running children that have not said hello.
-    pub(crate) foreign: Mutex<Vec<u32>>,
     /// Every child that had not said hello when the gate saw it.
     pub(crate) seen: Mutex<HashSet<u32>>,
     /// What the gate cannot see, and why.
@@ -70,6 +74,8 @@ pub(crate) struct Gate {
     zombies: HashMap<u32, Zombie>,
     /// Children of other threads that have nothing to do with the sim.
     strangers: HashSet<u32>,
+    /// Those that still run this program: since when.
+    unexeced: HashMap<u32, Instant>,
 }
 
 impl Gate {
@@ -83,6 +89,7 @@ impl Gate {
             origin: TokioInstant::now(),
             zombies: HashMap::new(),
             strangers: HashSet::new(),
+            unexeced: HashMap::new(),
         }
     }
 
@@ -92,7 +99,6 @@ impl Gate {
 
     /// What tokio calls before it parks.
     pub(crate) fn park(&mut self) {
-        self.sight.parks.fetch_add(1, Ordering::Relaxed);
         let open = self.may_advance();
         self.sight.is_open.store(open, Ordering::Relaxed);
         if !open {
@@ -156,7 +162,7 @@ impl Gate {
             return Survey::Busy;
         }
         for (_, member) in server.alive() {
-            if !member.says_it_rests() && member.kernel_state() != KernelState::Stopped {
+            if !member.waits_asleep() && member.kernel_state() != KernelState::Stopped {
                 return Survey::Busy;
             }
         }
@@ -192,12 +198,6 @@ impl Gate {
             .unwrap_or_else(PoisonError::into_inner);
         seen.extend(&foreign);
         drop(seen);
-
-        *self
-            .sight
-            .foreign
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = foreign;
         if busy || self.others_start_agents(server) {
             return Survey::Busy;
         }
@@ -232,16 +232,26 @@ impl Gate {
     fn others_start_agents(&mut self, server: &Server) -> bool {
         let children = children::of_other_threads();
         self.strangers.retain(|pid| children.contains(pid));
+        self.unexeced.retain(|pid, _| children.contains(pid));
         for pid in children {
             if server.member_of(pid).is_some() || self.strangers.contains(&pid) {
                 continue;
             }
-            if children::mentions(pid, server.address()) {
+            // In the order in which an exec goes on, which it may do meanwhile.
+            let is_unexeced = is_unexeced(pid);
+            if is_unexeced {
+                let since = *self.unexeced.entry(pid).or_insert_with(Instant::now);
+                if since.elapsed() < EXEC {
+                    return true;
+                }
+            }
+            let execs = children::has_no_words(pid);
+            if execs || children::mentions(pid, server.address()) {
                 // A zombie among them is no longer about to say anything.
                 if !is_zombie(pid) {
                     return true;
                 }
-            } else if !is_unexeced(pid) {
+            } else if !is_unexeced {
                 self.strangers.insert(pid);
             }
         }
@@ -288,5 +298,5 @@ fn barrier(server: &mut Server) -> bool {
     }
     server
         .alive()
-        .all(|(_, member)| member.says_it_rests() || member.kernel_state() == KernelState::Stopped)
+        .all(|(_, member)| member.waits_asleep() || member.kernel_state() == KernelState::Stopped)
 }

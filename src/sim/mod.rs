@@ -8,6 +8,7 @@ mod watchdog;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant as TokioInstant;
 
 use crate::Timestamp;
 use crate::agent::{Agent, Script, Server, Shared};
-use crate::timeline::{Timeline, TimelineClock, What, Who};
+use crate::timeline::{Timeline, TimelineClock, Who};
 
 use children::SimThread;
 use gate::{Gate, Sight};
@@ -169,32 +170,43 @@ impl Sim {
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().thread_name("sim-blocking");
-        if !self.is_real {
-            builder.start_paused(true);
-            if self.gate {
-                let gate = Arc::clone(&gate);
-                builder.on_thread_park(move || {
-                    if let Some(gate) = &mut *gate.lock().unwrap_or_else(PoisonError::into_inner) {
-                        gate.park();
-                    }
-                });
+        builder.start_paused(!self.is_real);
+        let asked = Arc::clone(&gate);
+        let parked = Arc::clone(&sight);
+        builder.on_thread_park(move || {
+            parked.parks.fetch_add(1, Ordering::Relaxed);
+            parked.is_parked.store(true, Ordering::Relaxed);
+            if let Some(gate) = &mut *asked.lock().unwrap_or_else(PoisonError::into_inner) {
+                gate.park();
             }
-        }
+        });
+        let unparked = Arc::clone(&sight);
+        builder.on_thread_unpark(move || unparked.is_parked.store(false, Ordering::Relaxed));
         let runtime = builder.build().map_err(setup)?;
-        let watched = Watched::new(Arc::clone(&shared), Arc::clone(&sight), self.watchdog);
+        let watched = Watched::new(
+            Arc::clone(&shared),
+            Arc::clone(&sight),
+            before.clone(),
+            self.watchdog,
+        );
         let result = catch_unwind(AssertUnwindSafe(|| {
             let local = LocalSet::new();
             local.block_on(&runtime, async {
                 let origin = TokioInstant::now();
                 if !self.is_real {
-                    let new = Gate::new(Arc::clone(&shared), Arc::clone(&sight), before.clone());
-                    *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+                    if self.gate {
+                        let new =
+                            Gate::new(Arc::clone(&shared), Arc::clone(&sight), before.clone());
+                        *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+                    }
                     // Not on the local set: waking that makes tokio turn once more.
                     tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
                 }
-                if self.is_real || !self.gate {
-                    tokio::task::spawn_local(listen(Arc::clone(&shared), origin));
-                }
+                tokio::spawn(listen(
+                    Arc::clone(&shared),
+                    origin,
+                    !self.is_real && self.gate,
+                ));
                 let handle = SimHandle {
                     shared: Arc::clone(&shared),
                     program: program.to_owned(),
@@ -225,10 +237,13 @@ impl Sim {
         };
         let leaks = ending::end_all(&shared, &before, saw_foreign);
         let kind = match result {
+            // Its agents were killed under it: what it makes of that is not the cause.
+            Err(payload) if let Some(verdict) = watched.verdict() => FailureKind::Stuck(format!(
+                "{verdict}\n  when its agents were killed, it panicked: {}",
+                panic_text(&*payload)
+            )),
             Err(payload) => FailureKind::Panic(payload),
-            _ if watched.verdict().is_some() => {
-                FailureKind::Stuck(watched.verdict().unwrap_or_default())
-            }
+            _ if let Some(verdict) = watched.verdict() => FailureKind::Stuck(verdict),
             Ok(None) => FailureKind::Stuck(String::new()),
             Ok(Some(Err(error))) => FailureKind::Error(error),
             Ok(Some(Ok(()))) if !leaks.is_empty() && !self.allows_leaks => FailureKind::Leaks,
@@ -269,8 +284,8 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     }
 }
 
-/// Takes in what agents say where there is no gate to do it.
-async fn listen(shared: Arc<Shared>, origin: TokioInstant) {
+/// Takes in what agents say while the runtime waits for something else, or has the gate do it.
+async fn listen(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     let Ok(descriptor) = shared.lock().descriptor().try_clone_to_owned() else {
         return;
     };
@@ -282,6 +297,10 @@ async fn listen(shared: Arc<Shared>, origin: TokioInstant) {
     };
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();
+        // It is asked again before the runtime rests.
+        if gated {
+            continue;
+        }
         let mut server = shared.lock();
         server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
         if server.pump(Duration::ZERO) {
@@ -375,6 +394,14 @@ impl SimFailure {
     }
 }
 
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
 fn leaks_text(leaks: &[String]) -> String {
     format!(
         "left behind by the code under test, and ended:\n  {}",
@@ -387,15 +414,8 @@ impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             FailureKind::Panic(payload) => {
-                let text = payload
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned());
-                let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-                write!(
-                    f,
-                    "the body of the sim panicked: {}",
-                    text.unwrap_or_default()
-                )?;
+                let text = panic_text(&**payload);
+                write!(f, "the body of the sim panicked: {text}")?;
             }
             FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
             FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
@@ -448,13 +468,7 @@ impl SimHandle {
 
     /// Writes a line of the code under test into the timeline.
     pub fn note(&self, text: impl fmt::Display) {
-        let mut server = self.shared.lock();
-        server.now = self.now();
-        server.record(
-            &Who::Subject,
-            What::Note {
-                text: text.to_string(),
-            },
-        );
+        self.shared
+            .note(self.now(), &Who::Subject, text.to_string());
     }
 }

@@ -1,5 +1,7 @@
 //! What ends a sim in which nothing moves.
 
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
@@ -7,11 +9,26 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::children::{Children, SimThread, program_of};
 use super::gate::Sight;
 use crate::agent::Shared;
+use crate::process::{ended_status, open_pidfd, send_signal};
+use crate::{Signal, Timestamp};
 
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What the watchdog saw when something had moved last.
+#[derive(Debug)]
+struct Last {
+    progress: u64,
+    parks: u64,
+    at: Instant,
+    /// How often the runtime had come to rest, at the last look, and since when that is so.
+    rests: (u64, Instant),
+    /// What time it was in the sim, at the last look.
+    now: Timestamp,
+}
 
 /// One sim, as the watchdog sees it.
 #[derive(Debug)]
@@ -19,7 +36,10 @@ pub(crate) struct Watched {
     pub(crate) shared: Arc<Shared>,
     pub(crate) sight: Arc<Sight>,
     limit: Duration,
-    last: Mutex<(u64, u64, Instant)>,
+    children: Children,
+    /// Children that were there before the sim.
+    before: HashSet<u32>,
+    last: Mutex<Last>,
     /// Why the sim was ended.
     verdict: Mutex<Option<String>>,
     /// Told when it is.
@@ -27,13 +47,26 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// A sim that is ended when nothing has moved for so long.
-    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>, limit: Duration) -> Arc<Watched> {
+    /// The sim of this thread, ended when nothing has moved for so long.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        sight: Arc<Sight>,
+        before: HashSet<u32>,
+        limit: Duration,
+    ) -> Arc<Watched> {
         let watched = Arc::new(Watched {
             shared,
             sight,
             limit,
-            last: Mutex::new((0, 0, Instant::now())),
+            children: Children::of_this_thread(),
+            before,
+            last: Mutex::new(Last {
+                progress: 0,
+                parks: 0,
+                at: Instant::now(),
+                rests: (0, Instant::now()),
+                now: Timestamp::ORIGIN,
+            }),
             verdict: Mutex::new(None),
             abort: Notify::new(),
         });
@@ -50,45 +83,89 @@ impl Watched {
 
     fn look(&self) {
         let parks = self.sight.parks.load(Ordering::Relaxed);
-        let progress = self.shared.lock().progress;
+        let (progress, now) = {
+            let server = self.shared.lock();
+            (server.progress, server.now)
+        };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last_progress, parks_then, since) = *last;
-        if progress != last_progress {
-            *last = (progress, parks, Instant::now());
+        let time_passes = now != std::mem::replace(&mut last.now, now);
+        if parks != last.rests.0 {
+            last.rests = (parks, Instant::now());
+        }
+        if progress != last.progress {
+            (last.progress, last.parks, last.at) = (progress, parks, Instant::now());
             return;
         }
-        if since.elapsed() < self.limit {
+        if last.at.elapsed() < self.limit {
             return;
         }
         // Once is enough: the sim is ending.
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.is_none() {
-            *verdict = Some(self.diagnose(parks - parks_then));
+            // Nothing may have moved for a while before the thread was blocked.
+            let is_held = last.rests.1.elapsed() >= self.limit / 2
+                && !self.sight.is_parked.load(Ordering::Relaxed);
+            if is_held {
+                // Nobody has looked for as long.
+                self.shared.lock().pump(Duration::ZERO);
+            }
+            *verdict = Some(self.diagnose(parks - last.parks, is_held, time_passes));
             // What blocks the thread of the sim may be waiting for one of them.
             for (_, member) in self.shared.lock().alive() {
                 member.kill();
+            }
+            if is_held {
+                self.foreign().for_each(|(_, pidfd)| {
+                    // It fails only where there is nothing left to kill.
+                    let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
+                });
             }
             // Twice, since the first permit may be taken by nobody.
             self.abort.notify_one();
         }
     }
 
+    /// The running children of the sim's thread that are no agents.
+    fn foreign(&self) -> impl Iterator<Item = (u32, OwnedFd)> {
+        let children = self.children.list().unwrap_or_default();
+        let open = |pid| Some((pid, open_pidfd(pid).ok()?));
+        let opened: Vec<_> = children.into_iter().filter_map(open).collect();
+        // Those that are still children were it when they were opened.
+        let children = self.children.list().unwrap_or_default();
+        let is_foreign = move |pid| {
+            children.contains(&pid)
+                && !self.before.contains(&pid)
+                && self.shared.lock().member_of(pid).is_none()
+        };
+        opened
+            .into_iter()
+            .filter(move |(pid, pidfd)| is_foreign(*pid) && ended_status(pidfd.as_fd()).is_none())
+    }
+
     /// What everything is blocked on.
-    fn diagnose(&self, parks: u64) -> String {
+    fn diagnose(&self, parks: u64, is_held: bool, time_passes: bool) -> String {
+        let foreign: Vec<_> = self.foreign().map(|(pid, _)| program_of(pid)).collect();
         let server = self.shared.lock();
         let mut text = format!("nothing has moved for {:?} of real time", self.limit);
         let mut line = |what: String| {
             text.push_str("\n  ");
             text.push_str(&what);
         };
-        let open = self.sight.is_open.load(Ordering::Relaxed);
-        if parks == 0 && !open {
+        if is_held {
             line(
                 "the code under test holds the runtime's thread: it blocks it, as std's `wait` and `sleep` do, or \
                  never yields"
                     .to_owned(),
             );
-        } else if open && self.shared.is_virtual {
+        } else if !self.shared.is_virtual {
+            line("the code under test waits for what has not come".to_owned());
+        } else if time_passes {
+            line(format!(
+                "virtual time passes, and is at {}, but no agent does anything: the code under test waits for time \
+                 alone, again and again",
+                server.now
+            ));
+        } else if self.sight.is_open.load(Ordering::Relaxed) {
             line(match server.next_deadline() {
                 Some(next) => format!(
                     "virtual time stands at {} although everything waits, and the next agent is due at {next}: a \
@@ -104,22 +181,23 @@ impl Watched {
         } else if parks > 1_000_000 {
             line("the code under test goes round without an agent that does anything".to_owned());
         }
+        for program in server.strangers() {
+            line(format!(
+                "a control connection has not said hello: that of {program}"
+            ));
+        }
         for (_, member) in server.alive() {
             line(member.doing());
         }
         for member in server.zombies() {
             line(member.doing());
         }
-        let foreign = self
-            .sight
-            .foreign
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for &pid in foreign.iter() {
-            let program = super::children::program_of(pid);
-            line(format!(
-                "a child that is no agent runs, and time waits for it: {program}"
-            ));
+        let waits = match self.shared.is_virtual {
+            true => ", and time waits for it",
+            false => "",
+        };
+        for program in foreign {
+            line(format!("a child that is no agent runs{waits}: {program}"));
         }
         if let Some(blind) = &*self
             .sight
@@ -145,7 +223,7 @@ fn register(watched: &Arc<Watched>) {
             .name("sim-watchdog".to_owned())
             .spawn(|| {
                 // It forks nothing and reaps nothing.
-                let _thread = super::children::SimThread::enter();
+                let _thread = SimThread::enter();
                 loop {
                     let sims: Vec<_> = {
                         let mut sims = SIMS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,51 @@
+//! What goes wrong in a sim: misbehaving agents, misbehaving code under test, and what then is said.
+
+mod agents;
+mod fake;
+mod hand;
+mod parallel;
+mod stuck;
+mod subjects;
+
+use std::time::Duration;
+
+use supervise_harness::{Sim, SimFailure, Timeline};
+
+/// real-time: how long nothing moves before the watchdog ends a sim that is stuck for ever anyhow.
+const LIMIT: Duration = Duration::from_millis(900);
+
+/// A sim that is ended soon after it got stuck.
+fn short() -> Sim {
+    Sim::new().watchdog(LIMIT)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The lines of a timeline, single-spaced, without its header.
+fn lines(timeline: &Timeline) -> Vec<String> {
+    let text = timeline.to_string();
+    text.lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// The text of a failure, which must be the watchdog's.
+#[track_caller]
+fn stuck(result: Result<Timeline, SimFailure>) -> String {
+    let failure = result.expect_err("a sim that is stuck");
+    assert!(failure.is_stuck(), "{failure}");
+    failure.to_string()
+}
+
+#[track_caller]
+fn assert_contains(text: &str, part: &str) {
+    assert!(text.contains(part), "expected {part:?} in:\n{text}");
+}
+
+/// Whether that process is still there, a zombie included.
+fn is_there(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}

@@ -1,0 +1,207 @@
+//! Sims in which nothing moves: the watchdog ends them and says what holds them.
+
+use std::time::Duration;
+
+use supervise_harness::{Script, Sim};
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use super::{assert_contains, is_there, seconds, short, stuck};
+
+const HELD: &str = "the code under test holds the runtime's thread";
+
+#[test]
+fn waiting_for_an_agent_on_the_runtimes_thread() {
+    let mut pid = 0;
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let mut child = worker.command().spawn().unwrap();
+        worker.started().await;
+        // Time was allowed to pass before.
+        sleep(seconds(1)).await;
+        pid = child.id();
+        child.wait().unwrap();
+    }));
+    assert_contains(&text, HELD);
+    assert_contains(&text, "worker#1 is waiting");
+    assert!(!is_there(pid));
+}
+
+/// Nobody has seen the agent yet when the thread is blocked.
+#[test]
+fn waiting_for_an_agent_on_the_runtimes_thread_from_the_start() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        worker.command().status().unwrap();
+    }));
+    assert_contains(&text, HELD);
+    assert_contains(&text, "worker#1 is ");
+}
+
+#[test]
+fn waiting_for_a_foreign_child_on_the_runtimes_thread() {
+    let text = stuck(short().try_run(async |_| {
+        let mut sleep = std::process::Command::new("/bin/sleep");
+        sleep.arg("1000").status().unwrap();
+    }));
+    assert_contains(&text, HELD);
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
+fn what_the_body_makes_of_its_killed_agents_is_not_the_cause() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let status = worker.command().status().unwrap();
+        assert!(status.success(), "the worker failed");
+    }));
+    assert_contains(&text, HELD);
+    assert_contains(
+        &text,
+        "when its agents were killed, it panicked: the worker failed",
+    );
+}
+
+#[test]
+fn waiting_for_an_agent_in_spawn_blocking() {
+    let mut pid = 0;
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let mut child = worker.command().spawn().unwrap();
+        pid = child.id();
+        tokio::task::spawn_blocking(move || child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+    }));
+    assert_contains(
+        &text,
+        "the next agent is due at 60.000s: a task in `spawn_blocking`",
+    );
+    assert_contains(&text, "worker#1 is waiting");
+    assert!(!is_there(pid));
+}
+
+#[test]
+fn waiting_for_what_never_comes() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        let mut child = Command::from(worker.command())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        child.wait().await.unwrap();
+    }));
+    assert_contains(&text, "everything waits at 0.000s, and no timer is pending");
+    assert_contains(&text, "worker#1 is waiting; its last message was `idle`");
+}
+
+#[test]
+fn waiting_for_what_never_comes_in_real_time() {
+    let text = stuck(short().real_time().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        let mut child = Command::from(worker.command())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        child.wait().await.unwrap();
+    }));
+    assert_contains(&text, "the code under test waits for what has not come");
+    assert_contains(&text, "worker#1 is ");
+}
+
+#[test]
+fn blocking_the_runtimes_thread_in_real_time() {
+    let text = stuck(short().real_time().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        worker.command().status().unwrap();
+    }));
+    assert_contains(&text, HELD);
+}
+
+#[test]
+fn a_loop_that_only_waits_for_time() {
+    let text = stuck(short().try_run(async |_| {
+        loop {
+            sleep(seconds(1)).await;
+            if false {
+                break;
+            }
+        }
+    }));
+    assert_contains(&text, "virtual time passes, and is at ");
+    assert_contains(&text, "waits for time alone, again and again");
+}
+
+#[test]
+fn a_loop_that_never_rests() {
+    let text = stuck(short().try_run(async |_| {
+        loop {
+            tokio::task::yield_now().await;
+            if false {
+                break;
+            }
+        }
+    }));
+    assert_contains(&text, HELD);
+}
+
+#[test]
+fn a_foreign_child_that_never_ends() {
+    let mut pid = None;
+    let text = stuck(short().try_run(async |_| {
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        pid = child.id();
+        child.wait().await.unwrap();
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+    assert!(!is_there(pid.unwrap()));
+}
+
+#[test]
+fn a_full_pipe_that_nobody_reads() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().flood(1 << 20).exit(0));
+        let mut child = Command::from(worker.command())
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        child.wait().await.unwrap();
+    }));
+    assert_contains(&text, "worker#1 is blocked: nobody reads its stdout");
+}
+
+#[test]
+fn a_full_pipe_that_is_read_late_is_no_trouble() {
+    let timeline = short()
+        .try_run(async |sim| {
+            let worker = sim.agent("worker", Script::new().flood(1 << 20).exit(0));
+            let child = Command::from(worker.command())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            sleep(seconds(5)).await;
+            let output = child.wait_with_output().await.unwrap();
+            assert_eq!(output.stdout.len(), 1 << 20);
+        })
+        .unwrap();
+    assert_eq!(timeline.exits("worker").len(), 1);
+}
+
+#[test]
+fn the_limit_is_in_the_text() {
+    let limit = Duration::from_millis(300);
+    let sim = Sim::new().watchdog(limit);
+    let text = stuck(sim.try_run(async |_| std::future::pending::<()>().await));
+    assert!(
+        text.starts_with("the sim is stuck: nothing has moved for 300ms of real time\n"),
+        "{text}"
+    );
+}
