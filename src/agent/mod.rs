@@ -55,13 +55,14 @@ impl Shared {
     }
 
     /// Records a note, after what the kernel knows by now.
-    pub(crate) fn note(&self, now: Timestamp, who: &Who, text: String) {
+    pub(crate) fn note(&self, now: Timestamp, who: impl Fn(&Server) -> Who, text: String) {
         let mut server = self.lock();
         server.now = now;
         if server.pump(Duration::ZERO) {
             self.changed.notify_waiters();
         }
-        server.record(who, What::Note { text });
+        let who = who(&server);
+        server.record(&who, What::Note { text });
     }
 
     /// Waits until `look` finds something. Cancel-safe as far as `look` is.
@@ -202,12 +203,16 @@ impl Agent {
         }
     }
 
-    /// Writes a line of the code under test into the timeline, beside the agent's last run.
+    /// Writes a line of the code under test into the timeline, beside the agent's last run: the last
+    /// that has said hello, which a process does a moment after its spawn has returned. Of a note
+    /// about a start, that moment decides where it stands; of one about an end nothing does.
     pub fn note(&self, text: impl fmt::Display) {
-        let run = u32::try_from(self.runs()).unwrap_or(u32::MAX);
-        let who = Who::run(Arc::clone(&self.name), run);
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
-        self.shared.note(now, &who, text.to_string());
+        let who = |server: &Server| {
+            let runs = server.agents[self.place].runs.len();
+            Who::run(Arc::clone(&self.name), u32::try_from(runs).unwrap_or(u32::MAX))
+        };
+        self.shared.note(now, who, text.to_string());
     }
 
     /// How many runs have started.

@@ -35,7 +35,8 @@ const WATCHDOG: Duration = Duration::from_secs(10);
 /// is recorded, and one run gives the same [`Timeline`] as the next, byte for byte.
 ///
 /// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
-/// in which `select!` looks at its branches. Children that are no agents run in real time, and
+/// in which `select!` looks at its branches, and the end of a pipe whose other end a process holds
+/// that has nothing to do with the sim, as one that another test forks does until its exec. Children that are no agents run in real time, and
 /// virtual time waits for them.
 ///
 /// Several sims may run at once, each on a thread of its own.
@@ -469,6 +470,6 @@ impl SimHandle {
     /// Writes a line of the code under test into the timeline.
     pub fn note(&self, text: impl fmt::Display) {
         self.shared
-            .note(self.now(), &Who::Subject, text.to_string());
+            .note(self.now(), |_| Who::Subject, text.to_string());
     }
 }

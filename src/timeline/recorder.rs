@@ -16,7 +16,6 @@ pub(crate) struct Recorder {
     events: Vec<Event>,
 }
 
-// The harness's side of an agent and the sim record; without them only the tests do.
 impl Recorder {
     /// A recorder without events.
     pub(crate) fn new(clock: TimelineClock) -> Recorder {
@@ -43,13 +42,20 @@ impl Recorder {
     }
 
     /// What was recorded so far. Virtual: by time, then by the agents' places with the subject after
-    /// all of them, then as recorded. Real: as recorded.
+    /// all of them, then by run, its own events before its descendants' in the order of their names,
+    /// then as recorded: what two processes do at one instant is in nobody's order. Real: as recorded.
     pub(crate) fn timeline(&self) -> Timeline {
         let mut events = self.events.clone();
         if self.clock == TimelineClock::Virtual {
-            events.sort_by_key(|event| {
+            events.sort_by_cached_key(|event| {
                 let place = event.who.agent().and_then(|name| self.places.get(name));
-                (event.at, place.is_none(), place)
+                let (run, descendant) = match &event.who {
+                    Who::Run {
+                        run, descendant, ..
+                    } => (*run, descendant.clone()),
+                    Who::Subject => (0, None),
+                };
+                (event.at, place.is_none(), place, run, descendant)
             });
         }
         Timeline::new(self.clock, events)
