@@ -11,7 +11,12 @@ use crate::leaks;
 
 /// The children that this thread had before the sim.
 pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
-    Ok(Children::of_this_thread().list()?.into_iter().collect())
+    let children = Children::of_this_thread().list().map_err(|error| {
+        let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+        let text = format!("the children of this thread cannot be listed: {path}: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
+    Ok(children.into_iter().collect())
 }
 
 /// Ends every process of the sim and reaps those that are children of this one. Returns what was

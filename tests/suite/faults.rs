@@ -1,11 +1,13 @@
 //! What goes wrong in a sim: misbehaving agents, misbehaving code under test, and what then is said.
 
 mod agents;
+mod blind;
 mod fake;
 mod hand;
 mod parallel;
 mod stuck;
 mod subjects;
+mod texts;
 
 use std::time::Duration;
 
