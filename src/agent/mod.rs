@@ -210,7 +210,10 @@ impl Agent {
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
         let who = |server: &Server| {
             let runs = server.agents[self.place].runs.len();
-            Who::run(Arc::clone(&self.name), u32::try_from(runs).unwrap_or(u32::MAX))
+            Who::run(
+                Arc::clone(&self.name),
+                u32::try_from(runs).unwrap_or(u32::MAX),
+            )
         };
         self.shared.note(now, who, text.to_string());
     }

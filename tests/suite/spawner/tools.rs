@@ -55,7 +55,12 @@ pub(crate) fn line(agent: &AgentHandle) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
     loop {
-        match socket.read(&mut byte).expect("read from the agent") {
+        let read = match socket.read(&mut byte) {
+            // With a timeout it is not restarted: another test may have made a handler for SIGCHLD.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.expect("read from the agent"),
+        };
+        match read {
             0 => break,
             _ if byte == *b"\n" => break,
             _ => line.extend(byte),
