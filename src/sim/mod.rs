@@ -236,7 +236,11 @@ impl Sim {
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.iter().any(|pid| !server.knows(*pid))
         };
-        let leaks = ending::end_all(&shared, &before, saw_foreign);
+        let mut leaks = ending::end_all(&shared, &before, saw_foreign);
+        if watched.verdict().is_some() {
+            // The code under test was cut off: it has had no chance to end anything.
+            leaks.clear();
+        }
         let kind = match result {
             // Its agents were killed under it: what it makes of that is not the cause.
             Err(payload) if let Some(verdict) = watched.verdict() => FailureKind::Stuck(format!(
@@ -388,7 +392,8 @@ impl SimFailure {
         matches!(self.kind, FailureKind::Stuck(_))
     }
 
-    /// The processes that were left behind, a line each. They have been ended.
+    /// The processes that were left behind, a line each. They have been ended. None are named where
+    /// nothing moved: the code under test was cut off.
     #[must_use]
     pub fn leaks(&self) -> &[String] {
         &self.leaks

@@ -120,7 +120,6 @@ impl Watched {
                     let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
                 });
             }
-            // Twice, since the first permit may be taken by nobody.
             self.abort.notify_one();
         }
     }
