@@ -8,7 +8,7 @@ use super::{assert_contains, fake, is_there, lines, seconds, short, stuck};
 
 /// A sim in which a fake agent takes the steps and ends. Its findings.
 fn findings_of(steps: &[&str]) -> Vec<String> {
-    let timeline = short()
+    let timeline = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new());
             let mut child = Command::from(fake::agent(&fake::address(&worker), steps))
@@ -143,7 +143,7 @@ fn an_agent_that_closed_its_connection_and_runs_is_named_by_the_watchdog() {
 /// A test that pretends to be an agent must not have the harness end the test's own process.
 #[test]
 fn the_process_of_the_sim_is_no_agent_of_it() {
-    let timeline = short()
+    let timeline = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new());
             let address = fake::address(&worker);
@@ -168,7 +168,7 @@ fn the_process_of_the_sim_is_no_agent_of_it() {
 /// The kernel knows who is at the other end; what it says about itself may be another's number.
 #[test]
 fn an_agent_is_the_process_at_the_other_end_and_not_the_one_it_names() {
-    let timeline = short()
+    let timeline = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new());
             let steps = ["connect", "say hello 1 1 1 \"worker\"|rest 0|", "wait"];

@@ -7,7 +7,7 @@ use supervise_harness::{Script, Signal, Sim, Timeline};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{assert_contains, lines, seconds, short};
+use super::{assert_contains, lines, seconds};
 use crate::child;
 
 /// The descriptors that a new agent takes before the one that shows what the kernel says of it.
@@ -25,7 +25,7 @@ fn has_open_stat(pid: u32) -> bool {
 /// An agent that is told to end and does not within the grace. Where `is_blind`, the sim cannot open
 /// what the kernel says of it: just the descriptors that come before it are left then.
 fn escalation(is_blind: bool) -> Timeline {
-    let result = short().try_run(async |sim| {
+    let result = Sim::new().try_run(async |sim| {
         let script = Script::new()
             .on(Signal::TERM, Script::new().run_for(seconds(30)).exit(0))
             .stay();

@@ -1,10 +1,12 @@
 //! A process that speaks to the control connection what a test tells it to.
 
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::{Command, Stdio, id};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use supervise_harness::Agent;
 
 const ADDRESS: &str = "FAULTS_FAKE_ADDRESS";
@@ -28,7 +30,7 @@ pub(super) fn connect(address: &str) -> UnixStream {
 /// - `say TEXT`: says that on the last one, with its process id for `PID` and line ends for `|`
 /// - `long BYTES`, `bytes`: says a line of that length, one that is not UTF-8
 /// - `close`: closes the last one
-/// - `wait`: until the last one is closed at the other end
+/// - `wait`: until one of them is closed at the other end
 /// - `freeze`: stops itself
 pub(super) fn agent(address: &str, steps: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -69,8 +71,13 @@ fn a_fake_agent() {
             }
             "bytes" => last.unwrap().write_all(b"\xff\xfe\n").unwrap(),
             "close" => drop(connections.pop()),
+            // Which of two says hello first is chance, and so is which one is closed.
             "wait" => {
-                let _ = last.unwrap().read_to_end(&mut Vec::new());
+                let all = connections.iter();
+                let mut fds: Vec<_> = all
+                    .map(|connection| PollFd::new(connection.as_fd(), PollFlags::POLLIN))
+                    .collect();
+                while poll(&mut fds, PollTimeout::NONE).is_err() {}
             }
             "freeze" => nix::sys::signal::raise(nix::sys::signal::SIGSTOP).unwrap(),
             _ => panic!("{step}"),

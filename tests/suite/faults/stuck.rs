@@ -180,7 +180,7 @@ fn a_full_pipe_that_nobody_reads() {
 
 #[test]
 fn a_full_pipe_that_is_read_late_is_no_trouble() {
-    let timeline = short()
+    let timeline = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new().flood(1 << 20).exit(0));
             let child = Command::from(worker.command())

@@ -21,7 +21,7 @@ fn kill(pid: u32, signal: nix::sys::signal::Signal) {
 
 #[test]
 fn a_zombie_that_is_never_reaped_is_left_behind_and_time_goes_on() {
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new().run_for(seconds(1)).exit(3));
             let child = worker.command().spawn().unwrap();
@@ -41,7 +41,7 @@ fn a_zombie_that_is_never_reaped_is_left_behind_and_time_goes_on() {
 #[test]
 fn a_child_that_is_left_running_is_left_behind_and_ended() {
     let mut pid = 0;
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new().stay());
             std::mem::forget(worker.command().spawn().unwrap());
@@ -58,7 +58,7 @@ fn a_child_that_is_left_running_is_left_behind_and_ended() {
 #[test]
 fn an_orphan_is_left_behind_and_ended() {
     let mut pids = Vec::new();
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let helper = Script::new().stay();
             let script = Script::new()
@@ -216,7 +216,7 @@ fn code_that_closes_every_descriptor_ends_its_sim() {
 #[test]
 fn a_panic_of_the_body_is_what_the_caller_sees_and_fifty_agents_end() {
     let mut pids = Vec::new();
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new().stay());
             let children: Vec<_> = (0..50).map(|_| spawn(&worker)).collect();
@@ -264,7 +264,7 @@ fn a_panic_in_a_task_is_the_tasks_and_the_sim_goes_on() {
 
 #[test]
 fn an_error_of_the_body_fails_the_sim() {
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |_| Err::<(), _>(std::io::Error::other("no luck")))
         .unwrap_err();
     assert_contains(&failure.to_string(), "the body of the sim failed: ");
@@ -274,7 +274,7 @@ fn an_error_of_the_body_fails_the_sim() {
 
 #[test]
 fn time_waits_for_a_child_that_is_no_agent() {
-    let timeline = short()
+    let timeline = Sim::new()
         .try_run(async |sim| {
             let mut child = Command::new("/bin/sleep").arg("0.05").spawn().unwrap();
             // Under tokio's paused clock alone this would be over at once.

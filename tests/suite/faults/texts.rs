@@ -1,6 +1,6 @@
 //! What a failed sim says, word for word.
 
-use supervise_harness::{Script, SimFailure};
+use supervise_harness::{Script, Sim, SimFailure};
 use tokio::process::Command;
 
 use super::{seconds, short};
@@ -66,7 +66,7 @@ fn stuck_on_the_runtimes_thread() {
 
 #[test]
 fn left_behind() {
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let idle = sim.agent("idle", Script::new());
             let over = sim.agent("over", Script::new().exit(3));
@@ -82,7 +82,7 @@ fn left_behind() {
 
 #[test]
 fn an_error_of_the_body() {
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |_| "forty".parse::<u8>().map(|_| ()))
         .unwrap_err();
     insta::assert_snapshot!(plain(&failure));
@@ -90,7 +90,7 @@ fn an_error_of_the_body() {
 
 #[test]
 fn a_panic_of_the_body_comes_before_what_is_left_behind() {
-    let failure = short()
+    let failure = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new());
             std::mem::forget(worker.command().spawn().unwrap());
