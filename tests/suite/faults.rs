@@ -1,4 +1,7 @@
 //! What goes wrong in a sim: misbehaving agents, misbehaving code under test, and what then is said.
+//!
+//! A body's sleep is a step of virtual time, and takes none. In the bodies that run in real time too
+//! (`hand`) a sleep says `real-time:` and why.
 
 mod agents;
 mod blind;

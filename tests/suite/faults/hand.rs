@@ -41,6 +41,7 @@ fn runs_come_in_the_order_in_which_they_started(#[values(false, true)] real: boo
             let probe = sim.agent("worker", Script::new());
             let number = pids.len() + 1;
             while probe.runs() < number {
+                // real-time: nothing tells of it but looking; the loop is the condition.
                 sleep(std::time::Duration::from_millis(1)).await;
             }
             pids.push(child.id().unwrap());
@@ -94,6 +95,8 @@ fn a_run_gets_ready_each_time_it_is_told(#[values(false, true)] real: bool) {
             run.ready().await;
             run.became_ready().await;
             sim.note("told");
+            // real-time: in both modes, so that the next step is no answer to this one; nothing is
+            // decided by how long it takes.
             sleep(std::time::Duration::from_millis(1)).await;
         }
         run.exit(0).await;
@@ -179,6 +182,8 @@ fn a_run_is_at_a_gate_again_only_when_it_has_come_to_it_again(#[values(false, tr
         for _ in 0..3 {
             run.at_gate("again").await;
             sim.note("at it");
+            // real-time: in both modes, so that the next step is no answer to this one; nothing is
+            // decided by how long it takes.
             sleep(std::time::Duration::from_millis(1)).await;
             run.open("again");
         }
@@ -209,6 +214,7 @@ fn the_signals_that_a_run_trapped_are_listed(#[values(false, true)] real: bool) 
         for count in 1..=2 {
             nix::sys::signal::kill(pid, nix::sys::signal::SIGHUP).unwrap();
             while run.signals().len() < count {
+                // real-time: nothing tells of it but looking; the loop is the condition.
                 sleep(std::time::Duration::from_millis(1)).await;
             }
         }
