@@ -183,7 +183,7 @@ impl Member {
             agent,
             run,
             is_descendant,
-            stat: File::open(format!("/proc/{pid}/stat")).ok(),
+            stat: None,
             sent: 0,
             rested: None,
             blocked: None,
@@ -198,6 +198,11 @@ impl Member {
             reaped: false,
             pinged: None,
         }
+    }
+
+    /// Opens what the kernel says of it. Apart from `new`, since it may be told what to do meanwhile.
+    pub(crate) fn open_stat(&mut self) {
+        self.stat = File::open(format!("/proc/{}/stat", self.pid)).ok();
     }
 
     pub(crate) fn is_alive(&self) -> bool {

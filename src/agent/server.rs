@@ -381,11 +381,6 @@ impl Server {
             }
         };
         let member = self.members.len();
-        let event = EpollEvent::new(
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-            member as u64 * 2 + 1,
-        );
-        let watched = self.epoll.add(&pidfd, event);
         let is_descendant = descendant.is_some();
         self.members.push(Member::new(
             pid,
@@ -394,19 +389,25 @@ impl Server {
             who.clone(),
             (at, run, is_descendant),
         ));
-        self.alive.insert(member);
-        self.by_pid.insert(pid, member);
-        self.places.insert(place, member);
         self.record(&who, What::Start);
-        if let Err(error) = watched {
-            self.finding(&who, format!("its end cannot be watched: {error}"));
-        }
+        // First of all: it wakes up while the rest is done here.
         if !is_descendant {
             self.agents[at].runs.push(member);
             let script = self.agents[at].script.of_run(run).clone();
             if !script.0.is_empty() {
                 self.members[member].order(&Order::Do(script));
             }
+        }
+        self.members[member].open_stat();
+        let event = EpollEvent::new(
+            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
+            member as u64 * 2 + 1,
+        );
+        self.alive.insert(member);
+        self.by_pid.insert(pid, member);
+        self.places.insert(place, member);
+        if let Err(error) = self.epoll.add(&self.members[member].pidfd, event) {
+            self.finding(&who, format!("its end cannot be watched: {error}"));
         }
         // It may have ended before its end was watched.
         self.look(member);

@@ -230,7 +230,7 @@ impl Gate {
 
     /// Whether another thread has forked an agent that has not said hello.
     fn others_start_agents(&mut self, server: &Server) -> bool {
-        let children = children::of_other_threads();
+        let children = self.children.of_other_threads();
         self.strangers.retain(|pid| children.contains(pid));
         self.unexeced.retain(|pid, _| children.contains(pid));
         for pid in children {
