@@ -83,6 +83,8 @@
 )]
 
 // In the order of the data flow: a module imports only what stands before it.
+mod variables;
+
 mod timestamp;
 
 mod status;
@@ -128,7 +130,7 @@ pub use policy::{
 };
 pub use process::WatchResult;
 pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
-pub use sim::{BodyResult, Sim, SimFailure, SimHandle};
+pub use sim::{BodyResult, Sim, SimBuilder, SimError, SimFailure, SimHandle};
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };

@@ -23,7 +23,7 @@ async fn idle(sim: &SimHandle) -> (Child, Run) {
 
 fn in_mode(real: bool, body: impl AsyncFnOnce(SimHandle)) -> Timeline {
     let sim = match real {
-        true => Sim::new().real_time(),
+        true => Sim::builder().real_time().build().unwrap(),
         false => Sim::new(),
     };
     sim.run(body)
