@@ -113,8 +113,13 @@ pub mod leaks;
 
 mod sim;
 
+pub mod rules;
+
 #[cfg(feature = "properties")]
 pub mod properties;
+
+#[cfg(feature = "properties")]
+pub mod conformance;
 
 pub use agent::{Agent, Run, Script};
 pub use agent_stub as stub;

@@ -379,7 +379,7 @@ impl SimFailure {
     }
 }
 
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned());
@@ -465,6 +465,17 @@ impl SimHandle {
     pub fn seed(&self) -> u64 {
         self.asked_seed.store(true, Ordering::Relaxed);
         self.seed
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        let mut server = self.shared.lock();
+        server.now = self.now();
+        if server.pump(Duration::ZERO) {
+            self.shared.changed.notify_waiters();
+        }
+        server.recorder.timeline()
     }
 
     /// Writes a line of the code under test into the timeline.

@@ -3,6 +3,7 @@
 mod backoff;
 mod child;
 mod clock;
+mod conformance;
 mod faults;
 mod leaks;
 mod policy;
