@@ -131,7 +131,11 @@ impl Subject for Reference {
         })
     }
 
-    fn strategy(&self, service: &Service, seed: Option<u64>) -> Option<Box<dyn BackoffStrategy>> {
+    fn strategy(
+        &self,
+        service: &Service,
+        seed: Option<u64>,
+    ) -> Option<Box<dyn BackoffStrategy + Send>> {
         let strategy = service.delays.strategy(seed).ok()?;
         Some(Box::new(strategy))
     }

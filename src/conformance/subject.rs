@@ -61,7 +61,11 @@ pub trait Subject {
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError>;
 
     /// The backoff strategy that it would use, for the rules about the strategy alone.
-    fn strategy(&self, service: &Service, seed: Option<u64>) -> Option<Box<dyn BackoffStrategy>> {
+    fn strategy(
+        &self,
+        service: &Service,
+        seed: Option<u64>,
+    ) -> Option<Box<dyn BackoffStrategy + Send>> {
         let _ = (service, seed);
         None
     }
@@ -122,7 +126,11 @@ pub(super) trait AnySubject {
         &'a self,
         service: &'a Service,
     ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>>;
-    fn strategy(&self, service: &Service, seed: Option<u64>) -> Option<Box<dyn BackoffStrategy>>;
+    fn strategy(
+        &self,
+        service: &Service,
+        seed: Option<u64>,
+    ) -> Option<Box<dyn BackoffStrategy + Send>>;
 }
 
 impl<S: Subject> AnySubject for S
@@ -143,7 +151,11 @@ where
         })
     }
 
-    fn strategy(&self, service: &Service, seed: Option<u64>) -> Option<Box<dyn BackoffStrategy>> {
+    fn strategy(
+        &self,
+        service: &Service,
+        seed: Option<u64>,
+    ) -> Option<Box<dyn BackoffStrategy + Send>> {
         Subject::strategy(self, service, seed)
     }
 }

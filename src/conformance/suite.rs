@@ -115,7 +115,44 @@ macro_rules! __suite {
 #[macro_export]
 macro_rules! __each_rule {
     ($rule:ident) => {
+        // Start
         $rule! { start_exactly_one }
+        // Exit classification
+        // Restart decision
+        // Backoff and jitter
         $rule! { delay_curve }
+        // Rate limit
+        // Reset
+        // Stop and escalation
+        // Process tree
+        // Reaping
+        // File descriptors, environment, signal state
+        // Readiness and liveness
+        // Output
+        // Concurrency
+        // Crash of the supervisor
+        // Resource exhaustion
     };
+}
+
+/// The names in [`__each_rule!`].
+#[cfg(test)]
+mod tests {
+    use crate::rules;
+
+    #[test]
+    fn the_suite_has_a_test_for_each_rule_that_works() {
+        let mut names = Vec::new();
+        macro_rules! name {
+            ($rule:ident) => {
+                names.push(stringify!($rule).replace('_', "-"));
+            };
+        }
+        crate::__each_rule! { name }
+        let working = rules::all().filter(|rule| rule.planned().is_none());
+        assert_eq!(
+            names,
+            working.map(|rule| rule.id.to_owned()).collect::<Vec<_>>()
+        );
+    }
 }
