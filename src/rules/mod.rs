@@ -35,6 +35,7 @@ mod exit;
 mod limit;
 mod observed;
 mod output;
+mod page;
 mod profile;
 mod readiness;
 mod reaping;
@@ -48,6 +49,7 @@ mod verdict;
 use std::fmt;
 
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
+pub use page::page;
 pub use profile::{
     Daemonizer, DelayOrigin, Environment, Need, OwnGroup, Profile, RepeatedStop, Setting,
     StopReturn, StopScope, Time, WhenRestarting,

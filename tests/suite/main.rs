@@ -9,6 +9,7 @@ mod leaks;
 mod policy;
 mod properties;
 mod restart_loop;
+mod rules;
 mod scenarios;
 mod sim;
 mod spawner;
