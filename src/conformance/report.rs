@@ -156,3 +156,41 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+/// `{"version": 1, "subject": .., "rules": [{"id": .., "verdict": .., ..}]}`, without times.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut report = serializer.serialize_struct("Report", 3)?;
+        report.serialize_field("version", &1)?;
+        report.serialize_field("subject", &self.subject)?;
+        report.serialize_field("rules", &self.lines)?;
+        report.end()
+    }
+}
+
+/// The rule's id, the verdict's word, and what there is to say beside it.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Line {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("id", self.rule.id)?;
+        line.serialize_entry("verdict", self.verdict.word())?;
+        if let Some(reason) = self.remark() {
+            line.serialize_entry("reason", reason)?;
+        }
+        if let Verdict::Fail(violation) = &self.verdict {
+            if let Some(case) = &violation.case {
+                line.serialize_entry("case", case)?;
+            }
+            line.serialize_entry("expected", &violation.expected)?;
+            line.serialize_entry("actual", &violation.actual)?;
+            line.serialize_entry("excerpt", &violation.excerpt)?;
+        }
+        line.end()
+    }
+}
