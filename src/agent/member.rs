@@ -133,17 +133,20 @@ pub(crate) enum KernelState {
     Unknown,
 }
 
-/// A process that said hello.
+/// A process that said hello, or that a supervisor said it started.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) connection: Connection,
+    /// None before it said hello.
+    pub(crate) connection: Option<Connection>,
     pub(crate) who: Who,
     /// Whose process it is: the agent's place and the run.
     pub(crate) agent: usize,
     pub(crate) run: u32,
     pub(crate) is_descendant: bool,
+    /// Whether a supervisor that is followed has said that it started it.
+    pub(crate) is_followed: bool,
     /// /proc/PID/stat, held open.
     stat: Option<File>,
     /// The orders sent, but for pings.
@@ -171,18 +174,18 @@ impl Member {
     pub(crate) fn new(
         pid: u32,
         pidfd: OwnedFd,
-        connection: Connection,
         who: Who,
         (agent, run, is_descendant): (usize, u32, bool),
     ) -> Member {
         Member {
             pid,
             pidfd,
-            connection,
+            connection: None,
             who,
             agent,
             run,
             is_descendant,
+            is_followed: false,
             stat: None,
             sent: 0,
             rested: None,
@@ -221,7 +224,9 @@ impl Member {
         {
             self.gate = None;
         }
-        self.connection.send(order);
+        if let Some(connection) = &mut self.connection {
+            connection.send(order);
+        }
     }
 
     /// Takes note of what it said about itself.
@@ -294,8 +299,9 @@ impl Member {
         }
     }
 
-    /// Looks whether it has ended, and been reaped. True where that is news.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Looks whether it has ended, and been reaped. True where that is news. Where the kernel no longer
+    /// says how it ended, it is as whoever reaped it has `said`.
+    pub(crate) fn look(&mut self, said: Option<ExitStatus>) -> bool {
         if self.reaped {
             return false;
         }
@@ -314,7 +320,8 @@ impl Member {
         let mut news = false;
         if self.ended.is_none() {
             let status = ended_status(self.pidfd.as_fd());
-            self.ended = Some(status.or_else(|| reaped_status(self.pidfd.as_fd())));
+            let status = status.or_else(|| reaped_status(self.pidfd.as_fd()));
+            self.ended = Some(status.or(said));
             news = true;
         }
         if reaped {
@@ -344,7 +351,10 @@ impl Member {
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),
         };
-        let cut = if self.is_alive() && !self.connection.is_open() {
+        let Some(connection) = &self.connection else {
+            return format!("{} is {state}; it has not said hello", self.who);
+        };
+        let cut = if self.is_alive() && !connection.is_open() {
             "; its control connection has ended"
         } else {
             ""
