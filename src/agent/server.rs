@@ -86,6 +86,10 @@ pub(crate) struct Server {
     followed: Vec<Followed>,
     /// Processes that were gone when their supervisor was heard to have started them.
     gone: HashSet<u32>,
+    /// Processes of agents that ended before they said hello, and that a finding tells of.
+    lost: HashSet<u32>,
+    /// What the kernel calls a process that runs the agents' program.
+    program: Option<String>,
     /// Members that have not ended.
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
@@ -135,6 +139,8 @@ impl Server {
             expected: Vec::new(),
             followed: Vec::new(),
             gone: HashSet::new(),
+            lost: HashSet::new(),
+            program: agent_stub::path().ok().and_then(welcome::kernel_name),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -282,6 +288,9 @@ impl Server {
                     .peer_pid()
                     .is_some_and(|pid| self.is_announced(pid))
                 {
+                    return;
+                }
+                if connection.peer_pid().is_some_and(|pid| self.find_lost(pid)) {
                     return;
                 }
                 let cut = if connection.is_cut() {

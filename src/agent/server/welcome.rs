@@ -2,6 +2,8 @@
 //! started it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use agent_stub::protocol::Order;
@@ -10,7 +12,11 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::super::member::{Connection, Member};
 use super::Server;
 use crate::process::{ended_status, open_pidfd, send_signal};
+use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
+
+/// What is found where an agent never came to be a run.
+const LOST: &str = "a process of the agents' program was ended before it said hello: it has no run";
 
 impl Server {
     /// A process said who it is.
@@ -108,6 +114,7 @@ impl Server {
         }
         let (who, run) = self.next_run(agent);
         self.gone.remove(&pid);
+        self.lost.remove(&pid);
         match open_pidfd(pid) {
             Ok(pidfd) => {
                 let member = self.enter(pid, pidfd, &who, (agent, run, false));
@@ -128,6 +135,32 @@ impl Server {
     pub(super) fn is_announced(&self, pid: u32) -> bool {
         let is_silent = |&member: &usize| self.members[member].connection.is_none();
         self.gone.contains(&pid) || self.by_pid.get(&pid).is_some_and(is_silent)
+    }
+
+    /// A child that has not said hello is a zombie. Where it runs the agents' program and was killed,
+    /// a finding says so: whose run it would have been is not to be seen any more.
+    pub(crate) fn see_zombie(&mut self, pid: u32) {
+        let status = open_pidfd(pid)
+            .ok()
+            .and_then(|pidfd| ended_status(pidfd.as_fd()));
+        if matches!(status, Some(ExitStatus::Signaled { .. })) {
+            self.find_lost(pid);
+        }
+    }
+
+    /// A process ends, or has ended, before it said hello. True where a finding says so: where it runs
+    /// the agents' program.
+    pub(super) fn find_lost(&mut self, pid: u32) -> bool {
+        if self.lost.contains(&pid) {
+            return true;
+        }
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let is_agents = name.is_some_and(|name| Some(name.trim_end()) == self.program.as_deref());
+        if is_agents {
+            self.lost.insert(pid);
+            self.finding(&Who::Subject, LOST);
+        }
+        is_agents
     }
 
     /// The next number of the agent's runs.
@@ -195,6 +228,13 @@ impl Server {
             self.receive(place);
         }
     }
+}
+
+/// What the kernel calls a process that runs this program: the first bytes of its name.
+pub(super) fn kernel_name(program: &Path) -> Option<String> {
+    let name = program.file_name()?.as_bytes();
+    let name = &name[..name.len().min(15)];
+    String::from_utf8(name.to_vec()).ok()
 }
 
 /// Whether a process is gone, or is a child that is a zombie.
