@@ -137,9 +137,11 @@ pub(crate) enum KernelState {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pid: u32,
-    pub(crate) pidfd: OwnedFd,
-    /// None before it said hello.
+    /// None once it was reaped: a sim may have any number of runs.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// None before it said hello, and once it was reaped.
     pub(crate) connection: Option<Connection>,
+    pub(crate) said_hello: bool,
     pub(crate) who: Who,
     /// Whose process it is: the agent's place and the run.
     pub(crate) agent: usize,
@@ -179,8 +181,9 @@ impl Member {
     ) -> Member {
         Member {
             pid,
-            pidfd,
+            pidfd: Some(pidfd),
             connection: None,
+            said_hello: false,
             who,
             agent,
             run,
@@ -302,10 +305,10 @@ impl Member {
     /// Looks whether it has ended, and been reaped. True where that is news. Where the kernel no longer
     /// says how it ended, it is as whoever reaped it has `said`.
     pub(crate) fn look(&mut self, said: Option<ExitStatus>) -> bool {
-        if self.reaped {
+        let Some(pidfd) = &self.pidfd else {
             return false;
-        }
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        };
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         let events = match poll(&mut fds, PollTimeout::ZERO) {
             Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
             Err(_) => PollFlags::empty(),
@@ -315,12 +318,12 @@ impl Member {
         }
         // Before Linux 6.9 a reaped process only shows by taking no signal.
         let reaped = events.contains(PollFlags::POLLHUP)
-            || send_signal(self.pidfd.as_fd(), None)
+            || send_signal(pidfd.as_fd(), None)
                 .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
         let mut news = false;
         if self.ended.is_none() {
-            let status = ended_status(self.pidfd.as_fd());
-            let status = status.or_else(|| reaped_status(self.pidfd.as_fd()));
+            let status = ended_status(pidfd.as_fd());
+            let status = status.or_else(|| reaped_status(pidfd.as_fd()));
             self.ended = Some(status.or(said));
             news = true;
         }
@@ -331,9 +334,16 @@ impl Member {
         news
     }
 
+    /// Closes what was open for it: it was reaped.
+    pub(crate) fn close(&mut self) {
+        (self.stat, self.pidfd, self.connection) = (None, None, None);
+    }
+
     pub(crate) fn kill(&self) {
-        // It fails only where there is nothing left to kill.
-        let _ = send_signal(self.pidfd.as_fd(), Some(Signal::KILL));
+        if let Some(pidfd) = &self.pidfd {
+            // It fails only where there is nothing left to kill.
+            let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
+        }
     }
 
     /// What it does, for whoever waits for it.
@@ -351,10 +361,11 @@ impl Member {
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),
         };
-        let Some(connection) = &self.connection else {
+        if !self.said_hello {
             return format!("{} is {state}; it has not said hello", self.who);
-        };
-        let cut = if self.is_alive() && !connection.is_open() {
+        }
+        let is_cut = |connection: &Connection| !connection.is_open();
+        let cut = if self.is_alive() && self.connection.as_ref().is_some_and(is_cut) {
             "; its control connection has ended"
         } else {
             ""

@@ -421,7 +421,7 @@ impl Server {
 
     /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
     fn look(&mut self, member: usize, said: Option<ExitStatus>) {
-        if self.members[member].connection.is_none() {
+        if !self.members[member].said_hello {
             self.accept_of(member);
         }
         let (was_alive, was_reaped) =
@@ -458,6 +458,10 @@ impl Server {
         if reaped && !was_reaped {
             self.zombies.remove(&member);
             self.progress += 1;
+            if let Some(pidfd) = &self.members[member].pidfd {
+                let _ = self.epoll.delete(pidfd);
+            }
+            self.members[member].close();
             // Who reaps a descendant, and when, is its parent's affair, or init's.
             if !is_descendant {
                 self.record(&who, What::Reap);

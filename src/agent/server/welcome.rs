@@ -48,7 +48,7 @@ impl Server {
         }
         if let Some(&known) = self.by_pid.get(&pid) {
             let member = &self.members[known];
-            let is_silent = member.connection.is_none();
+            let is_silent = !member.said_hello;
             if is_silent && member.is_alive() {
                 if member.agent != at {
                     let who = member.who.clone();
@@ -133,7 +133,7 @@ impl Server {
     /// Whether a process of that number is a run by its supervisor's word, and has not said hello. It
     /// has its place in the timeline without that.
     pub(super) fn is_announced(&self, pid: u32) -> bool {
-        let is_silent = |&member: &usize| self.members[member].connection.is_none();
+        let is_silent = |&member: &usize| !self.members[member].said_hello;
         self.gone.contains(&pid) || self.by_pid.get(&pid).is_some_and(is_silent)
     }
 
@@ -191,8 +191,13 @@ impl Server {
             EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
             member as u64 * 2 + 1,
         );
-        if let Err(error) = self.epoll.add(&self.members[member].pidfd, event) {
-            let who = self.members[member].who.clone();
+        let this = &self.members[member];
+        let added = this
+            .pidfd
+            .as_ref()
+            .map(|pidfd| self.epoll.add(pidfd, event));
+        if let Some(Err(error)) = added {
+            let who = this.who.clone();
             self.finding(&who, format!("its end cannot be watched: {error}"));
         }
     }
@@ -203,6 +208,7 @@ impl Server {
         self.places.insert(place, member);
         let this = &mut self.members[member];
         this.connection = Some(connection);
+        this.said_hello = true;
         if !this.is_descendant {
             let agent = &mut self.agents[this.agent];
             agent.runs.push(member);
