@@ -227,6 +227,15 @@ impl Server {
     }
 
     fn accept(&mut self) {
+        for place in self.connections() {
+            // Mostly it has said hello by now.
+            self.receive(place);
+        }
+    }
+
+    /// Takes the connections that wait, each a stranger's. Their places.
+    fn connections(&mut self) -> Vec<usize> {
+        let mut places = Vec::new();
         while let Ok((socket, _)) = self.listener.accept() {
             let place = self.next_place;
             self.next_place += 1;
@@ -237,10 +246,10 @@ impl Server {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
             if self.epoll.add(connection.as_fd(), event).is_ok() {
                 self.strangers.insert(place, connection);
-                // Mostly it has said hello by now.
-                self.receive(place);
+                places.push(place);
             }
         }
+        places
     }
 
     fn receive(&mut self, place: usize) {

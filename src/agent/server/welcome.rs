@@ -220,10 +220,11 @@ impl Server {
         member
     }
 
-    /// Takes the hello of a member that has not said it, if it has sent one.
+    /// Takes the hello of a member that has not said it, if it has sent one. Nobody else's: the
+    /// supervisor of another may not have been heard yet.
     pub(super) fn accept_of(&mut self, member: usize) {
         let pid = self.members[member].pid;
-        self.accept();
+        self.connections();
         let its = |connection: &Connection| connection.peer_pid() == Some(pid);
         let strangers = self.strangers.iter();
         let places: Vec<_> = strangers
