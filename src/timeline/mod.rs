@@ -11,8 +11,6 @@ mod event;
 mod json;
 mod parse;
 mod recorder;
-#[cfg(test)]
-mod tests;
 mod text;
 
 pub use event::{Event, What, Who};
