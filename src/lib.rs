@@ -121,7 +121,7 @@ pub mod properties;
 #[cfg(feature = "properties")]
 pub mod conformance;
 
-pub use agent::{Agent, Run, Script};
+pub use agent::{Agent, Following, Run, Script};
 pub use agent_stub as stub;
 pub use agent_stub::Signal;
 pub use backoff::{

@@ -1,6 +1,9 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
-use std::collections::{BTreeSet, HashMap};
+mod follow;
+mod welcome;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -17,8 +20,10 @@ use nix::sys::time::TimeSpec;
 
 use super::member::{Connection, Member};
 use super::script::Script;
+use crate::status::ExitStatus;
 use crate::timeline::{Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
+use follow::Followed;
 
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
 const LISTENER: u64 = u64::MAX;
@@ -28,7 +33,9 @@ const LISTENER: u64 = u64::MAX;
 pub(crate) struct Named {
     pub(crate) name: Arc<str>,
     pub(crate) script: Script,
-    /// The members that are its runs, in order.
+    /// How many runs have a number.
+    pub(crate) numbers: u32,
+    /// The members that are its runs and said hello, in that order.
     pub(crate) runs: Vec<usize>,
     /// How many of them the test has taken.
     pub(crate) taken: usize,
@@ -75,6 +82,14 @@ pub(crate) struct Server {
     pub(crate) agents: Vec<Named>,
     /// Descendants that were started and have not said hello.
     expected: Vec<Expected>,
+    /// The supervisors that are listened to.
+    followed: Vec<Followed>,
+    /// Processes that were gone when their supervisor was heard to have started them.
+    gone: HashSet<u32>,
+    /// Processes of agents that ended before they said hello, and that a finding tells of.
+    lost: HashSet<u32>,
+    /// What the kernel calls a process that runs the agents' program.
+    program: Option<String>,
     /// Members that have not ended.
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
@@ -122,6 +137,10 @@ impl Server {
             by_pid: HashMap::new(),
             agents: Vec::new(),
             expected: Vec::new(),
+            followed: Vec::new(),
+            gone: HashSet::new(),
+            lost: HashSet::new(),
+            program: agent_stub::path().ok().and_then(welcome::kernel_name),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -155,6 +174,7 @@ impl Server {
         self.agents.push(Named {
             name: name.into(),
             script,
+            numbers: 0,
             runs: Vec::new(),
             taken: 0,
         });
@@ -173,6 +193,8 @@ impl Server {
     /// Takes in what has come, waiting for it at most so long. True where something has.
     pub(crate) fn pump(&mut self, wait: Duration) -> bool {
         let before = self.progress;
+        // First: a process is known to be started before it says a word.
+        self.hear_supervisors();
         let mut events = [EpollEvent::empty(); 64];
         if !wait.is_zero() {
             // epoll_wait counts in milliseconds. An error is EINTR: nothing has come.
@@ -189,7 +211,7 @@ impl Server {
                     LISTENER => self.accept(),
                     token => match usize::try_from(token / 2) {
                         Ok(place) if token % 2 == 0 => self.receive(place),
-                        Ok(member) => self.look(member),
+                        Ok(member) => self.look(member, None),
                         Err(_) => {}
                     },
                 }
@@ -199,12 +221,21 @@ impl Server {
             }
         }
         for member in self.zombies.clone() {
-            self.look(member);
+            self.look(member, None);
         }
         self.progress != before
     }
 
     fn accept(&mut self) {
+        for place in self.connections() {
+            // Mostly it has said hello by now.
+            self.receive(place);
+        }
+    }
+
+    /// Takes the connections that wait, each a stranger's. Their places.
+    fn connections(&mut self) -> Vec<usize> {
+        let mut places = Vec::new();
         while let Ok((socket, _)) = self.listener.accept() {
             let place = self.next_place;
             self.next_place += 1;
@@ -215,10 +246,10 @@ impl Server {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
             if self.epoll.add(connection.as_fd(), event).is_ok() {
                 self.strangers.insert(place, connection);
-                // Mostly it has said hello by now.
-                self.receive(place);
+                places.push(place);
             }
         }
+        places
     }
 
     fn receive(&mut self, place: usize) {
@@ -226,7 +257,9 @@ impl Server {
         let Some(&member) = self.places.get(&place) else {
             return self.receive_stranger(place);
         };
-        let connection = &mut self.members[member].connection;
+        let Some(connection) = &mut self.members[member].connection else {
+            return;
+        };
         connection.receive(&mut messages);
         let (open, cut) = (connection.is_open(), connection.is_cut());
         for message in messages {
@@ -235,7 +268,9 @@ impl Server {
         if !open {
             self.progress += 1;
             // It is gone from epoll with its last descriptor, which its member keeps.
-            let _ = self.epoll.delete(self.members[member].connection.as_fd());
+            if let Some(connection) = &self.members[member].connection {
+                let _ = self.epoll.delete(connection.as_fd());
+            }
             self.places.remove(&place);
             if cut {
                 let who = self.members[member].who.clone();
@@ -257,6 +292,16 @@ impl Server {
             }
             None => {
                 self.progress += 1;
+                // It is ending, or over: its supervisor says so.
+                if connection
+                    .peer_pid()
+                    .is_some_and(|pid| self.is_announced(pid))
+                {
+                    return;
+                }
+                if connection.peer_pid().is_some_and(|pid| self.find_lost(pid)) {
+                    return;
+                }
                 let cut = if connection.is_cut() {
                     ", in the middle of a message"
                 } else {
@@ -304,114 +349,6 @@ impl Server {
                 connection.close();
             }
         }
-    }
-
-    /// A process said who it is.
-    fn welcome(
-        &mut self,
-        place: usize,
-        mut connection: Connection,
-        pid: u32,
-        agent: &str,
-        descendant: Option<&str>,
-    ) -> Option<usize> {
-        let Some(at) = self.agents.iter().position(|named| &*named.name == agent) else {
-            self.finding(
-                &Who::Subject,
-                format!("an unknown agent said hello: {agent:?}"),
-            );
-            connection.close();
-            return None;
-        };
-        let pid = connection.peer_pid().unwrap_or(pid);
-        // As a member it would be ended with the others.
-        if pid == std::process::id() {
-            self.finding(
-                &Who::Subject,
-                format!("the process of the sim itself said hello, as agent {agent:?}"),
-            );
-            connection.close();
-            return None;
-        }
-        if let Some(&known) = self.by_pid.get(&pid)
-            && self.members[known].is_alive()
-        {
-            let who = self.members[known].who.clone();
-            self.finding(&who, "it connected twice; the second connection was closed");
-            connection.close();
-            return None;
-        }
-        let pidfd = match connection.peer(pid) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                self.finding(
-                    &Who::Subject,
-                    format!("agent {agent:?} said hello and was gone: {error}"),
-                );
-                connection.close();
-                return None;
-            }
-        };
-        let name = Arc::clone(&self.agents[at].name);
-        let runs = u32::try_from(self.agents[at].runs.len()).unwrap_or(u32::MAX);
-        let (who, run) = match descendant {
-            None => (
-                Who::Run {
-                    agent: name,
-                    run: runs + 1,
-                    descendant: None,
-                },
-                runs + 1,
-            ),
-            Some(descendant) => {
-                // Whose it is: the run that said it started one of that name, else the last one.
-                let expected = self
-                    .expected
-                    .iter()
-                    .position(|e| e.agent == at && e.name == descendant);
-                let run = expected.map_or(runs, |n| self.expected.remove(n).run);
-                (
-                    Who::Run {
-                        agent: name,
-                        run,
-                        descendant: Some(descendant.into()),
-                    },
-                    run,
-                )
-            }
-        };
-        let member = self.members.len();
-        let is_descendant = descendant.is_some();
-        self.members.push(Member::new(
-            pid,
-            pidfd,
-            connection,
-            who.clone(),
-            (at, run, is_descendant),
-        ));
-        self.record(&who, What::Start);
-        // First of all: it wakes up while the rest is done here.
-        if !is_descendant {
-            self.agents[at].runs.push(member);
-            let script = self.agents[at].script.of_run(run).clone();
-            if !script.0.is_empty() {
-                self.members[member].order(&Order::Do(script));
-            }
-        }
-        self.members[member].open_stat();
-        let event = EpollEvent::new(
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-            member as u64 * 2 + 1,
-        );
-        self.alive.insert(member);
-        self.by_pid.insert(pid, member);
-        self.places.insert(place, member);
-        if let Err(error) = self.epoll.add(&self.members[member].pidfd, event) {
-            self.finding(&who, format!("its end cannot be watched: {error}"));
-        }
-        // It may have ended before its end was watched.
-        self.look(member);
-        Some(member)
     }
 
     /// A member said something.
@@ -491,20 +428,25 @@ impl Server {
         }
     }
 
-    /// Looks whether a member has ended or was reaped.
-    fn look(&mut self, member: usize) {
+    /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
+    fn look(&mut self, member: usize, said: Option<ExitStatus>) {
+        if !self.members[member].said_hello {
+            self.accept_of(member);
+        }
         let (was_alive, was_reaped) =
             (self.members[member].is_alive(), self.members[member].reaped);
-        if !self.members[member].look() {
+        if !self.members[member].look(said) {
             return;
         }
         if was_alive && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) {
             // What it said last is still in the socket.
             self.receive(place);
             // A descendant may hold the connection open, and nobody talks on it.
-            if self.places.remove(&place).is_some() {
-                let _ = self.epoll.delete(self.members[member].connection.as_fd());
-                self.members[member].connection.close();
+            if self.places.remove(&place).is_some()
+                && let Some(connection) = &mut self.members[member].connection
+            {
+                let _ = self.epoll.delete(connection.as_fd());
+                connection.close();
             }
         }
         let Member {
@@ -525,6 +467,10 @@ impl Server {
         if reaped && !was_reaped {
             self.zombies.remove(&member);
             self.progress += 1;
+            if let Some(pidfd) = &self.members[member].pidfd {
+                let _ = self.epoll.delete(pidfd);
+            }
+            self.members[member].close();
             // Who reaps a descendant, and when, is its parent's affair, or init's.
             if !is_descendant {
                 self.record(&who, What::Reap);

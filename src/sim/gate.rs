@@ -185,7 +185,10 @@ impl Gate {
         for pid in children {
             if server.member_of(pid).is_none() && !self.before.contains(&pid) {
                 match is_zombie(pid) {
-                    true => zombies.push(pid),
+                    true => {
+                        server.see_zombie(pid);
+                        zombies.push(pid);
+                    }
                     false => foreign.push(pid),
                 }
             }

@@ -5,6 +5,7 @@ mod child;
 mod clock;
 mod conformance;
 mod faults;
+mod follow;
 mod leaks;
 mod policy;
 mod properties;

@@ -168,3 +168,22 @@ fn the_environment_is_read_and_its_mistakes_are_reported() {
         assert!(text.contains(expected), "{name}={value}: {text}");
     }
 }
+
+#[test]
+fn a_sim_may_have_more_runs_than_there_are_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    crate::child::run(
+        "sim::a_sim_may_have_more_runs_than_there_are_descriptors",
+        || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+            let timeline = Sim::new().run(async |sim| {
+                let worker = sim.agent("worker", Script::new().run_for(seconds(1)).exit(0));
+                for _ in 0..100 {
+                    Command::from(worker.command()).status().await.unwrap();
+                }
+            });
+            assert_eq!(timeline.starts("worker"), 100);
+        },
+    );
+}

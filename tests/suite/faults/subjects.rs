@@ -78,6 +78,48 @@ fn an_orphan_is_left_behind_and_ended() {
     assert!(!is_there(pids[0]));
 }
 
+/// How far it gets before it is killed is the kernel's choice.
+#[test]
+fn an_agent_that_is_killed_at_once_is_a_run_or_a_finding() {
+    let (mut runs, mut findings) = (0, 0);
+    for _ in 0..60 {
+        let timeline = Sim::new().run(async |sim| {
+            let worker = sim.agent("worker", Script::new());
+            let mut child = worker.command().spawn().unwrap();
+            child.kill().unwrap();
+            // Time passes over the zombie.
+            sleep(seconds(1)).await;
+            child.wait().unwrap();
+        });
+        let lines = lines(&timeline);
+        match &*lines.iter().map(String::as_str).collect::<Vec<_>>() {
+            [
+                "+0.000 worker#1 start",
+                "+0.000 worker#1 exit signal=SIGKILL",
+                ..,
+            ] => runs += 1,
+            [
+                "+0.000 subject finding \"a process of the agents' program was ended before it said hello: it has no run\"",
+            ] => findings += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{runs} runs, {findings} findings");
+}
+
+#[test]
+fn a_stub_that_is_no_agent_is_no_lost_one() {
+    let timeline = Sim::new().run(async |_| {
+        let program = supervise_harness::stub::path().unwrap();
+        let mut child = Command::new(program)
+            .args(["--script", "exit 3"])
+            .spawn()
+            .unwrap();
+        child.wait().await.unwrap();
+    });
+    assert_eq!(timeline.findings(), [""; 0]);
+}
+
 #[test]
 fn a_kill_of_the_wrong_agent_shows_in_the_timeline() {
     let timeline = Sim::new().run(async |sim| {
