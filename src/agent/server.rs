@@ -1,5 +1,7 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
+mod welcome;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent_stub::protocol::{MessageError, Order, Report, VERSION};
+use agent_stub::protocol::{MessageError, Order, Report};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -87,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) now: Timestamp,
     is_virtual: bool,
     last_ping: u64,
+    /// What this process could not do for its agents.
+    pub(crate) troubles: Vec<String>,
     /// Counts everything that happens: what stands still is stuck.
     pub(crate) progress: u64,
 }
@@ -130,6 +134,7 @@ impl Server {
             now: Timestamp::ORIGIN,
             is_virtual: clock == TimelineClock::Virtual,
             last_ping: 0,
+            troubles: Vec::new(),
             progress: 0,
         })
     }
@@ -204,28 +209,16 @@ impl Server {
         self.progress != before
     }
 
-    fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
-            let place = self.next_place;
-            self.next_place += 1;
-            self.progress += 1;
-            let Ok(connection) = Connection::new(socket) else {
-                continue;
-            };
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
-            if self.epoll.add(connection.as_fd(), event).is_ok() {
-                self.strangers.insert(place, connection);
-                // Mostly it has said hello by now.
-                self.receive(place);
-            }
-        }
-    }
-
     fn receive(&mut self, place: usize) {
         let mut messages = Vec::new();
         let Some(&member) = self.places.get(&place) else {
             return self.receive_stranger(place);
         };
+        let connection = &mut self.members[member].connection;
+        if connection.has_unsent() {
+            connection.flush();
+            self.listen_for_room(place, member);
+        }
         let connection = &mut self.members[member].connection;
         connection.receive(&mut messages);
         let (open, cut) = (connection.is_open(), connection.is_cut());
@@ -242,175 +235,6 @@ impl Server {
                 self.finding(&who, "its connection ended in the middle of a message");
             }
         }
-    }
-
-    fn receive_stranger(&mut self, place: usize) {
-        let Some(mut connection) = self.strangers.remove(&place) else {
-            return;
-        };
-        let mut messages = Vec::new();
-        connection.receive(&mut messages);
-        let mut messages = messages.into_iter();
-        match messages.next() {
-            None if connection.is_open() => {
-                self.strangers.insert(place, connection);
-            }
-            None => {
-                self.progress += 1;
-                let cut = if connection.is_cut() {
-                    ", in the middle of a message"
-                } else {
-                    ""
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection ended before it said hello{cut}"),
-                );
-            }
-            Some(Ok(Report::Hello {
-                version: VERSION,
-                pid,
-                agent,
-                descendant,
-                ..
-            })) => {
-                let name =
-                    |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
-                let descendant = descendant.as_ref().map(name);
-                if let Some(member) =
-                    self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
-                {
-                    for message in messages {
-                        self.hear(member, message);
-                    }
-                }
-            }
-            Some(Ok(Report::Hello { version, agent, .. })) => {
-                let text = format!(
-                    "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
-                );
-                self.finding(&Who::Subject, text);
-                connection.close();
-            }
-            Some(other) => {
-                let said = match other {
-                    Ok(report) => format!("`{report}`"),
-                    Err(error) => error.to_string(),
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection began without hello: {said}"),
-                );
-                connection.close();
-            }
-        }
-    }
-
-    /// A process said who it is.
-    fn welcome(
-        &mut self,
-        place: usize,
-        mut connection: Connection,
-        pid: u32,
-        agent: &str,
-        descendant: Option<&str>,
-    ) -> Option<usize> {
-        let Some(at) = self.agents.iter().position(|named| &*named.name == agent) else {
-            self.finding(
-                &Who::Subject,
-                format!("an unknown agent said hello: {agent:?}"),
-            );
-            connection.close();
-            return None;
-        };
-        let pid = connection.peer_pid().unwrap_or(pid);
-        // As a member it would be ended with the others.
-        if pid == std::process::id() {
-            self.finding(
-                &Who::Subject,
-                format!("the process of the sim itself said hello, as agent {agent:?}"),
-            );
-            connection.close();
-            return None;
-        }
-        if let Some(&known) = self.by_pid.get(&pid)
-            && self.members[known].is_alive()
-        {
-            let who = self.members[known].who.clone();
-            self.finding(&who, "it connected twice; the second connection was closed");
-            connection.close();
-            return None;
-        }
-        let pidfd = match connection.peer(pid) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                self.finding(
-                    &Who::Subject,
-                    format!("agent {agent:?} said hello and was gone: {error}"),
-                );
-                connection.close();
-                return None;
-            }
-        };
-        let name = Arc::clone(&self.agents[at].name);
-        let runs = u32::try_from(self.agents[at].runs.len()).unwrap_or(u32::MAX);
-        let (who, run) = match descendant {
-            None => (
-                Who::Run {
-                    agent: name,
-                    run: runs + 1,
-                    descendant: None,
-                },
-                runs + 1,
-            ),
-            Some(descendant) => {
-                // Whose it is: the run that said it started one of that name, else the last one.
-                let expected = self
-                    .expected
-                    .iter()
-                    .position(|e| e.agent == at && e.name == descendant);
-                let run = expected.map_or(runs, |n| self.expected.remove(n).run);
-                (
-                    Who::Run {
-                        agent: name,
-                        run,
-                        descendant: Some(descendant.into()),
-                    },
-                    run,
-                )
-            }
-        };
-        let member = self.members.len();
-        let event = EpollEvent::new(
-            EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
-            member as u64 * 2 + 1,
-        );
-        let watched = self.epoll.add(&pidfd, event);
-        let is_descendant = descendant.is_some();
-        self.members.push(Member::new(
-            pid,
-            pidfd,
-            connection,
-            who.clone(),
-            (at, run, is_descendant),
-        ));
-        self.alive.insert(member);
-        self.by_pid.insert(pid, member);
-        self.places.insert(place, member);
-        self.record(&who, What::Start);
-        if let Err(error) = watched {
-            self.finding(&who, format!("its end cannot be watched: {error}"));
-        }
-        if !is_descendant {
-            self.agents[at].runs.push(member);
-            let script = self.agents[at].script.of_run(run).clone();
-            if !script.0.is_empty() {
-                self.members[member].order(&Order::Do(script));
-            }
-        }
-        // It may have ended before its end was watched.
-        self.look(member);
-        Some(member)
     }
 
     /// A member said something.
@@ -573,11 +397,15 @@ impl Server {
     /// The programs at the connections that have not said hello.
     pub(crate) fn strangers(&self) -> impl Iterator<Item = String> {
         self.strangers.values().map(|connection| {
-            let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-            let name = connection.peer_pid().and_then(name).unwrap_or_default();
-            match name.trim_end() {
-                "" => "a process that is gone".to_owned(),
-                name => name.to_owned(),
+            let Some(pid) = connection.peer_pid() else {
+                return "a process that cannot be seen from here".to_owned();
+            };
+            match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+                Ok(name) => name.trim_end().to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "a process that is gone".to_owned()
+                }
+                Err(error) => format!("process {pid}, whose name cannot be read: {error}"),
             }
         })
     }
@@ -598,23 +426,47 @@ impl Server {
                 self.deadlines.remove(&deadline);
                 let (_, _, member, id) = deadline;
                 self.progress += 1;
-                self.members[member].order(&Order::Go(id));
+                self.tell(member, &Order::Go(id));
                 true
             }
             _ => false,
         }
     }
 
+    /// Tells a member something, at once or as soon as it has room for it.
+    fn tell(&mut self, member: usize, order: &Order) {
+        let had_unsent = self.members[member].connection.has_unsent();
+        self.members[member].order(order);
+        if !had_unsent
+            && self.members[member].connection.has_unsent()
+            && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member)
+        {
+            self.listen_for_room(place, member);
+        }
+    }
+
+    /// Has epoll say when a member takes more, while there is more.
+    fn listen_for_room(&self, place: usize, member: usize) {
+        let connection = &self.members[member].connection;
+        let flags = match connection.has_unsent() {
+            true => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+            false => EpollFlags::EPOLLIN,
+        };
+        let mut event = EpollEvent::new(flags, place as u64 * 2);
+        // It fails only for a connection that is not open, and then nothing is unsent.
+        let _ = self.epoll.modify(connection.as_fd(), &mut event);
+    }
+
     /// Tells a member something, and counts that as something that happens.
     pub(crate) fn order(&mut self, member: usize, order: &Order) {
         self.progress += 1;
-        self.members[member].order(order);
+        self.tell(member, order);
     }
 
     /// Asks a member to prove that it waits.
     pub(crate) fn ping(&mut self, member: usize) {
         self.last_ping += 1;
-        self.members[member].order(&Order::Ping(self.last_ping));
+        self.tell(member, &Order::Ping(self.last_ping));
     }
 
     /// Signals that a run has trapped so far.

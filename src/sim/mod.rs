@@ -6,6 +6,8 @@ mod gate;
 mod watchdog;
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -156,7 +158,9 @@ impl Sim {
         self,
         body: impl AsyncFnOnce(SimHandle) -> T,
     ) -> Result<Timeline, SimFailure> {
-        let setup = |error: std::io::Error| SimFailure::setup(error.to_string());
+        let setup = |error: io::Error| SimFailure::setup(error.to_string());
+        let control =
+            |error| SimFailure::setup(format!("the control server cannot be made: {error}"));
         let program = agent_stub::path().map_err(|error| SimFailure::setup(error.to_string()))?;
         let clock = if self.is_real {
             TimelineClock::Real
@@ -165,7 +169,9 @@ impl Sim {
         };
         let _thread = SimThread::enter();
         let before = ending::children_before().map_err(setup)?;
-        let shared = Shared::new(Server::new(clock).map_err(setup)?, !self.is_real);
+        let shared = Shared::new(Server::new(clock).map_err(control)?, !self.is_real);
+        let news = shared.lock().descriptor().try_clone_to_owned();
+        let news = news.map_err(control)?;
         let sight = Arc::new(Sight::default());
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
@@ -183,7 +189,7 @@ impl Sim {
         });
         let unparked = Arc::clone(&sight);
         builder.on_thread_unpark(move || unparked.is_parked.store(false, Ordering::Relaxed));
-        let runtime = builder.build().map_err(setup)?;
+        let runtime = build(builder).map_err(SimFailure::setup)?;
         let watched = Watched::new(
             Arc::clone(&shared),
             Arc::clone(&sight),
@@ -205,6 +211,7 @@ impl Sim {
                 }
                 tokio::spawn(listen(
                     Arc::clone(&shared),
+                    news,
                     origin,
                     !self.is_real && self.gate,
                 ));
@@ -263,6 +270,18 @@ impl Sim {
     }
 }
 
+/// Makes the runtime. Tokio panics where it cannot make what all runtimes of a process share.
+fn build(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, String> {
+    match catch_unwind(AssertUnwindSafe(|| builder.build())) {
+        Ok(Ok(runtime)) => Ok(runtime),
+        Ok(Err(error)) => Err(format!("the runtime cannot be made: {error}")),
+        Err(payload) => Err(format!(
+            "the runtime cannot be made: tokio panicked: {}",
+            panic_text(&*payload)
+        )),
+    }
+}
+
 /// Ends the agents' waits: sleeps to the next deadline, wakes, and leaves the rest to the gate.
 async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     loop {
@@ -290,15 +309,16 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
 }
 
 /// Takes in what agents say while the runtime waits for something else, or has the gate do it.
-async fn listen(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
-    let Ok(descriptor) = shared.lock().descriptor().try_clone_to_owned() else {
-        return;
-    };
+async fn listen(shared: Arc<Shared>, descriptor: OwnedFd, origin: TokioInstant, gated: bool) {
     // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
-    let Ok(readable) =
-        (unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) })
-    else {
-        return;
+    let registered =
+        unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) };
+    let readable = match registered {
+        Ok(readable) => readable,
+        Err(error) => {
+            let what = "the control connections cannot be listened to";
+            return shared.lock().trouble(what, &io::Error::from(error));
+        }
     };
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();

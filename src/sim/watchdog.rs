@@ -180,6 +180,9 @@ impl Watched {
         } else if parks > 1_000_000 {
             line("the code under test goes round without an agent that does anything".to_owned());
         }
+        for trouble in &server.troubles {
+            line(trouble.clone());
+        }
         for program in server.strangers() {
             line(format!(
                 "a control connection has not said hello: that of {program}"

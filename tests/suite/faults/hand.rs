@@ -225,6 +225,25 @@ fn the_signals_that_a_run_trapped_are_listed(#[values(false, true)] real: bool) 
     });
 }
 
+/// Many more than a socket holds.
+#[rstest]
+fn what_a_frozen_run_is_told_it_does_when_it_goes_on(#[values(false, true)] real: bool) {
+    const BEATS: usize = 2000;
+    let timeline = in_mode(real, async |sim| {
+        let (mut child, run) = idle(&sim).await;
+        let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        for _ in 0..BEATS {
+            run.perform("beat").unwrap();
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        assert_eq!(run.exit(3).await, Some(ExitStatus::Exited { code: 3 }));
+        child.wait().await.unwrap();
+    });
+    let text = timeline.to_string();
+    assert_eq!(text.matches("beat").count(), BEATS, "{text}");
+}
+
 #[rstest]
 fn what_a_run_inherited_is_reported_each_time_until_its_end(#[values(false, true)] real: bool) {
     in_mode(real, async |sim| {
