@@ -335,7 +335,7 @@ async fn listen(shared: Arc<Shared>, descriptor: OwnedFd, origin: TokioInstant, 
     }
 }
 
-/// What the body of a sim returns: nothing, or a result whose error fails the run.
+/// What the body of a sim returns: nothing, a result whose error fails the run, or never.
 pub trait BodyResult {
     /// The error's text, if it is one.
     ///
@@ -343,6 +343,23 @@ pub trait BodyResult {
     ///
     /// The text.
     fn into_result(self) -> Result<(), String>;
+}
+
+/// A type that has no name of its own on stable Rust, by the function that returns it.
+#[doc(hidden)]
+pub trait Returns {
+    type Value;
+}
+
+impl<T> Returns for fn() -> T {
+    type Value = T;
+}
+
+/// A body that never returns, as one that ends in a `loop` without `break`.
+impl BodyResult for <fn() -> ! as Returns>::Value {
+    fn into_result(self) -> Result<(), String> {
+        self
+    }
 }
 
 impl BodyResult for () {
