@@ -3,6 +3,7 @@
 mod children;
 mod ending;
 mod gate;
+mod pool;
 mod watchdog;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::timeline::{Timeline, TimelineClock, Who};
 
 use children::SimThread;
 use gate::{Gate, Sight};
+use pool::Pool;
 use watchdog::Watched;
 
 /// How long nothing may move, unless told: 10 s of real time.
@@ -38,10 +40,27 @@ const WATCHDOG: Duration = Duration::from_secs(10);
 ///
 /// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
 /// in which `select!` looks at its branches, and the end of a pipe whose other end a process holds
-/// that has nothing to do with the sim, as one that another test forks does until its exec. Children that are no agents run in real time, and
-/// virtual time waits for them.
+/// that has nothing to do with the sim, as one that another test forks does until its exec. Children
+/// of the sim's thread that are no agents run in real time, and virtual time waits for them.
 ///
 /// Several sims may run at once, each on a thread of its own.
+///
+/// # What is ended
+///
+/// At the end, whatever it is, these are ended, reaped where they are children of this process, and
+/// named where the body should have ended them:
+///
+/// - agents and their descendants, whoever started them and wherever they were re-parented: all bear
+///   the sim's own address in their arguments;
+/// - the children that the sim's thread has forked since the sim began, and those that its
+///   `spawn_blocking` tasks have forked, agents or not, with all below them.
+///
+/// Never what another sim or another test of the process may have started. So these are left alone:
+///
+/// - children that are no agents of other threads, as of `std::thread::spawn`: the kernel does not
+///   say who started a thread, and another test's would look the same;
+/// - what a `spawn_blocking` task that does not end with the sim starts after it;
+/// - descendants of a child that is no agent, once that has ended: nothing says whose they were.
 ///
 /// ```
 /// use std::time::Duration;
@@ -189,11 +208,16 @@ impl Sim {
         });
         let unparked = Arc::clone(&sight);
         builder.on_thread_unpark(move || unparked.is_parked.store(false, Ordering::Relaxed));
+        let pool = Arc::new(Pool::default());
+        let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
+        builder.on_thread_start(move || begun.enter());
+        builder.on_thread_stop(move || over.leave());
         let runtime = build(builder).map_err(SimFailure::setup)?;
         let watched = Watched::new(
             Arc::clone(&shared),
             Arc::clone(&sight),
             before.clone(),
+            Arc::clone(&pool),
             self.watchdog,
         );
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -243,7 +267,7 @@ impl Sim {
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.iter().any(|pid| !server.knows(*pid))
         };
-        let mut leaks = ending::end_all(&shared, &before, saw_foreign);
+        let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign);
         if watched.verdict().is_some() {
             // The code under test was cut off: it has had no chance to end anything.
             leaks.clear();

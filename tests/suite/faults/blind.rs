@@ -197,3 +197,24 @@ fn an_agent_for_which_no_descriptor_is_left_is_found_and_named(
         assert_contains(&stuck(result), &cause);
     });
 }
+
+#[test]
+fn what_holds_a_sim_is_ended_although_no_descriptor_is_left() {
+    const PATH: &str = "faults::blind::what_holds_a_sim_is_ended_although_no_descriptor_is_left";
+    child::run(PATH, || {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let result = short().try_run(async |_| {
+            let mut sleep = std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .spawn()
+                .unwrap();
+            leave_descriptors(0);
+            sleep.wait().unwrap();
+        });
+        limit_descriptors(soft);
+        assert_contains(
+            &stuck(result),
+            "a child that is no agent runs, and time waits for it: sleep",
+        );
+    });
+}

@@ -86,6 +86,22 @@ fn waiting_for_an_agent_in_spawn_blocking() {
 }
 
 #[test]
+fn waiting_for_a_foreign_child_in_spawn_blocking() {
+    let text = stuck(short().try_run(async |_| {
+        let wait = || {
+            std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .status()
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
 fn waiting_for_what_never_comes() {
     let text = stuck(short().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
