@@ -175,7 +175,8 @@ pub(crate) struct Member {
     pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
     hygiene: Hygiene,
-    pub(crate) hygiene_report: Option<Hygiene>,
+    /// What it inherited, each time it said so.
+    pub(crate) hygiene_reports: Vec<Hygiene>,
     /// The last thing it said, for whoever asks what it does.
     pub(crate) last: String,
     /// How it ended; None inside where nobody could tell.
@@ -210,7 +211,7 @@ impl Member {
             readies: 0,
             signals: Vec::new(),
             hygiene: Hygiene::default(),
-            hygiene_report: None,
+            hygiene_reports: Vec::new(),
             last: "hello".to_owned(),
             ended: None,
             reaped: false,
@@ -262,7 +263,8 @@ impl Member {
             Report::Ready => self.readies += 1,
             Report::Wrote(..) => self.blocked = None,
             Report::Hygiene(agent_stub::Finding::End) => {
-                self.hygiene_report = Some(std::mem::take(&mut self.hygiene));
+                let report = std::mem::take(&mut self.hygiene);
+                self.hygiene_reports.push(report);
             }
             Report::Hygiene(finding) => self.hygiene.add(finding.clone()),
             _ => {}

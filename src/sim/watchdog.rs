@@ -19,11 +19,13 @@ use crate::{Signal, Timestamp};
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// More rests than that between two looks, and the code under test does not wait.
+const BUSY: u64 = 100;
+
 /// What the watchdog saw when something had moved last.
 #[derive(Debug)]
 struct Last {
     progress: u64,
-    parks: u64,
     at: Instant,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
     rests: (u64, Instant),
@@ -71,7 +73,6 @@ impl Watched {
             spare: Mutex::new(spare),
             last: Mutex::new(Last {
                 progress: 0,
-                parks: 0,
                 at: Instant::now(),
                 rests: (0, Instant::now()),
                 now: Timestamp::ORIGIN,
@@ -98,11 +99,12 @@ impl Watched {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let time_passes = now != std::mem::replace(&mut last.now, now);
-        if parks != last.rests.0 {
+        let turns = parks - last.rests.0;
+        if turns > 0 {
             last.rests = (parks, Instant::now());
         }
         if progress != last.progress {
-            (last.progress, last.parks, last.at) = (progress, parks, Instant::now());
+            (last.progress, last.at) = (progress, Instant::now());
             return;
         }
         if last.at.elapsed() < self.limit {
@@ -118,13 +120,15 @@ impl Watched {
                 // Nobody has looked for as long.
                 self.shared.lock().pump(Duration::ZERO);
             }
+            // Another thread may use it, and change them.
+            let troubles = self.shared.lock().troubles.clone();
             drop(
                 self.spare
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .take(),
             );
-            *verdict = Some(self.diagnose(parks - last.parks, is_held, time_passes));
+            *verdict = Some(self.diagnose(troubles, turns, is_held, time_passes));
             // What blocks the thread of the sim may be waiting for one of them.
             for (_, member) in self.shared.lock().alive() {
                 member.kill();
@@ -170,7 +174,13 @@ impl Watched {
     }
 
     /// What everything is blocked on.
-    fn diagnose(&self, parks: u64, is_held: bool, time_passes: bool) -> String {
+    fn diagnose(
+        &self,
+        troubles: Vec<String>,
+        turns: u64,
+        is_held: bool,
+        time_passes: bool,
+    ) -> String {
         let mut foreign = Vec::new();
         self.each_foreign(|pid, _| foreign.push(pid));
         let server = self.shared.lock();
@@ -193,6 +203,12 @@ impl Watched {
                  alone, again and again",
                 server.now
             ));
+        } else if self.sight.is_open.load(Ordering::Relaxed) && turns > BUSY {
+            line(format!(
+                "the code under test is at work all the time at {}, but no agent does anything: it may \
+                 be talking to itself",
+                server.now
+            ));
         } else if self.sight.is_open.load(Ordering::Relaxed) {
             line(match server.next_deadline() {
                 Some(next) => format!(
@@ -206,11 +222,9 @@ impl Watched {
                     server.now
                 ),
             });
-        } else if parks > 1_000_000 {
-            line("the code under test goes round without an agent that does anything".to_owned());
         }
-        for trouble in &server.troubles {
-            line(trouble.clone());
+        for trouble in troubles {
+            line(trouble);
         }
         for program in server.strangers() {
             line(format!(

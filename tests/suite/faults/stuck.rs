@@ -159,6 +159,92 @@ fn a_loop_that_never_rests() {
     assert_contains(&text, HELD);
 }
 
+/// Its runtime comes to rest for every message.
+#[test]
+fn a_loop_that_only_talks_to_itself() {
+    let text = stuck(short().try_run(async |_| {
+        let (one, two) = tokio::net::UnixDatagram::pair().unwrap();
+        let ask = async {
+            loop {
+                one.send(b"there").await.unwrap();
+                one.recv(&mut [0; 8]).await.unwrap();
+            }
+        };
+        let answer = async {
+            loop {
+                two.recv(&mut [0; 8]).await.unwrap();
+                two.send(b"here").await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = ask => (),
+            () = answer => (),
+        }
+    }));
+    assert_contains(
+        &text,
+        "the code under test is at work all the time at 0.000s",
+    );
+}
+
+/// What an agent waited for goes with it.
+#[test]
+fn waiting_for_what_never_comes_after_an_agent_was_killed_in_a_wait() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let mut child = Command::from(worker.command()).spawn().unwrap();
+        worker.started().await;
+        sleep(seconds(5)).await;
+        child.kill().await.unwrap();
+        std::future::pending::<()>().await;
+    }));
+    assert_contains(&text, "everything waits at 5.000s, and no timer is pending");
+}
+
+#[test]
+fn a_zombie_is_named() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().exit(3));
+        std::mem::forget(worker.command().spawn().unwrap());
+        worker.started().await;
+        std::future::pending::<()>().await;
+    }));
+    assert_contains(&text, "worker#1 is a zombie that nobody has reaped");
+}
+
+/// They were there before the sim, which is held.
+#[test]
+fn children_of_the_thread_from_before_are_neither_named_nor_ended() {
+    let mut older = std::process::Command::new("/bin/sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        worker.command().status().unwrap();
+    }));
+    let still_runs = older.try_wait().unwrap().is_none();
+    older.kill().unwrap();
+    older.wait().unwrap();
+    assert!(still_runs);
+    assert_contains(&text, HELD);
+    assert!(!text.contains("no agent"), "{text}");
+}
+
+/// real-time: what the limit is of, and the sim takes longer.
+#[test]
+fn a_sim_in_which_something_moves_may_take_longer_than_the_limit() {
+    let limit = Duration::from_secs(1);
+    Sim::new().watchdog(limit).run(async |sim| {
+        let start = std::time::Instant::now();
+        while start.elapsed() < limit + limit / 2 {
+            std::thread::sleep(limit / 10);
+            sim.note("here");
+            sleep(seconds(1)).await;
+        }
+    });
+}
+
 #[test]
 fn a_foreign_child_that_never_ends() {
     let mut pid = None;
