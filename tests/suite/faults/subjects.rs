@@ -111,6 +111,7 @@ fn an_agent_that_another_thread_reaps_is_reaped_when_it_ends_every_time() {
             let worker = sim.agent("worker", Script::new().run_for(seconds(7)).exit(1));
             let mut child = worker.command().spawn().unwrap();
             let reaper = std::thread::spawn(move || child.wait().unwrap());
+            worker.started().await.ended().await;
             while !reaper.is_finished() {
                 sleep(Duration::from_millis(1)).await;
             }
