@@ -267,6 +267,24 @@ fn what_a_run_inherited_is_reported_each_time_until_its_end(#[values(false, true
     });
 }
 
+/// What it does not answer does not wake anybody.
+#[rstest]
+fn what_a_frozen_run_is_told_reaches_it_although_it_says_nothing(
+    #[values(false, true)] real: bool,
+) {
+    in_mode(real, async |sim| {
+        let (mut child, run) = idle(&sim).await;
+        let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        for _ in 0..2000 {
+            run.open("none");
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        assert_eq!(run.exit(3).await, Some(ExitStatus::Exited { code: 3 }));
+        child.wait().await.unwrap();
+    });
+}
+
 /// Not as one before, either.
 #[test]
 fn a_run_that_cannot_report_what_it_inherited_has_not() {
