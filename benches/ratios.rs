@@ -224,7 +224,7 @@ fn gate_cost() -> Result<()> {
     for agents in [10, 100, 1000] {
         let mut cost = Duration::ZERO;
         let start = Instant::now();
-        let failure = Sim::new().allow_leaks().try_run(async |sim| {
+        let failure = Sim::builder().allow_leaks().build()?.try_run(async |sim| {
             let agent = sim.agent("idle", Script::new().stay());
             let mut children = Vec::new();
             for _ in 0..agents {

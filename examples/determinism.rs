@@ -134,10 +134,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let contrast = times.min(100);
     // What the missing gate breaks may leave it stuck.
-    let sim = Sim::new()
+    let sim = Sim::builder()
         .without_gate()
         .allow_leaks()
-        .watchdog(Duration::from_secs(1));
+        .watchdog(Duration::from_secs(1))
+        .build()?;
     let (ungated, ungated_failed, ..) = repeat(contrast, &sim);
     println!(
         "without the gate, {contrast} runs: {} distinct timelines, {ungated_failed} failed",

@@ -83,6 +83,8 @@
 )]
 
 // In the order of the data flow: a module imports only what stands before it.
+mod variables;
+
 mod timestamp;
 
 mod status;
@@ -111,10 +113,15 @@ pub mod leaks;
 
 mod sim;
 
+pub mod rules;
+
 #[cfg(feature = "properties")]
 pub mod properties;
 
-pub use agent::{Agent, Run, Script};
+#[cfg(feature = "properties")]
+pub mod conformance;
+
+pub use agent::{Agent, Following, Run, Script};
 pub use agent_stub as stub;
 pub use agent_stub::Signal;
 pub use backoff::{
@@ -128,7 +135,7 @@ pub use policy::{
 };
 pub use process::WatchResult;
 pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
-pub use sim::{BodyResult, Sim, SimFailure, SimHandle};
+pub use sim::{BodyResult, Sim, SimBuilder, SimError, SimFailure, SimHandle};
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };

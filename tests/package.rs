@@ -71,6 +71,7 @@ fn the_packages_contain_what_they_need() {
             ".config/",
             "target/",
             "fixtures/downstream/",
+            "peers/",
         ];
         assert!(
             !ours.iter().any(|part| file.starts_with(part)),
@@ -124,7 +125,10 @@ fn a_strangers_crate_builds_and_tests_against_the_packages() {
     run(cargo()
         .args([
             "package",
-            "--workspace",
+            "-p",
+            "supervise-harness",
+            "-p",
+            "supervise-agent-stub",
             "--no-verify",
             "--allow-dirty",
             "--target-dir",

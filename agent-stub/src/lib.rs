@@ -33,8 +33,10 @@ pub mod protocol;
 mod quoted;
 pub mod script;
 mod signal;
+mod variables;
 
 pub use hygiene::{Finding, Hygiene};
 pub use program::{ProgramError, path};
 pub use quoted::Quoted;
 pub use signal::{Signal, UnknownSignal};
+pub use variables::VARIABLES;

@@ -22,6 +22,7 @@ mod quoted;
 mod script;
 mod signal;
 mod sys;
+mod variables;
 
 use std::ffi::{c_char, c_int};
 

@@ -8,24 +8,10 @@ use std::time::Duration;
 
 use crate::quoted::Quoted;
 use crate::script::{Script, Statement};
+use crate::variables::VARIABLES;
 
 /// How long a stub lives unless told: 60 s of real time.
 const LIFETIME: Duration = Duration::from_secs(60);
-
-/// The variables that start with `SUPERVISE_`, of this program and of the library.
-const VARIABLES: &[&str] = &[
-    "SUPERVISE_AGENT_CLOCK",
-    "SUPERVISE_AGENT_CONTROL",
-    "SUPERVISE_AGENT_FD",
-    "SUPERVISE_AGENT_ID",
-    "SUPERVISE_AGENT_LIFETIME",
-    "SUPERVISE_AGENT_RUNTIME_DIR",
-    "SUPERVISE_AGENT_STUB",
-    "SUPERVISE_AGENT_STUB_SKIP_BUILD",
-    "SUPERVISE_LEAK_MARK",
-    "SUPERVISE_SEED",
-    "SUPERVISE_WATCHDOG",
-];
 
 /// Who tells the stub what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

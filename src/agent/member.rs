@@ -151,17 +151,22 @@ pub(crate) enum KernelState {
     Unknown,
 }
 
-/// A process that said hello.
+/// A process that said hello, or that a supervisor said it started.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pid: u32,
-    pub(crate) pidfd: OwnedFd,
-    pub(crate) connection: Connection,
+    /// None once it was reaped: a sim may have any number of runs.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// None before it said hello, and once it was reaped.
+    pub(crate) connection: Option<Connection>,
+    pub(crate) said_hello: bool,
     pub(crate) who: Who,
     /// Whose process it is: the agent's place and the run.
     pub(crate) agent: usize,
     pub(crate) run: u32,
     pub(crate) is_descendant: bool,
+    /// Whether a supervisor that is followed has said that it started it.
+    pub(crate) is_followed: bool,
     /// /proc/PID/stat, held open.
     stat: Option<File>,
     /// The orders sent, but for pings.
@@ -190,19 +195,20 @@ impl Member {
     pub(crate) fn new(
         pid: u32,
         pidfd: OwnedFd,
-        connection: Connection,
         who: Who,
         (agent, run, is_descendant): (usize, u32, bool),
     ) -> Member {
         Member {
             pid,
-            pidfd,
-            connection,
+            pidfd: Some(pidfd),
+            connection: None,
+            said_hello: false,
             who,
             agent,
             run,
             is_descendant,
-            stat: File::open(format!("/proc/{pid}/stat")).ok(),
+            is_followed: false,
+            stat: None,
             sent: 0,
             rested: None,
             blocked: None,
@@ -217,6 +223,11 @@ impl Member {
             reaped: false,
             pinged: None,
         }
+    }
+
+    /// Opens what the kernel says of it. Apart from `new`, since it may be told what to do meanwhile.
+    pub(crate) fn open_stat(&mut self) {
+        self.stat = File::open(format!("/proc/{}/stat", self.pid)).ok();
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -235,7 +246,14 @@ impl Member {
         {
             self.gate = None;
         }
-        self.connection.send(order);
+        if let Some(connection) = &mut self.connection {
+            connection.send(order);
+        }
+    }
+
+    /// Whether it was told what it has no room for yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::has_unsent)
     }
 
     /// Takes note of what it said about itself.
@@ -309,12 +327,13 @@ impl Member {
         }
     }
 
-    /// Looks whether it has ended, and been reaped. True where that is news.
-    pub(crate) fn look(&mut self) -> bool {
-        if self.reaped {
+    /// Looks whether it has ended, and been reaped. True where that is news. Where the kernel no longer
+    /// says how it ended, it is as whoever reaped it has `said`.
+    pub(crate) fn look(&mut self, said: Option<ExitStatus>) -> bool {
+        let Some(pidfd) = &self.pidfd else {
             return false;
-        }
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        };
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         let events = match poll(&mut fds, PollTimeout::ZERO) {
             Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
             Err(_) => PollFlags::empty(),
@@ -324,12 +343,13 @@ impl Member {
         }
         // Before Linux 6.9 a reaped process only shows by taking no signal.
         let reaped = events.contains(PollFlags::POLLHUP)
-            || send_signal(self.pidfd.as_fd(), None)
+            || send_signal(pidfd.as_fd(), None)
                 .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
         let mut news = false;
         if self.ended.is_none() {
-            let status = ended_status(self.pidfd.as_fd());
-            self.ended = Some(status.or_else(|| reaped_status(self.pidfd.as_fd())));
+            let status = ended_status(pidfd.as_fd());
+            let status = status.or_else(|| reaped_status(pidfd.as_fd()));
+            self.ended = Some(status.or(said));
             news = true;
         }
         if reaped {
@@ -339,9 +359,16 @@ impl Member {
         news
     }
 
+    /// Closes what was open for it: it was reaped.
+    pub(crate) fn close(&mut self) {
+        (self.stat, self.pidfd, self.connection) = (None, None, None);
+    }
+
     pub(crate) fn kill(&self) {
-        // It fails only where there is nothing left to kill.
-        let _ = send_signal(self.pidfd.as_fd(), Some(Signal::KILL));
+        if let Some(pidfd) = &self.pidfd {
+            // It fails only where there is nothing left to kill.
+            let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
+        }
     }
 
     /// What it does, for whoever waits for it.
@@ -359,7 +386,11 @@ impl Member {
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),
         };
-        let cut = if self.is_alive() && !self.connection.is_open() {
+        if !self.said_hello {
+            return format!("{} is {state}; it has not said hello", self.who);
+        }
+        let is_cut = |connection: &Connection| !connection.is_open();
+        let cut = if self.is_alive() && self.connection.as_ref().is_some_and(is_cut) {
             "; its control connection has ended"
         } else {
             ""

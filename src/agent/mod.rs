@@ -24,6 +24,7 @@ pub(crate) use server::Server;
 
 use crate::spawner::SpawnerOptions;
 use crate::status::ExitStatus;
+use crate::supervisor::SupervisorEvents;
 use crate::timeline::{What, Who};
 use crate::{Signal, Timestamp};
 
@@ -205,7 +206,9 @@ impl Agent {
 
     /// Writes a line of the code under test into the timeline, beside the agent's last run: the last
     /// that has said hello, which a process does a moment after its spawn has returned. Of a note
-    /// about a start, that moment decides where it stands; of one about an end nothing does.
+    /// about a start, that moment decides where it stands; of one about an end nothing does. What our
+    /// own [`Supervisor`](crate::Supervisor) says has an order of its own: see
+    /// [`follow`](Agent::follow).
     pub fn note(&self, text: impl fmt::Display) {
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
         let who = |server: &Server| {
@@ -218,10 +221,95 @@ impl Agent {
         self.shared.note(now, who, text.to_string());
     }
 
-    /// How many runs have started.
+    /// Writes what a [`Supervisor`](crate::Supervisor) of this agent says into the timeline, each event
+    /// as a note beside its run, at the instant at which it was said: `started`, `ready`,
+    /// `stopping SIGTERM`, `ended code=1`, `backing off 2s (attempt 3)`, `gave up after ...`.
+    ///
+    /// What it starts is a run of the agent from then on, whether it says hello or not: one that is
+    /// killed before has its `start` and its `exit`, too. A start that fails takes a number as well, and
+    /// has nothing but its note. So where one supervisor starts all runs, its numbers are the agent's.
+    ///
+    /// At one instant, on a virtual clock, a note stands after what it is about (`started` after the
+    /// start, `ready` after the run's own word where there is one, `ended` after the reap) and otherwise
+    /// before what the run does.
+    ///
+    /// To be called as soon as the supervisor was started: what it said before stands at its own time,
+    /// but numbers are given as it is heard.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use supervise_harness::{RestartLimit, RestartTracker, Script, Sim, Supervisor};
+    ///
+    /// let timeline = Sim::new().run(async |sim| {
+    ///     let worker = sim.agent("worker", Script::new().run_for(Duration::from_secs(5)).exit(1));
+    ///     let tracker = RestartTracker::builder().limit(RestartLimit::consecutive(1).unwrap());
+    ///     let (supervisor, events) = Supervisor::builder(worker.spawner_options().build().unwrap(), "worker")
+    ///         .tracker(tracker.build().unwrap())
+    ///         .start()
+    ///         .unwrap();
+    ///     worker.follow(events);
+    ///     supervisor.wait().await.unwrap();
+    /// });
+    /// assert_eq!(
+    ///     timeline.to_string(),
+    ///     r#"timeline v1  clock=virtual
+    /// +0.000  worker#1  start
+    /// +0.000  worker#1  note     "started"
+    /// +0.000  worker#1  note     "ready"
+    /// +5.000  worker#1  exit     code=1
+    /// +0.000  worker#1  reap
+    /// +0.000  worker#1  note     "ended code=1"
+    /// +0.000  worker#1  note     "backing off 1s (attempt 0)"
+    /// +1.000  worker#2  start
+    /// +0.000  worker#2  note     "started"
+    /// +0.000  worker#2  note     "ready"
+    /// +5.000  worker#2  exit     code=1
+    /// +0.000  worker#2  reap
+    /// +0.000  worker#2  note     "ended code=1"
+    /// +0.000  worker#2  note     "gave up after 1 restart in a row: exit code 1""#
+    /// );
+    /// ```
+    // Mostly there is nothing to add.
+    #[allow(clippy::must_use_candidate)]
+    pub fn follow(&self, events: SupervisorEvents) -> Following {
+        let place = self.shared.lock().follow(self.place, events, self.origin);
+        Following {
+            shared: Arc::clone(&self.shared),
+            place,
+            origin: self.origin,
+        }
+    }
+
+    /// How many runs have said hello.
     #[must_use]
     pub fn runs(&self) -> usize {
         self.shared.lock().agents[self.place].runs.len()
+    }
+}
+
+/// A supervisor whose events are written into the timeline: to write one's own words among them.
+#[derive(Clone)]
+pub struct Following {
+    shared: Arc<Shared>,
+    place: usize,
+    /// The clock's.
+    origin: TokioInstant,
+}
+
+impl fmt::Debug for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Following").finish_non_exhaustive()
+    }
+}
+
+impl Following {
+    /// Writes a line of whoever uses the supervisor into the timeline, such as what it was asked and
+    /// what it answered: after what the supervisor has said until now, before what it says next, and
+    /// beside the run that it is at.
+    pub fn note(&self, text: impl fmt::Display) {
+        let mut server = self.shared.lock();
+        server.now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
+        server.note_beside(self.place, text.to_string());
     }
 }
 

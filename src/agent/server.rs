@@ -1,8 +1,10 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
+mod accept;
+mod follow;
 mod welcome;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -19,8 +21,10 @@ use nix::sys::time::TimeSpec;
 
 use super::member::{Connection, Member};
 use super::script::Script;
+use crate::status::ExitStatus;
 use crate::timeline::{Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
+use follow::Followed;
 
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
 const LISTENER: u64 = u64::MAX;
@@ -30,7 +34,9 @@ const LISTENER: u64 = u64::MAX;
 pub(crate) struct Named {
     pub(crate) name: Arc<str>,
     pub(crate) script: Script,
-    /// The members that are its runs, in order.
+    /// How many runs have a number.
+    pub(crate) numbers: u32,
+    /// The members that are its runs and said hello, in that order.
     pub(crate) runs: Vec<usize>,
     /// How many of them the test has taken.
     pub(crate) taken: usize,
@@ -77,6 +83,14 @@ pub(crate) struct Server {
     pub(crate) agents: Vec<Named>,
     /// Descendants that were started and have not said hello.
     expected: Vec<Expected>,
+    /// The supervisors that are listened to.
+    followed: Vec<Followed>,
+    /// Processes that were gone when their supervisor was heard to have started them.
+    gone: HashSet<u32>,
+    /// Processes of agents that ended before they said hello, and that a finding tells of.
+    lost: HashSet<u32>,
+    /// What the kernel calls a process that runs the agents' program.
+    program: Option<String>,
     /// Members that have not ended.
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
@@ -126,6 +140,10 @@ impl Server {
             by_pid: HashMap::new(),
             agents: Vec::new(),
             expected: Vec::new(),
+            followed: Vec::new(),
+            gone: HashSet::new(),
+            lost: HashSet::new(),
+            program: agent_stub::path().ok().and_then(welcome::kernel_name),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -160,6 +178,7 @@ impl Server {
         self.agents.push(Named {
             name: name.into(),
             script,
+            numbers: 0,
             runs: Vec::new(),
             taken: 0,
         });
@@ -178,6 +197,8 @@ impl Server {
     /// Takes in what has come, waiting for it at most so long. True where something has.
     pub(crate) fn pump(&mut self, wait: Duration) -> bool {
         let before = self.progress;
+        // First: a process is known to be started before it says a word.
+        self.hear_supervisors();
         let mut events = [EpollEvent::empty(); 64];
         if !wait.is_zero() {
             // epoll_wait counts in milliseconds. An error is EINTR: nothing has come.
@@ -194,7 +215,7 @@ impl Server {
                     LISTENER => self.accept(),
                     token => match usize::try_from(token / 2) {
                         Ok(place) if token % 2 == 0 => self.receive(place),
-                        Ok(member) => self.look(member),
+                        Ok(member) => self.look(member, None),
                         Err(_) => {}
                     },
                 }
@@ -204,7 +225,7 @@ impl Server {
             }
         }
         for member in self.zombies.clone() {
-            self.look(member);
+            self.look(member, None);
         }
         self.progress != before
     }
@@ -214,12 +235,16 @@ impl Server {
         let Some(&member) = self.places.get(&place) else {
             return self.receive_stranger(place);
         };
-        let connection = &mut self.members[member].connection;
+        let Some(connection) = &mut self.members[member].connection else {
+            return;
+        };
         if connection.has_unsent() {
             connection.flush();
             self.listen_for_room(place, member);
         }
-        let connection = &mut self.members[member].connection;
+        let Some(connection) = &mut self.members[member].connection else {
+            return;
+        };
         connection.receive(&mut messages);
         let (open, cut) = (connection.is_open(), connection.is_cut());
         for message in messages {
@@ -228,7 +253,9 @@ impl Server {
         if !open {
             self.progress += 1;
             // It is gone from epoll with its last descriptor, which its member keeps.
-            let _ = self.epoll.delete(self.members[member].connection.as_fd());
+            if let Some(connection) = &self.members[member].connection {
+                let _ = self.epoll.delete(connection.as_fd());
+            }
             self.places.remove(&place);
             if cut {
                 let who = self.members[member].who.clone();
@@ -314,20 +341,25 @@ impl Server {
         }
     }
 
-    /// Looks whether a member has ended or was reaped.
-    fn look(&mut self, member: usize) {
+    /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
+    fn look(&mut self, member: usize, said: Option<ExitStatus>) {
+        if !self.members[member].said_hello {
+            self.accept_of(member);
+        }
         let (was_alive, was_reaped) =
             (self.members[member].is_alive(), self.members[member].reaped);
-        if !self.members[member].look() {
+        if !self.members[member].look(said) {
             return;
         }
         if was_alive && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) {
             // What it said last is still in the socket.
             self.receive(place);
             // A descendant may hold the connection open, and nobody talks on it.
-            if self.places.remove(&place).is_some() {
-                let _ = self.epoll.delete(self.members[member].connection.as_fd());
-                self.members[member].connection.close();
+            if self.places.remove(&place).is_some()
+                && let Some(connection) = &mut self.members[member].connection
+            {
+                let _ = self.epoll.delete(connection.as_fd());
+                connection.close();
             }
         }
         let Member {
@@ -348,6 +380,10 @@ impl Server {
         if reaped && !was_reaped {
             self.zombies.remove(&member);
             self.progress += 1;
+            if let Some(pidfd) = &self.members[member].pidfd {
+                let _ = self.epoll.delete(pidfd);
+            }
+            self.members[member].close();
             // Who reaps a descendant, and when, is its parent's affair, or init's.
             if !is_descendant {
                 self.record(&who, What::Reap);
@@ -435,10 +471,10 @@ impl Server {
 
     /// Tells a member something, at once or as soon as it has room for it.
     fn tell(&mut self, member: usize, order: &Order) {
-        let had_unsent = self.members[member].connection.has_unsent();
+        let had_unsent = self.members[member].has_unsent();
         self.members[member].order(order);
         if !had_unsent
-            && self.members[member].connection.has_unsent()
+            && self.members[member].has_unsent()
             && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member)
         {
             self.listen_for_room(place, member);
@@ -447,7 +483,9 @@ impl Server {
 
     /// Has epoll say when a member takes more, while there is more.
     fn listen_for_room(&self, place: usize, member: usize) {
-        let connection = &self.members[member].connection;
+        let Some(connection) = &self.members[member].connection else {
+            return;
+        };
         let flags = match connection.has_unsent() {
             true => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
             false => EpollFlags::EPOLLIN,

@@ -33,7 +33,6 @@ mod report;
 mod resets;
 pub mod strategies;
 
-use std::env;
 use std::fmt::Display;
 
 use crate::BackoffStrategy;
@@ -143,14 +142,5 @@ pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Repo
 
 /// `SUPERVISE_SEED`, or 0.
 fn seed() -> u64 {
-    match env::var("SUPERVISE_SEED") {
-        Err(env::VarError::NotPresent) => 0,
-        Ok(text) => match text.parse() {
-            Ok(seed) => seed,
-            Err(error) => {
-                panic!("SUPERVISE_SEED is `{text}`: expected a number from 0 to 2^64-1: {error}")
-            }
-        },
-        Err(error) => panic!("SUPERVISE_SEED: {error}"),
-    }
+    crate::variables::seed().unwrap_or_else(|error| panic!("{error}"))
 }

@@ -40,6 +40,7 @@ impl Drop for SimThread {
 pub(crate) struct Children {
     /// /proc/self/task/TID/children, held open.
     listing: io::Result<File>,
+    threads: Threads,
 }
 
 impl Children {
@@ -48,27 +49,85 @@ impl Children {
         let path = format!("/proc/self/task/{}/children", gettid());
         Children {
             listing: File::open(path),
+            threads: Threads::new(),
         }
     }
 
-    /// The process ids. Two reads must agree: one alone can leave out a child that lives, while
-    /// another thread reaps one.
+    /// The process ids. While another thread may reap one, a single look can leave out a child that
+    /// lives: then two must agree.
     pub(crate) fn list(&self) -> io::Result<Vec<u32>> {
         let file = self
             .listing
             .as_ref()
             .map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let mut last = read(file)?;
-        loop {
-            let next = read(file)?;
-            if next == last {
-                return Ok(next
-                    .split_ascii_whitespace()
-                    .filter_map(|pid| pid.parse().ok())
-                    .collect());
-            }
-            last = next;
+        let text = if self.threads.only_run_sims() {
+            read(file)?
+        } else {
+            twice(|| read(file))?
+        };
+        let pids = text.split_ascii_whitespace();
+        Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+    }
+
+    /// The children of the threads that run no sim: a sim's code under test may use them. A single
+    /// look leaves out what a thread that ends hands over, and threads beside one that ends.
+    pub(crate) fn of_other_threads(&self) -> HashSet<u32> {
+        if self.threads.only_run_sims() {
+            return HashSet::new();
         }
+        let looked = twice(|| Ok::<_, io::Error>(look_at_other_threads()));
+        looked.unwrap_or_default()
+    }
+}
+
+/// How often to look again at what changes under the look.
+const LOOKS: u32 = 1000;
+
+/// What two looks in a row see alike; the last, where it changes faster than that.
+fn twice<T: PartialEq>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut last = look()?;
+    for _ in 0..LOOKS {
+        let next = look()?;
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(last)
+}
+
+/// The threads of this process.
+#[derive(Debug)]
+struct Threads {
+    /// /proc/self/task, held open: its device, its number, and a descriptor of it.
+    directory: Option<(File, u64, u64)>,
+}
+
+impl Threads {
+    fn new() -> Threads {
+        let open = || {
+            let file = File::open("/proc/self/task")?;
+            let metadata = file.metadata()?;
+            Ok::<_, io::Error>((file, metadata.dev(), metadata.ino()))
+        };
+        Threads {
+            directory: open().ok(),
+        }
+    }
+
+    /// How many there are: each is a link of the directory, beside its own two.
+    fn count(&self) -> Option<u64> {
+        let (file, device, number) = self.directory.as_ref()?;
+        let metadata = file.metadata().ok()?;
+        // The code under test may have closed the descriptor, and opened something else.
+        let is_it = (metadata.dev(), metadata.ino()) == (*device, *number);
+        is_it.then(|| metadata.nlink().checked_sub(2))?
+    }
+
+    /// Whether each of them runs a sim, or is the harness's own.
+    fn only_run_sims(&self) -> bool {
+        let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count() == u64::try_from(sims.len()).ok()
     }
 }
 
@@ -85,20 +144,11 @@ fn read(file: &File) -> io::Result<String> {
     }
 }
 
-/// How many threads this process has: each is a link of the directory, beside its own two.
-fn thread_count() -> Option<u64> {
-    fs::metadata("/proc/self/task").ok()?.nlink().checked_sub(2)
-}
-
 fn other_threads() -> Vec<Pid> {
     let ours = SIM_THREADS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    // Mostly there are none, and then this is all that it costs to know.
-    if thread_count() == u64::try_from(ours.len()).ok() {
-        return Vec::new();
-    }
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
@@ -114,19 +164,6 @@ fn other_threads() -> Vec<Pid> {
         .map(Pid::from_raw)
         .filter(|thread| !ours.contains(thread))
         .collect()
-}
-
-/// The children of the threads that run no sim: a sim's code under test may use them. Two looks must
-/// agree: one alone leaves out what a thread that ends hands over, and threads beside one that ends.
-pub(crate) fn of_other_threads() -> HashSet<u32> {
-    let mut last = look_at_other_threads();
-    loop {
-        let next = look_at_other_threads();
-        if next == last {
-            return next;
-        }
-        last = next;
-    }
 }
 
 fn look_at_other_threads() -> HashSet<u32> {

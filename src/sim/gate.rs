@@ -185,7 +185,10 @@ impl Gate {
         for pid in children {
             if server.member_of(pid).is_none() && !self.before.contains(&pid) {
                 match is_zombie(pid) {
-                    true => zombies.push(pid),
+                    true => {
+                        server.see_zombie(pid);
+                        zombies.push(pid);
+                    }
                     false => foreign.push(pid),
                 }
             }
@@ -230,7 +233,7 @@ impl Gate {
 
     /// Whether another thread has forked an agent that has not said hello.
     fn others_start_agents(&mut self, server: &Server) -> bool {
-        let children = children::of_other_threads();
+        let children = self.children.of_other_threads();
         self.strangers.retain(|pid| children.contains(pid));
         self.unexeced.retain(|pid, _| children.contains(pid));
         for pid in children {

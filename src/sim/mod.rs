@@ -1,5 +1,6 @@
 //! Virtual time over real processes.
 
+mod builder;
 mod children;
 mod ending;
 mod gate;
@@ -11,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,13 +24,11 @@ use crate::Timestamp;
 use crate::agent::{Agent, Script, Server, Shared};
 use crate::timeline::{Timeline, TimelineClock, Who};
 
+pub use builder::{SimBuilder, SimError};
 use children::SimThread;
 use gate::{Gate, Sight};
 use pool::Pool;
 use watchdog::Watched;
-
-/// How long nothing may move, unless told: 10 s of real time.
-const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.
 ///
@@ -84,6 +83,7 @@ const WATCHDOG: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Sim {
+    seed: u64,
     watchdog: Duration,
     is_real: bool,
     gate: bool,
@@ -102,47 +102,16 @@ impl Sim {
     ///
     /// # Panics
     ///
-    /// Where `SUPERVISE_WATCHDOG` is set and is no number of seconds above zero.
+    /// With the [`SimError`] of a bad `SUPERVISE_SEED` or `SUPERVISE_WATCHDOG`.
     #[track_caller]
     pub fn new() -> Sim {
-        let watchdog = match std::env::var("SUPERVISE_WATCHDOG") {
-            Err(_) => WATCHDOG,
-            Ok(text) => match text.parse() {
-                Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
-                _ => panic!("SUPERVISE_WATCHDOG={text}: expected a number of seconds above zero"),
-            },
-        };
-        Sim {
-            watchdog,
-            is_real: false,
-            gate: true,
-            allows_leaks: false,
-        }
+        let sim = Sim::builder().build();
+        sim.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// How long nothing may move, in real time, before the sim is ended.
-    pub fn watchdog(mut self, limit: Duration) -> Sim {
-        self.watchdog = limit;
-        self
-    }
-
-    /// In real time: for code that no virtual clock can reach. The timeline then has no times.
-    pub fn real_time(mut self) -> Sim {
-        self.is_real = true;
-        self
-    }
-
-    /// Processes that are left behind do not fail the run. They are ended all the same.
-    pub fn allow_leaks(mut self) -> Sim {
-        self.allows_leaks = true;
-        self
-    }
-
-    /// Without the idle gate: time passes while processes are at work, as under tokio's paused clock
-    /// alone. To show what the gate is for.
-    pub fn without_gate(mut self) -> Sim {
-        self.gate = false;
-        self
+    /// A sim with another seed, watchdog or clock.
+    pub fn builder() -> SimBuilder {
+        SimBuilder::default()
     }
 
     /// Runs the body to its end, ends every process of the sim, and says what happened.
@@ -160,6 +129,9 @@ impl Sim {
                 FailureKind::Panic(payload) => {
                     if !failure.leaks.is_empty() {
                         eprintln!("{}", leaks_text(&failure.leaks));
+                    }
+                    if let Some(seed) = failure.seed {
+                        eprintln!("{}", replay_text(seed));
                     }
                     resume_unwind(payload)
                 }
@@ -192,6 +164,7 @@ impl Sim {
         let news = shared.lock().descriptor().try_clone_to_owned();
         let news = news.map_err(control)?;
         let sight = Arc::new(Sight::default());
+        let asked_seed = Arc::new(AtomicBool::new(false));
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -243,6 +216,8 @@ impl Sim {
                     shared: Arc::clone(&shared),
                     program: program.to_owned(),
                     origin,
+                    seed: self.seed,
+                    asked_seed: Arc::clone(&asked_seed),
                 };
                 let ended = tokio::select! {
                     biased;
@@ -290,6 +265,7 @@ impl Sim {
             kind,
             leaks,
             timeline: Some(timeline),
+            seed: asked_seed.load(Ordering::Relaxed).then_some(self.seed),
         })
     }
 }
@@ -404,6 +380,8 @@ pub struct SimFailure {
     kind: FailureKind,
     leaks: Vec<String>,
     timeline: Option<Timeline>,
+    /// Where the body asked for it.
+    seed: Option<u64>,
 }
 
 enum FailureKind {
@@ -432,6 +410,7 @@ impl SimFailure {
             kind: FailureKind::Setup(error),
             leaks: Vec::new(),
             timeline: None,
+            seed: None,
         }
     }
 
@@ -461,7 +440,7 @@ impl SimFailure {
     }
 }
 
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned());
@@ -476,7 +455,11 @@ fn leaks_text(leaks: &[String]) -> String {
     )
 }
 
-/// The failure of the body first, then what was left behind.
+fn replay_text(seed: u64) -> String {
+    format!("replay    SUPERVISE_SEED={seed}")
+}
+
+/// The failure of the body first, then what was left behind, then how to see it again.
 impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -487,12 +470,14 @@ impl fmt::Display for SimFailure {
             FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
             FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
             FailureKind::Setup(error) => write!(f, "the sim cannot begin: {error}")?,
-            FailureKind::Leaks => return f.write_str(&leaks_text(&self.leaks)),
+            FailureKind::Leaks => f.write_str(&leaks_text(&self.leaks))?,
         }
-        if self.leaks.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "\n{}", leaks_text(&self.leaks))
+        if !self.leaks.is_empty() && !matches!(self.kind, FailureKind::Leaks) {
+            write!(f, "\n{}", leaks_text(&self.leaks))?;
+        }
+        match self.seed {
+            Some(seed) => write!(f, "\n{}", replay_text(seed)),
+            None => Ok(()),
         }
     }
 }
@@ -505,6 +490,8 @@ pub struct SimHandle {
     shared: Arc<Shared>,
     program: PathBuf,
     origin: TokioInstant,
+    seed: u64,
+    asked_seed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for SimHandle {
@@ -531,6 +518,25 @@ impl SimHandle {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::ORIGIN + (TokioInstant::now() - self.origin)
+    }
+
+    /// The sim's seed, for whatever is drawn in the test: a backoff's jitter, a choice of scripts. A
+    /// failure says the seed where the body has asked for it.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.asked_seed.store(true, Ordering::Relaxed);
+        self.seed
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline {
+        let mut server = self.shared.lock();
+        server.now = self.now();
+        if server.pump(Duration::ZERO) {
+            self.shared.changed.notify_waiters();
+        }
+        server.recorder.timeline()
     }
 
     /// Writes a line of the code under test into the timeline.

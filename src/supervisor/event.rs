@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::policy::{GaveUp, RunEnd};
 use crate::spawner::{CloseError, SpawnError};
@@ -161,7 +162,17 @@ impl fmt::Display for Outcome {
 /// are read.
 #[derive(Debug)]
 pub struct SupervisorEvents {
-    pub(super) events: mpsc::UnboundedReceiver<(Timestamp, SupervisorEvent)>,
+    pub(super) events: mpsc::UnboundedReceiver<Told>,
+}
+
+/// An event as it was told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// By the supervisor's clock.
+    pub(crate) at: Timestamp,
+    /// By tokio's, which everything in one runtime shares.
+    pub(crate) instant: Instant,
+    pub(crate) event: SupervisorEvent,
 }
 
 impl SupervisorEvents {
@@ -170,11 +181,16 @@ impl SupervisorEvents {
     ///
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<(Timestamp, SupervisorEvent)> {
-        self.events.recv().await
+        let told = self.events.recv().await?;
+        Some((told.at, told.event))
     }
 
     /// The next event if there is one now.
     pub fn try_next(&mut self) -> Option<(Timestamp, SupervisorEvent)> {
+        self.try_told().map(|told| (told.at, told.event))
+    }
+
+    pub(crate) fn try_told(&mut self) -> Option<Told> {
         self.events.try_recv().ok()
     }
 }

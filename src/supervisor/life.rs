@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{Outcome, RunError, State, Status, SupervisorEvent};
+use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
 use super::readiness::Notifications;
 use super::{Readiness, SupervisorBuilder};
 use crate::clock::Sleep;
@@ -80,7 +81,7 @@ struct Run {
 pub(super) struct Life {
     parts: SupervisorBuilder,
     requests: mpsc::UnboundedReceiver<Command>,
-    events: mpsc::UnboundedSender<(Timestamp, SupervisorEvent)>,
+    events: mpsc::UnboundedSender<Told>,
     status: watch::Sender<Status>,
     run: u64,
     /// Requests that were taken from the channel too early.
@@ -91,7 +92,7 @@ impl Life {
     pub(super) fn new(
         parts: SupervisorBuilder,
         requests: mpsc::UnboundedReceiver<Command>,
-        events: mpsc::UnboundedSender<(Timestamp, SupervisorEvent)>,
+        events: mpsc::UnboundedSender<Told>,
         status: watch::Sender<Status>,
     ) -> Life {
         Life {
@@ -120,7 +121,11 @@ impl Life {
     /// Nobody may listen any more; the supervisor goes on all the same.
     fn tell(&self, event: SupervisorEvent) {
         tracing::debug!(target: "supervise_harness", agent = self.parts.agent_id, %event, "supervisor");
-        let _ = self.events.send((self.parts.clock.now(), event));
+        let _ = self.events.send(Told {
+            at: self.parts.clock.now(),
+            instant: Instant::now(),
+            event,
+        });
     }
 
     fn set(&self, state: State, pid: Option<u32>) {

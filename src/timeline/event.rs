@@ -205,7 +205,7 @@ impl What {
     }
 
     /// What follows the word; empty where nothing does.
-    pub(super) fn details(&self) -> String {
+    pub(crate) fn details(&self) -> String {
         match self {
             What::Start | What::Ready | What::Beat | What::Frozen | What::Thawed | What::Reap => {
                 String::new()

@@ -11,13 +11,11 @@ mod event;
 mod json;
 mod parse;
 mod recorder;
-#[cfg(test)]
-mod tests;
 mod text;
 
 pub use event::{Event, What, Who};
 pub use parse::TimelineError;
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{About, Recorder};
 
 /// Which clock a timeline's times are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

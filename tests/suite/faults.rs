@@ -6,6 +6,7 @@
 mod agents;
 mod blind;
 mod fake;
+mod foreign;
 mod hand;
 mod parallel;
 mod stuck;
@@ -21,7 +22,12 @@ const LIMIT: Duration = Duration::from_millis(900);
 
 /// A sim that is ended soon after it got stuck.
 fn short() -> Sim {
-    Sim::new().watchdog(LIMIT)
+    Sim::builder().watchdog(LIMIT).build().unwrap()
+}
+
+/// As [`short`], in real time.
+fn short_real() -> Sim {
+    Sim::builder().watchdog(LIMIT).real_time().build().unwrap()
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -3,11 +3,14 @@
 mod backoff;
 mod child;
 mod clock;
+mod conformance;
 mod faults;
+mod follow;
 mod leaks;
 mod policy;
 mod properties;
 mod restart_loop;
+mod rules;
 mod scenarios;
 mod sim;
 mod spawner;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use supervise_harness::{Script, Signal, Sim, SimHandle, Timestamp};
+use supervise_harness::{Script, Signal, Sim, SimError, SimHandle, Timestamp};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
+
+use crate::child;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -109,4 +111,79 @@ fn children_from_before_the_sim_are_none_of_its_business() {
     older.wait().unwrap();
     assert!(still_runs);
     assert_eq!(timeline.starts("worker"), 1);
+}
+
+#[test]
+fn a_failure_names_the_seed_that_the_body_asked_for() {
+    let sim = Sim::builder().seed(7).build().unwrap();
+    let told = sim.clone().try_run(async |sim| Err::<(), _>(sim.seed()));
+    assert_eq!(
+        told.unwrap_err().to_string(),
+        "the body of the sim failed: 7\nreplay    SUPERVISE_SEED=7"
+    );
+    let not_asked = sim.try_run(async |_| Err::<(), _>("on fire"));
+    let text = not_asked.unwrap_err().to_string();
+    assert_eq!(text, "the body of the sim failed: \"on fire\"");
+}
+
+#[test]
+fn a_sim_without_a_watchdog_is_refused() {
+    let built = Sim::builder().watchdog(Duration::ZERO).build();
+    assert_eq!(built.unwrap_err(), SimError::ZeroWatchdog);
+}
+
+#[test]
+fn the_environment_is_read_and_its_mistakes_are_reported() {
+    const PATH: &str = "sim::the_environment_is_read_and_its_mistakes_are_reported";
+    if child::is_child(PATH) {
+        match Sim::builder().build() {
+            Ok(sim) => sim.run(async |sim| println!("seed {}", sim.seed())),
+            Err(error) => panic!("{error}"),
+        };
+        return;
+    }
+    let said = |name, value| {
+        let output = child::command(PATH).env(name, value).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr)
+    };
+    for (name, value, expected) in [
+        ("SUPERVISE_SEED", "9", "seed 9\n"),
+        (
+            "SUPERVISE_SEED",
+            "x",
+            "SUPERVISE_SEED is `x`: expected a number from 0 to 2^64-1",
+        ),
+        (
+            "SUPERVISE_WATCHDOG",
+            "0",
+            "SUPERVISE_WATCHDOG is `0`: expected a number of seconds above zero",
+        ),
+        (
+            "SUPERVISE_SED",
+            "9",
+            "supervise-harness: SUPERVISE_SED means nothing: expected one of SUPERVISE_AGENT_CLOCK,",
+        ),
+    ] {
+        let text = said(name, value);
+        assert!(text.contains(expected), "{name}={value}: {text}");
+    }
+}
+
+#[test]
+fn a_sim_may_have_more_runs_than_there_are_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    crate::child::run(
+        "sim::a_sim_may_have_more_runs_than_there_are_descriptors",
+        || {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+            let timeline = Sim::new().run(async |sim| {
+                let worker = sim.agent("worker", Script::new().run_for(seconds(1)).exit(0));
+                for _ in 0..100 {
+                    Command::from(worker.command()).status().await.unwrap();
+                }
+            });
+            assert_eq!(timeline.starts("worker"), 100);
+        },
+    );
 }

@@ -1,5 +1,7 @@
 //! The integration tests of `timeline`: what is asked of it, its columns, and texts that are none.
 
+mod written;
+
 use std::time::Duration;
 
 use rstest::rstest;

@@ -1,139 +1,27 @@
-//! From a connection that comes in to a process that the server knows.
+//! How a process becomes one that the server knows: it says hello, or its supervisor says that it
+//! started it.
 
-use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use agent_stub::protocol::{Order, Report, VERSION};
+use agent_stub::protocol::Order;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::{Connection, Member, Server};
+use super::super::member::{Connection, Member};
+use super::Server;
+use crate::process::{ended_status, open_pidfd, send_signal};
+use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
-const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
+/// What is found where an agent never came to be a run.
+const LOST: &str = "a process of the agents' program was ended before it said hello: it has no run";
 
 impl Server {
-    pub(super) fn accept(&mut self) {
-        loop {
-            let socket = match self.listener.accept() {
-                Ok((socket, _)) => socket,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return,
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
-                    // The kernel asks for a descriptor before it looks whether one is needed.
-                    _ if !self.is_knocked_at() => return,
-                    // It stays in the queue, and is tried again at the next look.
-                    _ => return self.trouble(NOT_ACCEPTED, &error),
-                },
-            };
-            self.troubles.retain(|text| !text.starts_with(NOT_ACCEPTED));
-            let place = self.next_place;
-            self.next_place += 1;
-            self.progress += 1;
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
-            let watched = Connection::new(socket).and_then(|connection| {
-                self.epoll.add(connection.as_fd(), event)?;
-                Ok(connection)
-            });
-            match watched {
-                Ok(connection) => {
-                    self.strangers.insert(place, connection);
-                    // Mostly it has said hello by now.
-                    self.receive(place);
-                }
-                Err(error) => self.trouble(
-                    "a control connection was closed, since it cannot be watched",
-                    &error,
-                ),
-            }
-        }
-    }
-
-    /// Whether a connection waits to be accepted.
-    fn is_knocked_at(&self) -> bool {
-        let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-        poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
-
-    /// What this process cannot do for its agents: a finding, and for the watchdog to say.
-    pub(crate) fn trouble(&mut self, what: &str, error: &io::Error) {
-        let whose = match error.raw_os_error() {
-            Some(libc::EMFILE) => ": this process, the test's own, has no descriptor left",
-            _ => "",
-        };
-        let text = format!("{what}: {error}{whose}");
-        if !self.troubles.contains(&text) {
-            self.troubles.push(text.clone());
-            self.finding(&Who::Subject, text);
-        }
-    }
-
-    pub(super) fn receive_stranger(&mut self, place: usize) {
-        let Some(mut connection) = self.strangers.remove(&place) else {
-            return;
-        };
-        let mut messages = Vec::new();
-        connection.receive(&mut messages);
-        let mut messages = messages.into_iter();
-        match messages.next() {
-            None if connection.is_open() => {
-                self.strangers.insert(place, connection);
-            }
-            None => {
-                self.progress += 1;
-                let cut = if connection.is_cut() {
-                    ", in the middle of a message"
-                } else {
-                    ""
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection ended before it said hello{cut}"),
-                );
-            }
-            Some(Ok(Report::Hello {
-                version: VERSION,
-                pid,
-                agent,
-                descendant,
-                ..
-            })) => {
-                let name =
-                    |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
-                let descendant = descendant.as_ref().map(name);
-                if let Some(member) =
-                    self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
-                {
-                    for message in messages {
-                        self.hear(member, message);
-                    }
-                }
-            }
-            Some(Ok(Report::Hello { version, agent, .. })) => {
-                let text = format!(
-                    "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
-                );
-                self.finding(&Who::Subject, text);
-                connection.close();
-            }
-            Some(other) => {
-                let said = match other {
-                    Ok(report) => format!("`{report}`"),
-                    Err(error) => error.to_string(),
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection began without hello: {said}"),
-                );
-                connection.close();
-            }
-        }
-    }
-
     /// A process said who it is.
-    fn welcome(
+    pub(super) fn welcome(
         &mut self,
         place: usize,
         mut connection: Connection,
@@ -159,15 +47,30 @@ impl Server {
             connection.close();
             return None;
         }
-        if let Some(&known) = self.by_pid.get(&pid)
-            && self.members[known].is_alive()
-        {
-            let who = self.members[known].who.clone();
-            self.finding(&who, "it connected twice; the second connection was closed");
+        if let Some(&known) = self.by_pid.get(&pid) {
+            let member = &self.members[known];
+            let is_silent = !member.said_hello;
+            if is_silent && member.is_alive() {
+                if member.agent != at {
+                    let who = member.who.clone();
+                    self.finding(&who, format!("it said hello as agent {agent:?}"));
+                }
+                return Some(self.connect(known, place, connection));
+            }
+            if member.is_alive() {
+                let who = member.who.clone();
+                self.finding(&who, "it connected twice; the second connection was closed");
+                connection.close();
+                return None;
+            }
+        }
+        let peer = connection.peer(pid);
+        // It has ended, and the timeline says so. Else the number has become another's.
+        if self.is_announced(pid) && peer.as_ref().map_or(true, is_over) {
             connection.close();
             return None;
         }
-        let pidfd = match connection.peer(pid) {
+        let pidfd = match peer {
             Ok(pidfd) => pidfd,
             Err(error) => {
                 match error.raw_os_error() {
@@ -186,64 +89,171 @@ impl Server {
                 return None;
             }
         };
-        let name = Arc::clone(&self.agents[at].name);
-        let runs = u32::try_from(self.agents[at].runs.len()).unwrap_or(u32::MAX);
         let (who, run) = match descendant {
-            None => (
-                Who::Run {
-                    agent: name,
-                    run: runs + 1,
-                    descendant: None,
-                },
-                runs + 1,
-            ),
+            None => self.next_run(at),
             Some(descendant) => {
                 // Whose it is: the run that said it started one of that name, else the last one.
                 let expected = self
                     .expected
                     .iter()
                     .position(|e| e.agent == at && e.name == descendant);
-                let run = expected.map_or(runs, |n| self.expected.remove(n).run);
-                (
-                    Who::Run {
-                        agent: name,
-                        run,
-                        descendant: Some(descendant.into()),
-                    },
-                    run,
-                )
+                let run = expected.map_or(self.agents[at].numbers, |n| self.expected.remove(n).run);
+                let name = Arc::clone(&self.agents[at].name);
+                (Who::descendant(name, run, descendant), run)
             }
         };
+        let member = self.enter(pid, pidfd, &who, (at, run, descendant.is_some()));
+        // First of all: it wakes up while the rest is done here.
+        let member = self.connect(member, place, connection);
+        self.watch(member);
+        // It may have ended before its end was watched.
+        self.look(member, None);
+        Some(member)
+    }
+
+    /// A supervisor said that it started this process, as a run of the agent. It is one from now on,
+    /// whether it says hello or not. None where it is gone already.
+    pub(super) fn announce(&mut self, agent: usize, pid: u32) -> (u32, Option<usize>) {
+        if let Some(&known) = self.by_pid.get(&pid) {
+            let member = &mut self.members[known];
+            if member.agent == agent && !member.is_descendant && !member.is_followed {
+                member.is_followed = true;
+                return (member.run, Some(known));
+            }
+        }
+        let (who, run) = self.next_run(agent);
+        self.gone.remove(&pid);
+        self.lost.remove(&pid);
+        match open_pidfd(pid) {
+            Ok(pidfd) => {
+                let member = self.enter(pid, pidfd, &who, (agent, run, false));
+                self.members[member].is_followed = true;
+                self.watch(member);
+                (run, Some(member))
+            }
+            Err(_) => {
+                self.gone.insert(pid);
+                self.record(&who, What::Start);
+                (run, None)
+            }
+        }
+    }
+
+    /// Whether a process of that number is a run by its supervisor's word, and has not said hello. It
+    /// has its place in the timeline without that.
+    pub(super) fn is_announced(&self, pid: u32) -> bool {
+        let is_silent = |&member: &usize| !self.members[member].said_hello;
+        self.gone.contains(&pid) || self.by_pid.get(&pid).is_some_and(is_silent)
+    }
+
+    /// A child that has not said hello is a zombie. Where it runs the agents' program and was killed,
+    /// a finding says so: whose run it would have been is not to be seen any more.
+    pub(crate) fn see_zombie(&mut self, pid: u32) {
+        let status = open_pidfd(pid)
+            .ok()
+            .and_then(|pidfd| ended_status(pidfd.as_fd()));
+        if matches!(status, Some(ExitStatus::Signaled { .. })) {
+            self.find_lost(pid);
+        }
+    }
+
+    /// A process ends, or has ended, before it said hello. True where a finding says so: where it runs
+    /// the agents' program.
+    pub(super) fn find_lost(&mut self, pid: u32) -> bool {
+        if self.lost.contains(&pid) {
+            return true;
+        }
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let is_agents = name.is_some_and(|name| Some(name.trim_end()) == self.program.as_deref());
+        if is_agents {
+            self.lost.insert(pid);
+            self.finding(&Who::Subject, LOST);
+        }
+        is_agents
+    }
+
+    /// The next number of the agent's runs.
+    pub(super) fn next_run(&mut self, agent: usize) -> (Who, u32) {
+        let agent = &mut self.agents[agent];
+        agent.numbers = agent.numbers.saturating_add(1);
+        (
+            Who::run(Arc::clone(&agent.name), agent.numbers),
+            agent.numbers,
+        )
+    }
+
+    /// A process is one that the server knows.
+    fn enter(&mut self, pid: u32, pidfd: OwnedFd, who: &Who, whose: (usize, u32, bool)) -> usize {
         let member = self.members.len();
+        self.members
+            .push(Member::new(pid, pidfd, who.clone(), whose));
+        self.alive.insert(member);
+        self.by_pid.insert(pid, member);
+        self.record(who, What::Start);
+        member
+    }
+
+    /// Looks at what the kernel says of it, to its end.
+    fn watch(&mut self, member: usize) {
+        self.members[member].open_stat();
         let event = EpollEvent::new(
             EpollFlags::EPOLLIN | EpollFlags::EPOLLET,
             member as u64 * 2 + 1,
         );
-        let watched = self.epoll.add(&pidfd, event);
-        let is_descendant = descendant.is_some();
-        self.members.push(Member::new(
-            pid,
-            pidfd,
-            connection,
-            who.clone(),
-            (at, run, is_descendant),
-        ));
-        self.alive.insert(member);
-        self.by_pid.insert(pid, member);
-        self.places.insert(place, member);
-        self.record(&who, What::Start);
-        if let Err(error) = watched {
+        let this = &self.members[member];
+        let added = this
+            .pidfd
+            .as_ref()
+            .map(|pidfd| self.epoll.add(pidfd, event));
+        if let Some(Err(error)) = added {
+            let who = this.who.clone();
             self.finding(&who, format!("its end cannot be watched: {error}"));
         }
-        if !is_descendant {
-            self.agents[at].runs.push(member);
-            let script = self.agents[at].script.of_run(run).clone();
+    }
+
+    /// It said hello on this connection, and is told what to do.
+    fn connect(&mut self, member: usize, place: usize, connection: Connection) -> usize {
+        self.progress += 1;
+        self.places.insert(place, member);
+        let this = &mut self.members[member];
+        this.connection = Some(connection);
+        this.said_hello = true;
+        if !this.is_descendant {
+            let agent = &mut self.agents[this.agent];
+            agent.runs.push(member);
+            let script = agent.script.of_run(this.run).clone();
             if !script.0.is_empty() {
                 self.tell(member, &Order::Do(script));
             }
         }
-        // It may have ended before its end was watched.
-        self.look(member);
-        Some(member)
+        member
     }
+
+    /// Takes the hello of a member that has not said it, if it has sent one. Nobody else's: the
+    /// supervisor of another may not have been heard yet.
+    pub(super) fn accept_of(&mut self, member: usize) {
+        let pid = self.members[member].pid;
+        self.connections();
+        let its = |connection: &Connection| connection.peer_pid() == Some(pid);
+        let strangers = self.strangers.iter();
+        let places: Vec<_> = strangers
+            .filter(|(_, connection)| its(connection))
+            .map(|(&place, _)| place)
+            .collect();
+        for place in places {
+            self.receive(place);
+        }
+    }
+}
+
+/// What the kernel calls a process that runs this program: the first bytes of its name.
+pub(super) fn kernel_name(program: &Path) -> Option<String> {
+    let name = program.file_name()?.as_bytes();
+    let name = &name[..name.len().min(15)];
+    String::from_utf8(name.to_vec()).ok()
+}
+
+/// Whether a process is gone, or is a child that is a zombie.
+fn is_over(pidfd: &OwnedFd) -> bool {
+    ended_status(pidfd.as_fd()).is_some() || send_signal(pidfd.as_fd(), None).is_err()
 }

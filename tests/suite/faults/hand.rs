@@ -33,7 +33,7 @@ fn now<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
 
 fn in_mode(real: bool, body: impl AsyncFnOnce(SimHandle)) -> Timeline {
     let sim = match real {
-        true => Sim::new().real_time(),
+        true => Sim::builder().real_time().build().unwrap(),
         false => Sim::new(),
     };
     sim.run(body)

@@ -6,7 +6,7 @@ use supervise_harness::{Script, Sim};
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::{assert_contains, is_there, seconds, short, stuck};
+use super::{assert_contains, is_there, seconds, short, short_real, stuck};
 
 const HELD: &str = "the code under test holds the runtime's thread";
 
@@ -117,7 +117,7 @@ fn waiting_for_what_never_comes() {
 
 #[test]
 fn waiting_for_what_never_comes_in_real_time() {
-    let text = stuck(short().real_time().try_run(async |sim| {
+    let text = stuck(short_real().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
         let mut child = Command::from(worker.command())
             .kill_on_drop(true)
@@ -131,7 +131,7 @@ fn waiting_for_what_never_comes_in_real_time() {
 
 #[test]
 fn blocking_the_runtimes_thread_in_real_time() {
-    let text = stuck(short().real_time().try_run(async |sim| {
+    let text = stuck(short_real().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
         worker.command().status().unwrap();
     }));
@@ -235,7 +235,8 @@ fn children_of_the_thread_from_before_are_neither_named_nor_ended() {
 #[test]
 fn a_sim_in_which_something_moves_may_take_longer_than_the_limit() {
     let limit = Duration::from_secs(1);
-    Sim::new().watchdog(limit).run(async |sim| {
+    let sim = Sim::builder().watchdog(limit).build().unwrap();
+    sim.run(async |sim| {
         let start = std::time::Instant::now();
         while start.elapsed() < limit + limit / 2 {
             std::thread::sleep(limit / 10);
@@ -294,7 +295,7 @@ fn a_full_pipe_that_is_read_late_is_no_trouble() {
 #[test]
 fn the_limit_is_in_the_text() {
     let limit = Duration::from_millis(300);
-    let sim = Sim::new().watchdog(limit);
+    let sim = Sim::builder().watchdog(limit).build().unwrap();
     let text = stuck(sim.try_run(async |_| std::future::pending::<()>().await));
     assert!(
         text.starts_with("the sim is stuck: nothing has moved for 300ms of real time\n"),

@@ -18,6 +18,14 @@ fn error_of_settings(settings: &str) -> String {
     ))
 }
 
+/// A file with this as its only agent's runs, in line 4.
+#[track_caller]
+fn error_of_runs(runs: &str) -> String {
+    error_of(&format!(
+        "about = \"x\"\n[[agent]]\nname = \"worker\"\nruns = [{runs}]\n"
+    ))
+}
+
 /// A file with this after its agents, in line 5.
 #[track_caller]
 fn error_of_steps(steps: &str) -> String {
@@ -147,5 +155,127 @@ fn a_step_of_an_agent_that_is_none() {
     assert_eq!(
         error_of_steps("[[step]]\nat = \"1s\"\ndo = \"stop\"\nagent = \"wroker\""),
         "bad.toml:5: step.agent: there is no agent `wroker`"
+    );
+}
+
+#[test]
+fn a_constant_delay_that_grows() {
+    assert_eq!(
+        error_of_settings(r#"backoff = { constant = "1s", max = "9s" }"#),
+        "bad.toml:3: backoff: a constant delay has no initial, max or multiplier"
+    );
+}
+
+#[test]
+fn a_window_without_a_length() {
+    assert_eq!(
+        error_of_settings("limit = { window = { restarts = 3 } }"),
+        "bad.toml:3: window: missing field `within`"
+    );
+}
+
+#[test]
+fn a_window_of_no_length() {
+    assert_eq!(
+        error_of_settings(r#"limit = { window = { restarts = 3, within = "0s" } }"#),
+        "bad.toml:3: limit: restart window is 0s: expected a period above zero (for a limit without a window, RestartLimit::consecutive)"
+    );
+}
+
+#[test]
+fn an_unknown_readiness() {
+    assert_eq!(
+        error_of_settings(r#"readiness = "soon""#),
+        "bad.toml:3: readiness: unknown variant `soon`, expected one of `exec`, `notified`, `min_uptime`"
+    );
+}
+
+#[test]
+fn a_time_that_is_too_long() {
+    assert_eq!(
+        error_of_settings(r#"grace = "9999999999h""#),
+        "bad.toml:3: grace: `9999999999h`: expected at most 18446744073s"
+    );
+}
+
+#[test]
+fn no_runs() {
+    assert_eq!(
+        error_of_runs(""),
+        "bad.toml:4: runs: no runs: expected what at least one does"
+    );
+}
+
+#[test]
+fn a_count_of_no_runs() {
+    assert_eq!(
+        error_of_runs(r#"{ count = 0, script = "exit 1" }, { script = "stay" }"#),
+        "bad.toml:4: runs: a count of 0: expected 1 or more"
+    );
+}
+
+#[test]
+fn runs_without_a_script() {
+    assert_eq!(
+        error_of_runs("{ count = 3 }, {}"),
+        "bad.toml:4: runs: missing field `script`"
+    );
+}
+
+#[test]
+fn an_empty_list_of_agents() {
+    assert_eq!(
+        error_of("about = \"x\"\nagent = []\n"),
+        "bad.toml:1: no [[agent]]: expected at least one"
+    );
+}
+
+#[test]
+fn no_word_about_it() {
+    assert_eq!(
+        error_of("[[agent]]\nname = \"worker\"\nruns = [{ script = \"stay\" }]\n"),
+        "bad.toml:1: missing field `about`"
+    );
+}
+
+#[test]
+fn a_step_with_two_times() {
+    assert_eq!(
+        error_of_steps("[[step]]\nat = \"1s\"\nwhen = \"state up\"\ndo = \"stop\""),
+        "bad.toml:5: step: expected either `at` or `when`"
+    );
+}
+
+#[test]
+fn a_step_that_asks_for_nothing_known() {
+    assert_eq!(
+        error_of_steps("[[step]]\nat = \"1s\"\ndo = \"halt\""),
+        "bad.toml:7: do: unknown variant `halt`, expected one of `stop`, `start`, `restart`, `reset`, `drop`"
+    );
+}
+
+#[test]
+fn a_step_of_a_run_without_a_number() {
+    assert_eq!(
+        error_of_steps("[[step]]\nwhen = \"run two up\"\ndo = \"stop\""),
+        "bad.toml:6: when: `run two up`: expected `state` or `run` and its number, then starting, up, backing-off, stopping or resting"
+    );
+}
+
+#[test]
+fn a_step_of_one_of_several_agents() {
+    assert_eq!(
+        error_of_steps(
+            "[[agent]]\nname = \"db\"\nruns = [{ script = \"stay\" }]\n[[step]]\nat = \"1s\"\ndo = \"stop\""
+        ),
+        "bad.toml:8: step.agent: missing, and there are several agents"
+    );
+}
+
+#[test]
+fn what_is_no_toml() {
+    assert_eq!(
+        error_of("about = \"x\nagent = 1\n"),
+        r#"bad.toml:1: about: invalid basic string, expected `"`"#
     );
 }

@@ -349,15 +349,17 @@ impl<'de> Deserialize<'de> for Time {
             "h" => Some(3_600_000_000_000_u64),
             _ => None,
         };
-        let digits = number.bytes().all(|b| b.is_ascii_digit());
-        let number = number.parse().ok().filter(|_| digits);
-        match nanos
-            .zip(number)
-            .and_then(|(a, b): (u64, u64)| a.checked_mul(b))
-        {
+        let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        let Some(unit) = nanos.filter(|_| digits) else {
+            return Err(de::Error::custom(format!(
+                "`{text}`: expected a time such as 200ms (a whole number of ns, us, ms, s, m or h)"
+            )));
+        };
+        let number = number.parse::<u64>().ok();
+        match number.and_then(|number| number.checked_mul(unit)) {
             Some(nanos) => Ok(Time(Duration::from_nanos(nanos))),
             None => Err(de::Error::custom(format!(
-                "`{text}`: expected a time such as 200ms (a whole number of ns, us, ms, s, m or h)"
+                "`{text}`: expected at most 18446744073s"
             ))),
         }
     }

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use supervise_harness::{
-    Agent, Event, Sim, SimHandle, State, Status, Supervisor, SupervisorEvent, SupervisorEvents,
-    Timeline, Timestamp, What, Who,
+    Following, Sim, SimHandle, State, Status, Supervisor, Timeline, Timestamp, What,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -24,18 +23,11 @@ const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long everything is watched after the supervisors rest: nothing may start any more.
 const AFTERWARDS: Duration = Duration::from_secs(3600);
 
-/// What is noted beside an agent.
-enum Remark {
-    Event(SupervisorEvent),
-    Step(String),
-}
-
-/// One agent's supervisor, and what it said and was asked, in order.
+/// One agent's supervisor.
 struct Part {
-    agent: Agent,
     supervisor: Option<Rc<Supervisor>>,
-    events: SupervisorEvents,
-    log: Vec<(Timestamp, Remark)>,
+    /// What it says, and where what it was asked stands among that.
+    following: Following,
     output: Option<Output>,
 }
 
@@ -72,24 +64,10 @@ impl Part {
         }
         let (supervisor, events) = builder.start().unwrap();
         Part {
-            agent,
             supervisor: Some(Rc::new(supervisor)),
-            events,
-            log: Vec::new(),
+            following: agent.follow(events),
             output,
         }
-    }
-
-    /// Takes what the supervisor has said by now.
-    fn listen(&mut self) {
-        while let Some((at, event)) = self.events.try_next() {
-            self.log.push((at, Remark::Event(event)));
-        }
-    }
-
-    fn remark(&mut self, sim: &SimHandle, text: impl Into<String>) {
-        self.listen();
-        self.log.push((sim.now(), Remark::Step(text.into())));
     }
 }
 
@@ -132,24 +110,15 @@ impl Output {
 
 /// The timeline's text, or its summary's.
 pub(super) fn play(scenario: &Scenario) -> String {
-    let parts: RefCell<Vec<Shared>> = RefCell::default();
     let timeline = Sim::new().run(async |sim| {
-        for spec in &scenario.agent {
-            let part = Part::start(&sim, scenario, spec.get_ref());
-            parts.borrow_mut().push(Rc::new(RefCell::new(part)));
-        }
-        let parts = parts.borrow().clone();
+        let specs = scenario.agent.iter();
+        let parts: Vec<Shared> = specs
+            .map(|spec| Rc::new(RefCell::new(Part::start(&sim, scenario, spec.get_ref()))))
+            .collect();
         timeout(LONGEST, all_steps(&sim, scenario, &parts))
             .await
             .expect("a scenario that ends");
     });
-    let mut events = Vec::new();
-    for part in parts.take() {
-        let mut part = part.borrow_mut();
-        part.listen();
-        events.extend(merge(&timeline, &part));
-    }
-    let timeline = Timeline::new(timeline.clock(), events);
     if scenario.summary {
         summary(&timeline)
     } else {
@@ -163,7 +132,7 @@ async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
         let step = step.get_ref();
         let part = &parts[scenario.whose(step)];
         wait_for_step(sim, step, part).await;
-        requests.extend(ask(sim, step.request, part));
+        requests.extend(ask(step.request, part));
     }
     for request in requests {
         request.await.unwrap();
@@ -186,7 +155,8 @@ async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
             continue;
         };
         if !matches!(supervisor.status().state, State::Resting(_)) {
-            this.remark(sim, "the scenario ends: the supervisor is dropped");
+            this.following
+                .note("the scenario ends: the supervisor is dropped");
         }
     }
     // What dropping them ends has ended when time passes.
@@ -195,7 +165,7 @@ async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
         let output = part.borrow_mut().output.take();
         if let Some(output) = output {
             let text = format!("{} bytes came out of its standard output", output.bytes());
-            part.borrow_mut().remark(sim, text);
+            part.borrow().following.note(text);
         }
     }
 }
@@ -227,10 +197,10 @@ fn is_at(moment: Moment, status: &Status) -> bool {
 }
 
 /// Asks without waiting for the answer, which is noted when it comes.
-fn ask(sim: &SimHandle, request: Request, part: &Shared) -> Option<JoinHandle<()>> {
+fn ask(request: Request, part: &Shared) -> Option<JoinHandle<()>> {
     let supervisor = {
         let mut part = part.borrow_mut();
-        part.remark(sim, format!("asked to {request}"));
+        part.following.note(format!("asked to {request}"));
         match request {
             Request::Drop => {
                 part.supervisor = None;
@@ -240,7 +210,7 @@ fn ask(sim: &SimHandle, request: Request, part: &Shared) -> Option<JoinHandle<()
         }
     };
     let supervisor = supervisor.expect("a supervisor that was not dropped");
-    let (sim, part) = (sim.clone(), Rc::clone(part));
+    let following = part.borrow().following.clone();
     Some(tokio::task::spawn_local(async move {
         let answer = match request {
             Request::Stop => supervisor.stop().await.map(|outcome| outcome.to_string()),
@@ -249,59 +219,8 @@ fn ask(sim: &SimHandle, request: Request, part: &Shared) -> Option<JoinHandle<()
             Request::Reset | Request::Drop => supervisor.reset().await.map(|()| "done".to_owned()),
         };
         let answer = answer.unwrap_or_else(|error| error.to_string());
-        part.borrow_mut()
-            .remark(&sim, format!("{request} returned: {answer}"));
+        following.note(format!("{request} returned: {answer}"));
     }))
-}
-
-/// The agent's events with the remarks among them. What a supervisor says stands after what it
-/// speaks of, and otherwise before what happened at the same time; the agent's own order, and that
-/// of the remarks, stay. What a run's descendants do stands after what the run itself does at the same
-/// time: two processes have no order there.
-fn merge(timeline: &Timeline, part: &Part) -> Vec<Event> {
-    let name = part.agent.name();
-    let own = timeline.events().iter();
-    let mut lane: Vec<&Event> = own
-        .filter(|event| event.who.agent() == Some(name))
-        .collect();
-    lane.sort_by_key(|event| match &event.who {
-        Who::Run {
-            run, descendant, ..
-        } => (event.at, *run, descendant.is_some()),
-        _ => (event.at, 0, false),
-    });
-    let mut merged = Vec::new();
-    let mut run = 1;
-    let mut next = 0;
-    for (at, remark) in &part.log {
-        let until = |from: usize| lane[from..].iter().take_while(|event| event.at <= *at);
-        let earlier = until(next).filter(|event| event.at < *at).count();
-        let mut to = next + earlier;
-        let mut after = |who: u64, what: &dyn Fn(&What) -> bool| {
-            run = u32::try_from(who).expect("fewer runs");
-            let own = Who::run(name, run);
-            let found = until(next).position(|event| event.who == own && what(&event.what));
-            to = to.max(found.map_or(0, |place| next + place + 1));
-        };
-        let text = match remark {
-            Remark::Step(text) => text.clone(),
-            Remark::Event(event) => {
-                match event {
-                    SupervisorEvent::Started { run, .. } => after(*run, &|w| *w == What::Start),
-                    SupervisorEvent::StartFailed { run, .. } => after(*run, &|_| false),
-                    SupervisorEvent::Ready { run } => after(*run, &|w| *w == What::Ready),
-                    SupervisorEvent::Ended { run, .. } => after(*run, &|w| *w == What::Reap),
-                    _ => {}
-                }
-                event.to_string()
-            }
-        };
-        merged.extend(lane[next..to].iter().copied().cloned());
-        next = to;
-        merged.push(Event::new(*at, Who::run(name, run), What::Note { text }));
-    }
-    merged.extend(lane[next..].iter().copied().cloned());
-    merged
 }
 
 /// How many of what.

@@ -1,40 +1,10 @@
 //! The written forms: as they look, and that they read back.
 
-use std::time::Duration;
-
-use agent_stub::Signal;
-use agent_stub::script::Stream;
 use proptest::prelude::*;
+use supervise_harness::Signal;
+use supervise_harness::stub::script::Stream;
 
 use super::*;
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::ORIGIN + ms(millis)
-}
-
-fn exited(code: i32) -> Option<ExitStatus> {
-    Some(ExitStatus::Exited { code })
-}
-
-fn worker(millis: u64, run: u32, what: What) -> Event {
-    Event::new(at(millis), Who::run("worker", run), what)
-}
-
-fn start(millis: u64, run: u32) -> Event {
-    worker(millis, run, What::Start)
-}
-
-fn exit(millis: u64, run: u32, status: Option<ExitStatus>) -> Event {
-    worker(millis, run, What::Exit { status })
-}
-
-fn virtually(events: impl IntoIterator<Item = Event>) -> Timeline {
-    Timeline::new(TimelineClock::Virtual, events)
-}
 
 /// One event of each kind, and each form of an exit.
 fn everything() -> Vec<Event> {

@@ -1,0 +1,17 @@
+//! The `SUPERVISE_*` environment.
+
+/// The variables that start with `SUPERVISE_` and mean something, to the stub or to the library. Any
+/// other is a mistake that both report.
+pub const VARIABLES: &[&str] = &[
+    "SUPERVISE_AGENT_CLOCK",
+    "SUPERVISE_AGENT_CONTROL",
+    "SUPERVISE_AGENT_FD",
+    "SUPERVISE_AGENT_ID",
+    "SUPERVISE_AGENT_LIFETIME",
+    "SUPERVISE_AGENT_RUNTIME_DIR",
+    "SUPERVISE_AGENT_STUB",
+    "SUPERVISE_AGENT_STUB_SKIP_BUILD",
+    "SUPERVISE_LEAK_MARK",
+    "SUPERVISE_SEED",
+    "SUPERVISE_WATCHDOG",
+];

@@ -1,0 +1,67 @@
+//! From a supervisor of yours to a table of rules: copy this page, and put yours in.
+//!
+//! `cargo run --example adapt_your_supervisor`; in a test file, `supervise_harness::suite!(Mine)` makes
+//! a `#[test]` of each rule.
+
+use std::time::Duration;
+
+use supervise_harness::conformance::{self, Session, Subject, SubjectError};
+use supervise_harness::rules::{DelayCurve, Profile, Rest, Service, Setting, StopReturn};
+use supervise_harness::{RestartPolicy, Signal};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+
+/// Your supervisor, which knows nothing of the harness: restarts after a second, whatever the end.
+async fn keep_alive(command: std::process::Command, mut stop: mpsc::Receiver<()>) {
+    let mut command = Command::from(command);
+    command.kill_on_drop(true);
+    while let Ok(mut child) = command.spawn() {
+        tokio::select! {
+            _ = child.wait() => tokio::time::sleep(Duration::from_secs(1)).await,
+            _ = stop.recv() => return drop(child.kill().await),
+        }
+    }
+}
+
+/// The adapter: how it is started, and what it can do.
+struct Mine;
+
+impl Subject for Mine {
+    type Session = Kept;
+
+    fn profile(&self) -> Profile {
+        let mut profile = Profile::new("mine");
+        profile.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.delays = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
+        profile.stop_signal = Setting::Fixed(Signal::KILL);
+        profile.stop = Some(StopReturn::Reaped);
+        profile
+    }
+
+    async fn start(&self, service: &Service) -> Result<Kept, SubjectError> {
+        let (stop, stopped) = mpsc::channel(1);
+        tokio::spawn(keep_alive(service.command(), stopped));
+        Ok(Kept(stop))
+    }
+}
+
+/// A service that it keeps alive.
+struct Kept(mpsc::Sender<()>);
+
+impl Session for Kept {
+    async fn stop(&self) -> Result<(), SubjectError> {
+        // Nobody listens where it has stopped already.
+        let _ = self.0.send(()).await;
+        self.0.closed().await;
+        Ok(())
+    }
+
+    async fn outcome(&self) -> Rest {
+        self.0.closed().await;
+        Rest::Stopped
+    }
+}
+
+fn main() {
+    println!("{}", conformance::run(Mine));
+}

@@ -1,0 +1,94 @@
+//! The loop that most projects have: spawn, wait, sleep, again.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use supervise_harness::conformance::{Session, Subject, SubjectError};
+use supervise_harness::rules::{
+    DelayCurve, Environment, Notice, OwnGroup, Profile, Rest, Service, Setting, StopReturn,
+    StopScope,
+};
+use supervise_harness::{ExitStatus, RestartPolicy, Signal};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+/// How long the loop sleeps.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// A plain tokio loop: `loop { spawn; wait; sleep }`, stopped by aborting its task.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+/// The task that loops.
+#[derive(Debug)]
+pub struct PlainSession(JoinHandle<()>);
+
+impl Drop for PlainSession {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Subject for Plain {
+    type Session = PlainSession;
+
+    fn profile(&self) -> Profile {
+        let mut profile = Profile::new("a plain tokio loop");
+        profile.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
+        // Aborting the task drops the child, which kills it, and waits for nothing.
+        profile.stop = Some(StopReturn::AtOnce);
+        profile.stop_scope = Some(StopScope::Process);
+        profile.own_group = Some(OwnGroup::None);
+        profile.environment = Some(Environment::Inherited);
+        profile.reports_ends = true;
+        profile.reports_start_failures = true;
+        profile.in_process = true;
+        profile
+    }
+
+    async fn start(&self, service: &Service) -> Result<PlainSession, SubjectError> {
+        let service = service.clone();
+        Ok(PlainSession(tokio::spawn(async move {
+            let reporter = service.reporter();
+            loop {
+                let mut command = Command::from(service.command());
+                command.stdout(Stdio::null()).kill_on_drop(true);
+                match command.spawn() {
+                    Ok(mut child) => {
+                        if let Ok(status) = child.wait().await {
+                            reporter.report(Notice::Ended(ended(status)));
+                        }
+                    }
+                    Err(error) => reporter.report(Notice::StartFailed(error.to_string())),
+                }
+                tokio::time::sleep(DELAY).await;
+            }
+        })))
+    }
+}
+
+/// As the rules have it.
+pub(crate) fn ended(status: std::process::ExitStatus) -> ExitStatus {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal().map(Signal::from_number)) {
+        (None, Some(Ok(signal))) => ExitStatus::Signaled {
+            signal,
+            core_dumped: status.core_dumped(),
+        },
+        (code, _) => ExitStatus::Exited {
+            code: code.unwrap_or(-1),
+        },
+    }
+}
+
+impl Session for PlainSession {
+    async fn stop(&self) -> Result<(), SubjectError> {
+        self.0.abort();
+        Ok(())
+    }
+
+    async fn outcome(&self) -> Rest {
+        std::future::pending().await
+    }
+}

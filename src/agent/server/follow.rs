@@ -1,0 +1,126 @@
+//! What supervisors say: notes beside the runs that they are about.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Server;
+use crate::Timestamp;
+use crate::supervisor::{SupervisorEvent, SupervisorEvents};
+use crate::timeline::{About, What, Who};
+
+/// A supervisor that is listened to.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    events: SupervisorEvents,
+    agent: usize,
+    /// The agent's run that it has started last; None before the first.
+    run: Option<u32>,
+    /// The process of that run, where it was there to be seen.
+    member: Option<usize>,
+    /// The origin of the sim's clock.
+    origin: Instant,
+}
+
+impl Server {
+    /// Listens to a supervisor of the agent from now on. Its place among the supervisors.
+    pub(crate) fn follow(
+        &mut self,
+        agent: usize,
+        events: SupervisorEvents,
+        origin: Instant,
+    ) -> usize {
+        self.followed.push(Followed {
+            events,
+            agent,
+            run: None,
+            member: None,
+            origin,
+        });
+        self.followed.len() - 1
+    }
+
+    /// Takes in what the supervisors have said.
+    pub(super) fn hear_supervisors(&mut self) {
+        for place in 0..self.followed.len() {
+            while let Some(told) = self.followed[place].events.try_told() {
+                let origin = self.followed[place].origin;
+                let at = Timestamp::ORIGIN + told.instant.saturating_duration_since(origin);
+                // Mostly it is now: a supervisor is heard before time passes.
+                let now = std::mem::replace(&mut self.now, at);
+                self.hear_supervisor(place, &told.event);
+                self.now = now;
+            }
+        }
+    }
+
+    /// Writes a note among what the supervisor says.
+    pub(crate) fn note_beside(&mut self, place: usize, text: String) {
+        self.hear_supervisors();
+        self.say(place, About::Itself, text);
+    }
+
+    fn hear_supervisor(&mut self, place: usize, event: &SupervisorEvent) {
+        let agent = self.followed[place].agent;
+        let about = match event {
+            SupervisorEvent::Started { pid, .. } => {
+                let (run, member) = self.announce(agent, *pid);
+                (self.followed[place].run, self.followed[place].member) = (Some(run), member);
+                About::Start
+            }
+            SupervisorEvent::StartFailed { .. } => {
+                let (_, run) = self.next_run(agent);
+                (self.followed[place].run, self.followed[place].member) = (Some(run), None);
+                About::Itself
+            }
+            SupervisorEvent::Ready { .. } => About::Ready,
+            SupervisorEvent::Ended { status, .. } => {
+                match self.followed[place].member {
+                    Some(member) => self.look(member, Some(*status)),
+                    None => {
+                        let who = self.run_of(place);
+                        let status = Some(*status);
+                        self.record(&who, What::Exit { status });
+                        self.record(&who, What::Reap);
+                    }
+                }
+                About::End
+            }
+            _ => About::Itself,
+        };
+        self.say(place, about, text(event));
+    }
+
+    /// No progress: a supervisor that talks to itself for ever is stuck.
+    fn say(&mut self, place: usize, about: About, text: String) {
+        let who = self.run_of(place);
+        self.recorder.said(self.now, who, about, text);
+    }
+
+    /// The run that the supervisor is at, or that will be its first.
+    fn run_of(&self, place: usize) -> Who {
+        let followed = &self.followed[place];
+        let agent = &self.agents[followed.agent];
+        let run = followed.run.unwrap_or(agent.numbers.saturating_add(1));
+        Who::run(Arc::clone(&agent.name), run)
+    }
+}
+
+/// The event in few words: its run stands beside it.
+fn text(event: &SupervisorEvent) -> String {
+    match event {
+        SupervisorEvent::Started { .. } => "started".to_owned(),
+        SupervisorEvent::StartFailed { error, .. } => format!("failed to start: {error}"),
+        SupervisorEvent::Ready { .. } => "ready".to_owned(),
+        SupervisorEvent::StartTimedOut { .. } => "not ready in time".to_owned(),
+        SupervisorEvent::Stopping { signal, .. } => format!("stopping {signal}"),
+        SupervisorEvent::Ended { status, .. } => {
+            let status = Some(*status);
+            format!("ended {}", What::Exit { status }.details())
+        }
+        SupervisorEvent::BackingOff { attempt, delay } => {
+            format!("backing off {delay:?} (attempt {attempt})")
+        }
+        SupervisorEvent::Resting(outcome) => outcome.to_string(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Our own supervisor as a subject.
+
+use std::fs::OpenOptions;
+
+use super::subject::{Session, Subject, SubjectError};
+use crate::backoff::BackoffStrategy;
+use crate::policy::RestartTracker;
+use crate::rules::{
+    Daemonizer, DelayOrigin, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
+    Setting, StopReturn, StopScope, WhenRestarting,
+};
+use crate::spawner::{AgentStdio, SpawnerOptions};
+use crate::supervisor::{Outcome, Supervisor, SupervisorEvent};
+
+/// Our own [`Supervisor`](crate::Supervisor) as a subject: it passes every rule.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Reference;
+
+impl Reference {
+    /// The reference.
+    #[must_use]
+    pub fn new() -> Reference {
+        Reference
+    }
+}
+
+/// A service kept running by our supervisor.
+#[derive(Debug)]
+pub struct ReferenceSession {
+    supervisor: Supervisor,
+    forward: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for ReferenceSession {
+    fn drop(&mut self) {
+        self.forward.abort();
+    }
+}
+
+impl Subject for Reference {
+    type Session = ReferenceSession;
+
+    fn profile(&self) -> Profile {
+        let mut profile = Profile::new("supervise-harness");
+        profile.policy = Setting::Configurable;
+        profile.success_list = true;
+        profile.override_lists = true;
+        profile.delays = Setting::Configurable;
+        profile.jitter = true;
+        profile.delay_origin = DelayOrigin::Exit;
+        profile.consecutive_limit = Setting::Configurable;
+        profile.window_limit = Setting::Configurable;
+        profile.reset_after = Setting::Configurable;
+        profile.stop_signal = Setting::Configurable;
+        profile.grace = Setting::Configurable;
+        profile.stop = Some(StopReturn::Reaped);
+        profile.repeated_stop = Some(RepeatedStop::Harmless);
+        profile.stop_scope = Some(StopScope::Group);
+        profile.own_group = Some(OwnGroup::Group);
+        profile.daemonizer = Some(Daemonizer::Exit);
+        profile.restart = true;
+        profile.start = true;
+        profile.reset = true;
+        profile.when_restarting = Some(WhenRestarting::Queued);
+        profile.min_uptime = Setting::Configurable;
+        profile.notification = Some(3);
+        profile.start_timeout = Setting::Configurable;
+        profile.clears_mask = true;
+        profile.resets_dispositions = true;
+        profile.descriptors = Some(vec![3]);
+        profile.environment = Some(Environment::Inherited);
+        profile.output = true;
+        profile.reports_ends = true;
+        profile.reports_up = true;
+        profile.reports_start_failures = true;
+        profile.reports_rest = true;
+        profile.reports_give_up_cause = true;
+        profile.rejects_bad_settings = true;
+        profile.lends_strategy = true;
+        profile.in_process = true;
+        profile
+    }
+
+    async fn start(&self, service: &Service) -> Result<ReferenceSession, SubjectError> {
+        let mut options = SpawnerOptions::new()
+            .agent_path(&service.program)
+            .args(service.args.clone())
+            .grace(service.grace)
+            .stop_signal(service.stop_signal);
+        for (key, value) in &service.env {
+            options = options.env(key, value);
+        }
+        if let Some(output) = &service.output {
+            let file = OpenOptions::new().append(true).create(true).open(output)?;
+            options = options
+                .stdout(AgentStdio::from(file.try_clone()?))
+                .stderr(AgentStdio::from(file));
+        }
+        let mut tracker = RestartTracker::builder()
+            .policy(service.policy)
+            .limit(service.limit)
+            .success_codes(service.success.codes.iter().copied())
+            .success_signals(service.success.signals.iter().copied())
+            .prevent_restart_codes(service.prevent.codes.iter().copied())
+            .prevent_restart_signals(service.prevent.signals.iter().copied())
+            .force_restart_codes(service.force.codes.iter().copied())
+            .force_restart_signals(service.force.signals.iter().copied());
+        if let Some(after) = service.reset_after {
+            tracker = tracker.reset_after(after);
+        }
+        let mut builder = Supervisor::builder(options.build()?, &service.name)
+            .tracker(tracker.build()?)
+            .backoff(service.delays.strategy(Some(service.seed))?)
+            .readiness(service.readiness);
+        if let Some(timeout) = service.start_timeout {
+            builder = builder.start_timeout(timeout);
+        }
+        let (supervisor, mut events) = builder.start()?;
+        let reporter = service.reporter();
+        let forward = tokio::spawn(async move {
+            while let Some((_, event)) = events.next().await {
+                if let Some(notice) = notice(&event) {
+                    reporter.report(notice);
+                }
+            }
+        });
+        Ok(ReferenceSession {
+            supervisor,
+            forward,
+        })
+    }
+
+    fn strategy(
+        &self,
+        service: &Service,
+        seed: Option<u64>,
+    ) -> Option<Box<dyn BackoffStrategy + Send>> {
+        let strategy = service.delays.strategy(seed).ok()?;
+        Some(Box::new(strategy))
+    }
+}
+
+fn notice(event: &SupervisorEvent) -> Option<Notice> {
+    match event {
+        SupervisorEvent::Ready { .. } => Some(Notice::Up),
+        SupervisorEvent::Ended { status, .. } => Some(Notice::Ended(*status)),
+        SupervisorEvent::StartFailed { error, .. } => Some(Notice::StartFailed(error.to_string())),
+        SupervisorEvent::BackingOff { delay, .. } => Some(Notice::BackingOff(*delay)),
+        SupervisorEvent::Resting(outcome) => Some(Notice::Resting(rest(outcome))),
+        _ => None,
+    }
+}
+
+fn rest(outcome: &Outcome) -> Rest {
+    match outcome {
+        Outcome::Finished { success, .. } => Rest::Finished { success: *success },
+        Outcome::GaveUp(gave_up) => Rest::GaveUp {
+            cause: Some(gave_up.cause),
+            restarts: Some(gave_up.restarts),
+        },
+        Outcome::Stopped(_) => Rest::Stopped,
+        Outcome::Failed(error) => Rest::Failed(error.to_string()),
+    }
+}
+
+impl Session for ReferenceSession {
+    async fn stop(&self) -> Result<(), SubjectError> {
+        self.supervisor.stop().await?;
+        Ok(())
+    }
+
+    async fn outcome(&self) -> Rest {
+        match self.supervisor.wait().await {
+            Ok(outcome) => rest(&outcome),
+            Err(error) => Rest::Failed(error.to_string()),
+        }
+    }
+
+    async fn restart(&self) -> Result<(), SubjectError> {
+        Ok(self.supervisor.restart().await?)
+    }
+
+    async fn start(&self) -> Result<(), SubjectError> {
+        Ok(self.supervisor.start().await?)
+    }
+
+    async fn reset(&self) -> Result<(), SubjectError> {
+        Ok(self.supervisor.reset().await?)
+    }
+}

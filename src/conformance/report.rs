@@ -1,0 +1,196 @@
+//! The verdicts on a subject, as a table.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::rules::{Rule, Verdict};
+
+/// One rule's verdict.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Line {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What it says.
+    pub verdict: Verdict,
+    /// How long it took, in real time.
+    pub took: Duration,
+}
+
+impl Line {
+    pub(super) fn new(rule: &'static Rule, verdict: Verdict, took: Duration) -> Line {
+        Line {
+            rule,
+            verdict,
+            took,
+        }
+    }
+
+    /// What to say beside the verdict.
+    fn remark(&self) -> Option<&str> {
+        match &self.verdict {
+            Verdict::Unsupported(reason) | Verdict::Unknown(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// The verdict, right-aligned, the rule, and a remark.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = self.verdict.word();
+        match self.remark() {
+            Some(remark) => write!(f, "{word:>12}  {:<26}  {remark}", self.rule.id),
+            None => write!(f, "{word:>12}  {}", self.rule.id),
+        }
+    }
+}
+
+/// The verdicts of all rules on one subject. Prints as a table, followed by what broke.
+#[derive(Clone, Debug)]
+#[must_use = "a report says nothing until it is asserted or printed"]
+pub struct Report {
+    subject: String,
+    lines: Vec<Line>,
+}
+
+impl Report {
+    pub(super) fn new(subject: String, lines: Vec<Line>) -> Report {
+        Report { subject, lines }
+    }
+
+    /// What the subject is called.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The verdicts, in the order of the rules.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The verdict of the rule with this id.
+    #[must_use]
+    pub fn verdict(&self, id: &str) -> Option<&Verdict> {
+        let line = self.lines.iter().find(|line| line.rule.id == id);
+        line.map(|line| &line.verdict)
+    }
+
+    /// The ids of the rules with a verdict of this word: `pass`, `fail`, `unsupported`, `unknown`.
+    #[must_use]
+    pub fn with(&self, word: &str) -> Vec<&'static str> {
+        let lines = self.lines.iter();
+        lines
+            .filter(|line| line.verdict.word() == word)
+            .map(|line| line.rule.id)
+            .collect()
+    }
+
+    /// Fails where a rule is broken or could not be judged, but for those that are only planned, and
+    /// where nothing passes.
+    ///
+    /// # Panics
+    ///
+    /// With the table, in these cases.
+    #[track_caller]
+    pub fn assert(&self) {
+        let is_good = |line: &Line| {
+            line.rule.planned().is_some()
+                || matches!(line.verdict, Verdict::Pass | Verdict::Unsupported(_))
+        };
+        let ran = self.lines.iter().any(|line| line.verdict.is_pass());
+        assert!(ran && self.lines.iter().all(is_good), "{self}");
+    }
+
+    /// How many verdicts there are of each kind, planned rules apart.
+    fn summary(&self) -> String {
+        let planned = |line: &&Line| line.rule.planned().is_some();
+        let count = |word: &str| {
+            let lines = self.lines.iter().filter(|line| !planned(line));
+            lines.filter(|line| line.verdict.word() == word).count()
+        };
+        format!(
+            "{}: {} pass, {} fail, {} unsupported, {} unknown; {} planned",
+            self.subject,
+            count("pass"),
+            count("fail"),
+            count("unsupported"),
+            count("unknown"),
+            self.lines.iter().filter(planned).count()
+        )
+    }
+
+    /// As a table in Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = format!("| rule | {} | |\n|---|---|---|\n", self.subject);
+        for line in &self.lines {
+            let remark = match &line.verdict {
+                Verdict::Fail(violation) => violation.actual.replace('|', "\\|"),
+                _ => line.remark().unwrap_or_default().replace('|', "\\|"),
+            };
+            text.push_str(&format!(
+                "| `{}` | {} | {remark} |\n",
+                line.rule.id,
+                line.verdict.word()
+            ));
+        }
+        text.push_str(&format!("\n{}\n", self.summary()));
+        text
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{line}")?;
+        }
+        write!(f, "{:>12}  {}", "total", self.summary())?;
+        for line in &self.lines {
+            if let Verdict::Fail(violation) = &line.verdict {
+                write!(f, "\n\n{violation}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `{"version": 1, "subject": .., "rules": [{"id": .., "verdict": .., ..}]}`, without times.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut report = serializer.serialize_struct("Report", 3)?;
+        report.serialize_field("version", &1)?;
+        report.serialize_field("subject", &self.subject)?;
+        report.serialize_field("rules", &self.lines)?;
+        report.end()
+    }
+}
+
+/// The rule's id, the verdict's word, and what there is to say beside it.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Line {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("id", self.rule.id)?;
+        line.serialize_entry("verdict", self.verdict.word())?;
+        if let Some(reason) = self.remark() {
+            line.serialize_entry("reason", reason)?;
+        }
+        if let Verdict::Fail(violation) = &self.verdict {
+            if let Some(case) = &violation.case {
+                line.serialize_entry("case", case)?;
+            }
+            line.serialize_entry("expected", &violation.expected)?;
+            line.serialize_entry("actual", &violation.actual)?;
+            line.serialize_entry("excerpt", &violation.excerpt)?;
+        }
+        line.end()
+    }
+}

@@ -1,0 +1,297 @@
+//! Where a case of a rule is played: a subject, its services, and what is done to them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::subject::{AnySession, AnySubject, Local, SubjectError};
+use crate::Timestamp;
+use crate::agent::{Agent, Run, Script};
+use crate::rules::{Call, Control, Facts, Noticed, Observed, Profile, Reporter, Rest, Service};
+use crate::sim::SimHandle;
+
+/// How long a subject is waited for, in units.
+const PATIENCE: u32 = 300;
+
+/// Why a case was not played to its end. What was seen until then is judged all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Halt(pub(super) String);
+
+/// What was said and told so far.
+#[derive(Debug, Default)]
+struct Log {
+    notices: Vec<Noticed>,
+    calls: Vec<Call>,
+}
+
+/// One case of a rule, while it is played.
+pub(super) struct Stage<'a> {
+    sim: SimHandle,
+    subject: &'a dyn AnySubject,
+    profile: &'a Profile,
+    service: RefCell<Service>,
+    log: Arc<Mutex<Log>>,
+    facts: RefCell<Facts>,
+    agents: RefCell<BTreeMap<String, Agent>>,
+    /// Set once, when what was seen is taken.
+    end: Cell<Option<Timestamp>>,
+}
+
+/// A service in the hands of the subject.
+#[derive(Clone)]
+pub(super) struct Live<'a> {
+    name: String,
+    session: Rc<dyn AnySession>,
+    stage: &'a Stage<'a>,
+}
+
+impl<'a> Stage<'a> {
+    /// The name of the service that the rule is about.
+    pub(super) const SERVICE: &'static str = "worker";
+
+    /// With the service as the subject will have it.
+    pub(super) fn new(
+        sim: SimHandle,
+        subject: &'a dyn AnySubject,
+        profile: &'a Profile,
+        script: Script,
+        ask: &dyn Fn(&mut Service),
+    ) -> Stage<'a> {
+        let stage = Stage {
+            sim,
+            subject,
+            profile,
+            service: RefCell::new(Service::new(Stage::SERVICE)),
+            log: Arc::default(),
+            facts: RefCell::default(),
+            agents: RefCell::default(),
+            end: Cell::new(None),
+        };
+        let service = stage.service_of(Stage::SERVICE, script, ask);
+        *stage.service.borrow_mut() = service;
+        stage
+    }
+
+    /// Another service, of another agent, as the subject will have it.
+    pub(super) fn service_of(
+        &self,
+        name: &str,
+        script: Script,
+        ask: &dyn Fn(&mut Service),
+    ) -> Service {
+        let agent = self.sim.agent(name, script);
+        let unit = self.profile.unit();
+        let mut service = Service::new(name);
+        service.program = agent.program().to_owned();
+        service.args = agent.args();
+        service.delays.initial = unit;
+        service.delays.max = unit * 60;
+        service.grace = unit * 5;
+        service.seed = self.sim.seed();
+        ask(&mut service);
+        self.profile.fit(&mut service);
+        let log = Arc::clone(&self.log);
+        let (sim, noted) = (self.sim.clone(), agent.clone());
+        service.set_reporter(Reporter::new(move |notice| {
+            noted.note(&notice);
+            let at = sim.now();
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.notices.push(Noticed::new(at, notice));
+        }));
+        self.agents.borrow_mut().insert(name.to_owned(), agent);
+        service
+    }
+
+    /// The sim.
+    pub(super) fn sim(&self) -> &SimHandle {
+        &self.sim
+    }
+
+    /// What the subject declares.
+    pub(super) fn profile(&self) -> &Profile {
+        self.profile
+    }
+
+    /// The service as the subject has it.
+    pub(super) fn service(&self) -> Service {
+        self.service.borrow().clone()
+    }
+
+    /// The service's agent.
+    pub(super) fn agent(&self) -> Agent {
+        self.agent_of(Stage::SERVICE)
+    }
+
+    /// The agent of that name.
+    pub(super) fn agent_of(&self, name: &str) -> Agent {
+        let agents = self.agents.borrow();
+        agents.get(name).cloned().unwrap_or_else(|| {
+            drop(agents);
+            self.sim.agent(name, Script::new())
+        })
+    }
+
+    /// So many units.
+    pub(super) fn units(&self, units: f64) -> Duration {
+        self.profile.unit().mul_f64(units)
+    }
+
+    /// Lets so many units pass.
+    pub(super) async fn pass(&self, units: f64) {
+        tokio::time::sleep(self.units(units)).await;
+    }
+
+    /// Has the subject begin with the service.
+    pub(super) async fn begin(&'a self) -> Result<Live<'a>, Halt> {
+        let service = self.service();
+        self.begin_with(service).await
+    }
+
+    /// Has the subject begin with another service.
+    pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, Halt> {
+        let started = self.told(&service.name, Control::Begin, self.subject.start(&service));
+        match started.await {
+            Some(Ok(session)) => Ok(Live {
+                name: service.name,
+                session: Rc::from(session),
+                stage: self,
+            }),
+            Some(Err(error)) => Err(Halt(format!("the subject did not begin: {}", error.text()))),
+            None => Err(Halt("the subject's start has not returned".to_owned())),
+        }
+    }
+
+    /// Waits for the service's next run.
+    pub(super) async fn started(&self) -> Result<Run, Halt> {
+        self.started_of(Stage::SERVICE).await
+    }
+
+    /// Waits for the next run of the agent of that name.
+    pub(super) async fn started_of(&self, name: &str) -> Result<Run, Halt> {
+        let agent = self.agent_of(name);
+        self.wait(agent.started()).await.ok_or_else(|| {
+            Halt(format!(
+                "run {} of `{name}` has not started",
+                agent.runs() + 1
+            ))
+        })
+    }
+
+    /// Waits until the service has had so many runs, and the last of them has ended.
+    pub(super) async fn ended(&self, runs: usize) -> Result<(), Halt> {
+        for number in 1..=runs {
+            let run = self.started().await?;
+            if self.wait(run.ended()).await.is_none() {
+                return Err(Halt(format!("run {number} has not ended")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, but not for ever.
+    pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        let limit = self.units(f64::from(PATIENCE));
+        tokio::time::timeout(limit, what).await.ok()
+    }
+
+    /// Tells the subject something, and writes down when, and what came of it.
+    async fn told<T>(
+        &self,
+        name: &str,
+        control: Control,
+        call: impl Future<Output = T>,
+    ) -> Option<T>
+    where
+        T: Answer,
+    {
+        let place = {
+            let mut log = self.log();
+            log.calls.push(Call::new(name, control, self.sim.now()));
+            log.calls.len() - 1
+        };
+        if control != Control::Outcome {
+            self.sim.note(format_args!("told `{name}`: {control}"));
+        }
+        let answer = self.wait(call).await?;
+        let mut log = self.log();
+        let call = &mut log.calls[place];
+        call.to = Some(self.sim.now());
+        answer.write_down(call);
+        Some(answer)
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down what was seen beside the timeline.
+    pub(super) fn facts(&self, write: impl FnOnce(&mut Facts)) {
+        write(&mut self.facts.borrow_mut());
+    }
+
+    /// Looking ends here; what happens later is not judged.
+    pub(super) fn observed(&self) -> Observed {
+        let end = self.sim.now();
+        let timeline = self.sim.timeline();
+        self.end.set(Some(end));
+        let mut observed = Observed::new(timeline, self.service(), self.profile.clone());
+        let log = self.log();
+        observed.notices.clone_from(&log.notices);
+        observed.calls.clone_from(&log.calls);
+        observed.facts = self.facts.borrow().clone();
+        observed.end = end;
+        observed
+    }
+}
+
+/// What a call returns.
+trait Answer {
+    fn write_down(&self, call: &mut Call);
+}
+
+impl<T> Answer for Result<T, SubjectError> {
+    fn write_down(&self, call: &mut Call) {
+        call.error = self.as_ref().err().map(|error| error.text().to_owned());
+    }
+}
+
+impl Answer for Rest {
+    fn write_down(&self, call: &mut Call) {
+        call.rest = Some(self.clone());
+    }
+}
+
+impl Live<'_> {
+    async fn told(&self, control: Control, call: Local<'_, Result<(), SubjectError>>) -> bool {
+        let answer = self.stage.told(&self.name, control, call).await;
+        matches!(answer, Some(Ok(())))
+    }
+
+    /// Stops it. False where that failed or has not returned.
+    pub(super) async fn stop(&self) -> bool {
+        self.told(Control::Stop, self.session.stop()).await
+    }
+
+    /// Restarts it. False where that failed or has not returned.
+    pub(super) async fn restart(&self) -> bool {
+        self.told(Control::Restart, self.session.restart()).await
+    }
+
+    /// Starts it where it is down. False where that failed or has not returned.
+    pub(super) async fn start(&self) -> bool {
+        self.told(Control::Start, self.session.start()).await
+    }
+
+    /// Has its counts forgotten. False where that failed or has not returned.
+    pub(super) async fn reset(&self) -> bool {
+        self.told(Control::Reset, self.session.reset()).await
+    }
+
+    /// Waits until the subject rests; `None` where it does not.
+    pub(super) async fn outcome(&self) -> Option<Rest> {
+        let answer = self.session.outcome();
+        self.stage.told(&self.name, Control::Outcome, answer).await
+    }
+}

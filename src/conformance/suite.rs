@@ -1,0 +1,158 @@
+//! A `#[test]` for each rule.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::play::{check, profile_of};
+use super::subject::Subject;
+use crate::rules::{self, Verdict};
+
+/// Fails unless the rule's verdict is a pass. `name` is its id, with `_` for `-`.
+#[doc(hidden)]
+#[track_caller]
+pub fn assert_rule<S>(name: &str, subject: S)
+where
+    S: Subject + Send + Sync + 'static,
+    S::Session: 'static,
+{
+    let id = name.replace('_', "-");
+    match check(subject, &id) {
+        Verdict::Pass => {}
+        Verdict::Fail(violation) => panic!("{violation}"),
+        Verdict::Unsupported(reason) => panic!(
+            "rule `{id}` is unsupported: {reason}\n  \
+             where that is as it should be, list it: suite!(.., unsupported = [{name}])"
+        ),
+        Verdict::Unknown(reason) => panic!("rule `{id}` could not be judged: {reason}"),
+    }
+}
+
+/// Fails unless the rules that are listed as unsupported are those that the profile does not support,
+/// and some are left.
+#[doc(hidden)]
+#[track_caller]
+pub fn assert_declared<S>(subject: S, listed: &[&str])
+where
+    S: Subject + Send + Sync + 'static,
+    S::Session: 'static,
+{
+    let profile = profile_of(&*Arc::new(subject)).unwrap_or_else(|error| panic!("{error}"));
+    let listed: BTreeSet<String> = listed.iter().map(|name| name.replace('_', "-")).collect();
+    let working = || rules::all().filter(|rule| rule.planned().is_none());
+    let unsupported: BTreeSet<String> = working()
+        .filter(|rule| rule.lacking(&profile).is_some())
+        .map(|rule| rule.id.to_owned())
+        .collect();
+    let missing: Vec<&String> = unsupported.difference(&listed).collect();
+    let too_many: Vec<&String> = listed.difference(&unsupported).collect();
+    assert!(
+        missing.is_empty() && too_many.is_empty(),
+        "the rules listed as unsupported are not those of the profile of `{}`: \
+         missing {missing:?}, listed for nothing {too_many:?}",
+        profile.name
+    );
+    assert!(
+        unsupported.len() < working().count(),
+        "the profile of `{}` supports no rule: a suite that runs nothing is no pass",
+        profile.name
+    );
+}
+
+/// One `#[test]` for each rule, named by its id with `_` for `-`, on a supervisor of yours.
+///
+/// The first argument is evaluated in each test. Rules that the subject's profile does not support are
+/// listed; their tests are ignored, and one more test sees to it that the list is true. So what is not
+/// supported never shows as a pass. Rules that are only planned have no test.
+///
+/// ```
+/// mod conformance {
+///     use supervise_harness::conformance::Reference;
+///
+///     supervise_harness::suite!(Reference::new());
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! suite {
+    ($subject:expr $(, unsupported = [$($listed:ident),* $(,)?])? $(,)?) => {
+        $crate::__suite! { ($) ($subject) [$($($listed)*)?] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __suite {
+    (($d:tt) ($subject:expr) [$($listed:ident)*]) => {
+        macro_rules! __rule {
+            $(
+                ($listed) => {
+                    #[test]
+                    #[ignore = "unsupported"]
+                    fn $listed() {
+                        $crate::conformance::assert_rule(stringify!($listed), $subject);
+                    }
+                };
+            )*
+            ($d rule:ident) => {
+                #[test]
+                fn $d rule() {
+                    $crate::conformance::assert_rule(stringify!($d rule), $subject);
+                }
+            };
+        }
+
+        $crate::__each_rule! { __rule }
+
+        #[test]
+        fn the_list_of_unsupported_rules_is_true() {
+            $crate::conformance::assert_declared($subject, &[$(stringify!($listed)),*]);
+        }
+    };
+}
+
+/// The rules that work, for [`suite!`](crate::suite). A test keeps it equal to the registry.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_rule {
+    ($rule:ident) => {
+        // Start
+        $rule! { start_exactly_one }
+        // Exit classification
+        // Restart decision
+        // Backoff and jitter
+        $rule! { delay_curve }
+        // Rate limit
+        // Reset
+        // Stop and escalation
+        // Process tree
+        // Reaping
+        // File descriptors, environment, signal state
+        // Readiness and liveness
+        // Output
+        // Concurrency
+        // Crash of the supervisor
+        // Resource exhaustion
+    };
+}
+
+/// The names in [`__each_rule!`].
+#[cfg(test)]
+mod tests {
+    use crate::rules;
+
+    #[test]
+    fn the_suite_has_a_test_for_each_rule_that_works() {
+        let mut names = Vec::new();
+        macro_rules! name {
+            ($rule:ident) => {
+                names.push(stringify!($rule).replace('_', "-"));
+            };
+        }
+        crate::__each_rule! { name }
+        let working = rules::all().filter(|rule| rule.planned().is_none());
+        assert_eq!(
+            names,
+            working.map(|rule| rule.id.to_owned()).collect::<Vec<_>>()
+        );
+    }
+}

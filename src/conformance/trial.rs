@@ -1,0 +1,49 @@
+//! What is done so that a rule has something to judge.
+
+use crate::Script;
+use crate::rules::{Profile, Service};
+
+use super::stage::{Halt, Stage};
+use super::subject::Local;
+
+/// The cases of a rule.
+pub(super) struct Trial {
+    /// The rule's id.
+    pub(super) rule: &'static str,
+    /// The cases that a subject with this profile can be put to; none is a verdict of unknown.
+    pub(super) cases: fn(&Profile) -> Vec<Case>,
+}
+
+type Ask = Box<dyn Fn(&mut Service)>;
+type Drive = Box<dyn for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>>;
+
+/// One case: what the service's runs do, what is asked of the subject, and what is done to it.
+pub(super) struct Case {
+    /// What tells it from the rule's other cases.
+    pub(super) label: String,
+    pub(super) script: Script,
+    pub(super) ask: Ask,
+    pub(super) drive: Drive,
+}
+
+impl Case {
+    /// A service with the defaults, whose runs do this.
+    pub(super) fn new(
+        label: impl Into<String>,
+        script: Script,
+        drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>> + 'static,
+    ) -> Case {
+        Case {
+            label: label.into(),
+            script,
+            ask: Box::new(|_| {}),
+            drive: Box::new(drive),
+        }
+    }
+
+    /// What is asked of the subject beside the defaults.
+    pub(super) fn ask(mut self, ask: impl Fn(&mut Service) + 'static) -> Case {
+        self.ask = Box::new(ask);
+        self
+    }
+}

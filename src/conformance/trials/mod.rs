@@ -1,0 +1,59 @@
+//! What is done for each rule, in files as the rules are.
+
+mod backoff;
+mod concurrency;
+mod crash;
+mod decision;
+mod descriptors;
+mod exhaustion;
+mod exit;
+mod limit;
+mod output;
+mod readiness;
+mod reaping;
+mod reset;
+mod start;
+mod stop;
+mod tree;
+
+use super::trial::Trial;
+
+/// All trials, in the order of the rules.
+pub(super) fn all() -> impl Iterator<Item = &'static Trial> {
+    [
+        start::TRIALS,
+        exit::TRIALS,
+        decision::TRIALS,
+        backoff::TRIALS,
+        limit::TRIALS,
+        reset::TRIALS,
+        stop::TRIALS,
+        tree::TRIALS,
+        reaping::TRIALS,
+        descriptors::TRIALS,
+        readiness::TRIALS,
+        output::TRIALS,
+        concurrency::TRIALS,
+        crash::TRIALS,
+        exhaustion::TRIALS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::rules;
+
+    #[test]
+    fn every_rule_that_works_has_one_trial_and_no_other_has() {
+        let tried: Vec<&str> = all().map(|trial| trial.rule).collect();
+        let once: BTreeSet<&str> = tried.iter().copied().collect();
+        assert_eq!(once.len(), tried.len(), "a rule has two trials: {tried:?}");
+        let working = rules::all().filter(|rule| rule.planned().is_none());
+        assert_eq!(once, working.map(|rule| rule.id).collect());
+    }
+}

@@ -1,0 +1,3 @@
+use crate::conformance::trial::Trial;
+
+pub(super) const TRIALS: &[Trial] = &[];

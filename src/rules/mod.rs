@@ -1,0 +1,223 @@
+//! Named rules: what any supervisor can be held to, each a small pure function over a timeline.
+//!
+//! A [`Rule`] has a stable id, says one thing in one line, and knows who demands it. What it judges
+//! is an [`Observed`]: the timeline of a service's runs, what the supervisor said about them, and
+//! what it was told to do. [`conformance`](crate::conformance) brings about what each rule has to
+//! see; a timeline of one's own can be judged, too.
+//!
+//! ```
+//! use std::time::Duration;
+//! use supervise_harness::rules::{self, Observed, Profile, Service, Setting};
+//! use supervise_harness::{Script, Sim};
+//!
+//! let timeline = Sim::new().run(async |sim| {
+//!     let worker = sim.agent("worker", Script::new().exit(1));
+//!     for delay in [1, 2, 3] {
+//!         tokio::process::Command::from(worker.command()).status().await?;
+//!         tokio::time::sleep(Duration::from_secs(delay)).await;
+//!     }
+//!     Ok::<_, std::io::Error>(())
+//! });
+//! let mut profile = Profile::new("mine");
+//! profile.delays = Setting::Configurable;
+//! // The default service doubles its delay from 1 s.
+//! let observed = Observed::new(timeline, Service::new("worker"), profile);
+//! assert!(rules::rule("delay-curve").unwrap().check(&observed).is_pass());
+//! ```
+
+mod backoff;
+mod concurrency;
+mod crash;
+mod decision;
+mod descriptors;
+mod exhaustion;
+mod exit;
+mod limit;
+mod observed;
+mod output;
+mod page;
+mod profile;
+mod readiness;
+mod reaping;
+mod reset;
+mod service;
+mod start;
+mod stop;
+mod tree;
+mod verdict;
+
+use std::fmt;
+
+pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
+pub use page::page;
+pub use profile::{
+    Daemonizer, DelayOrigin, Environment, Need, OwnGroup, Profile, RepeatedStop, Setting,
+    StopReturn, StopScope, Time, WhenRestarting,
+};
+pub use service::{DelayCurve, Ends, Reporter, Service};
+pub use verdict::{Verdict, Violation};
+
+/// What a group of rules is about, as the catalog has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Group {
+    /// How a service comes up.
+    Start,
+    /// How ends are told apart.
+    ExitClassification,
+    /// Which ends are followed by a start.
+    RestartDecision,
+    /// How long it takes until that start.
+    BackoffAndJitter,
+    /// How many starts there are.
+    RateLimit,
+    /// When counting begins anew.
+    Reset,
+    /// How a service is ended.
+    Stop,
+    /// What becomes of descendants.
+    ProcessTree,
+    /// What becomes of the dead.
+    Reaping,
+    /// What a child inherits.
+    Inheritance,
+    /// When a service is up, and whether it still is.
+    Readiness,
+    /// What becomes of what it writes.
+    Output,
+    /// What happens at once.
+    Concurrency,
+    /// What becomes of the children of a supervisor that dies.
+    SupervisorCrash,
+    /// What happens when something runs out.
+    Exhaustion,
+}
+
+impl Group {
+    /// Its heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Start => "Start",
+            Group::ExitClassification => "Exit classification",
+            Group::RestartDecision => "Restart decision",
+            Group::BackoffAndJitter => "Backoff and jitter",
+            Group::RateLimit => "Rate limit",
+            Group::Reset => "Reset",
+            Group::Stop => "Stop and escalation",
+            Group::ProcessTree => "Process tree",
+            Group::Reaping => "Reaping",
+            Group::Inheritance => "File descriptors, environment, signal state",
+            Group::Readiness => "Readiness and liveness",
+            Group::Output => "Output",
+            Group::Concurrency => "Concurrency",
+            Group::SupervisorCrash => "Crash of the supervisor",
+            Group::Exhaustion => "Resource exhaustion",
+        }
+    }
+}
+
+/// How a rule is judged.
+#[derive(Clone, Copy, Debug)]
+enum Check {
+    /// By what happened.
+    Observed(fn(&Observed) -> Verdict),
+    /// By the backoff strategy itself, which the subject lends.
+    Strategy,
+    /// Not yet, for this reason.
+    Planned(&'static str),
+}
+
+/// One invariant of process supervision.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Its public, stable name.
+    pub id: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// What it says, in one line.
+    pub invariant: &'static str,
+    /// What goes wrong where it is broken.
+    pub rationale: &'static str,
+    /// Who defines or demands it.
+    pub origin: &'static str,
+    /// A report of a real supervisor that broke it.
+    pub bug: Option<&'static str>,
+    /// What a subject must declare to be held to it.
+    pub needs: &'static [Need],
+    check: Check,
+}
+
+impl Rule {
+    /// Judges what was observed. What the profile lacks is [`Verdict::Unsupported`]; where too little
+    /// was seen, or the rule is only planned, the verdict is [`Verdict::Unknown`].
+    pub fn check(&'static self, observed: &Observed) -> Verdict {
+        if let Some(lacking) = self.lacking(&observed.profile) {
+            return Verdict::Unsupported(lacking);
+        }
+        let verdict = match self.check {
+            Check::Observed(check) => check(observed),
+            Check::Strategy => Verdict::unknown("it is judged by the backoff strategy itself"),
+            Check::Planned(reason) => Verdict::Unknown(format!("planned: {reason}")),
+        };
+        verdict.named(self, &observed.service.name)
+    }
+
+    /// Why a subject with this profile cannot be held to it; `None` where it can.
+    #[must_use]
+    pub fn lacking(&self, profile: &Profile) -> Option<String> {
+        self.needs.iter().find_map(|need| need.lacking(profile))
+    }
+
+    /// Why it cannot be judged yet; `None` where it can.
+    #[must_use]
+    pub fn planned(&self) -> Option<&'static str> {
+        match self.check {
+            Check::Planned(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether it is judged by the backoff strategy itself.
+    #[cfg(feature = "properties")]
+    pub(crate) fn is_of_strategy(&self) -> bool {
+        matches!(self.check, Check::Strategy)
+    }
+}
+
+/// Its id.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.id)
+    }
+}
+
+/// All rules, in the order of the catalog.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    [
+        start::RULES,
+        exit::RULES,
+        decision::RULES,
+        backoff::RULES,
+        limit::RULES,
+        reset::RULES,
+        stop::RULES,
+        tree::RULES,
+        reaping::RULES,
+        descriptors::RULES,
+        readiness::RULES,
+        output::RULES,
+        concurrency::RULES,
+        crash::RULES,
+        exhaustion::RULES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The rule with this id.
+#[must_use]
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    all().find(|rule| rule.id == id)
+}

@@ -1,0 +1,336 @@
+//! What a rule judges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use agent_stub::Hygiene;
+
+use super::{Profile, Service, Verdict, Violation};
+use crate::policy::EndCause;
+use crate::timeline::{Event, RunSpan, Timeline, What, Who};
+use crate::{ExitStatus, Signal, Timestamp};
+
+/// What a subject says about its service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The run is up.
+    Up,
+    /// The run has ended so.
+    Ended(ExitStatus),
+    /// A start failed, and there was no run; why.
+    StartFailed(String),
+    /// There will be a start after so long.
+    BackingOff(Duration),
+    /// It does nothing until it is told to.
+    Resting(Rest),
+}
+
+/// How a subject came to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rest {
+    /// Its policy wants no restart after the last end.
+    Finished {
+        /// Whether that end was success.
+        success: bool,
+    },
+    /// There were too many restarts.
+    GaveUp {
+        /// How the last run ended, where that is said.
+        cause: Option<EndCause>,
+        /// How many restarts there were, where that is said.
+        restarts: Option<u32>,
+    },
+    /// It was told to stop.
+    Stopped,
+    /// Something else; what.
+    Failed(String),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Up => f.write_str("up"),
+            Notice::Ended(status) => write!(f, "ended: {status}"),
+            Notice::StartFailed(error) => write!(f, "start failed: {error}"),
+            Notice::BackingOff(delay) => write!(f, "backing off for {delay:?}"),
+            Notice::Resting(rest) => rest.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rest::Finished { success: true } => f.write_str("finished"),
+            Rest::Finished { success: false } => f.write_str("finished with a failure"),
+            Rest::GaveUp { cause, restarts } => {
+                f.write_str("gave up")?;
+                if let Some(restarts) = restarts {
+                    write!(f, " after {restarts} restarts")?;
+                }
+                cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Rest::Stopped => f.write_str("stopped"),
+            Rest::Failed(error) => write!(f, "failed: {error}"),
+        }
+    }
+}
+
+/// A report, and when it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Noticed {
+    /// When.
+    pub at: Timestamp,
+    /// What was said.
+    pub notice: Notice,
+}
+
+impl Noticed {
+    #[cfg(feature = "properties")]
+    pub(crate) fn new(at: Timestamp, notice: Notice) -> Noticed {
+        Noticed { at, notice }
+    }
+}
+
+/// What a subject can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Control {
+    /// To begin to keep the service running.
+    Begin,
+    /// To stop the service.
+    Stop,
+    /// To stop it and start it again.
+    Restart,
+    /// To start it where it is down.
+    Start,
+    /// To forget what it has counted.
+    Reset,
+    /// To say when it rests, and how.
+    Outcome,
+}
+
+impl fmt::Display for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Control::Begin => "begin",
+            Control::Stop => "stop",
+            Control::Restart => "restart",
+            Control::Start => "start",
+            Control::Reset => "reset",
+            Control::Outcome => "outcome",
+        })
+    }
+}
+
+/// Something that the subject was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Call {
+    /// Which service it was about.
+    pub service: String,
+    /// What.
+    pub control: Control,
+    /// When.
+    pub from: Timestamp,
+    /// When it returned; `None` where it had not when the harness stopped waiting.
+    pub to: Option<Timestamp>,
+    /// The error that it returned, if it did.
+    pub error: Option<String>,
+    /// What [`Control::Outcome`] returned.
+    pub rest: Option<Rest>,
+}
+
+impl Call {
+    /// A call that has not returned.
+    #[cfg(feature = "properties")]
+    pub(crate) fn new(service: &str, control: Control, from: Timestamp) -> Call {
+        Call {
+            service: service.to_owned(),
+            control,
+            from,
+            to: None,
+            error: None,
+            rest: None,
+        }
+    }
+
+    /// How long it took; `None` where it has not returned.
+    #[must_use]
+    pub fn took(&self) -> Option<Duration> {
+        Some(self.to? - self.from)
+    }
+}
+
+/// What was seen beside the timeline.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Facts {
+    /// What each run inherited.
+    pub hygiene: BTreeMap<u32, Hygiene>,
+    /// The process group, and the session, of the subject: those of the test's own process.
+    pub own_group: Option<(u32, u32)>,
+    /// What reached the file for the output.
+    pub output: Option<Vec<u8>>,
+    /// How many descriptors the subject's process had, each time they were counted.
+    pub descriptors: Vec<usize>,
+    /// Processes that nobody may touch, and whether they were still as they should be.
+    pub bystanders: Vec<(String, bool)>,
+    /// What else a rule's case found, by name.
+    pub numbers: BTreeMap<&'static str, u64>,
+}
+
+/// What a rule judges: the timeline of a service's runs, what the subject said, what it was told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Observed {
+    /// What happened.
+    pub timeline: Timeline,
+    /// What the subject was asked to keep running, and how.
+    pub service: Service,
+    /// What it declares about itself.
+    pub profile: Profile,
+    /// What it said, in order.
+    pub notices: Vec<Noticed>,
+    /// What it was told, in the order of the beginnings.
+    pub calls: Vec<Call>,
+    /// What else was seen.
+    pub facts: Facts,
+    /// When looking ended.
+    pub end: Timestamp,
+}
+
+impl Observed {
+    /// A timeline alone, of the agent that is called as the service. Looking ended with the last
+    /// event.
+    #[must_use]
+    pub fn new(timeline: Timeline, service: Service, profile: Profile) -> Observed {
+        let end = timeline.events().last().map_or(Timestamp::ORIGIN, |e| e.at);
+        Observed {
+            timeline,
+            service,
+            profile,
+            notices: Vec::new(),
+            calls: Vec::new(),
+            facts: Facts::default(),
+            end,
+        }
+    }
+
+    /// The runs of the service.
+    #[must_use]
+    pub fn runs(&self) -> Vec<RunSpan> {
+        self.timeline.runs(&self.service.name)
+    }
+
+    /// The calls of a kind about the service, in order.
+    pub fn calls_of(&self, control: Control) -> impl Iterator<Item = &Call> {
+        self.calls
+            .iter()
+            .filter(move |call| call.control == control && call.service == self.service.name)
+    }
+
+    /// The first call of a kind about the service.
+    #[must_use]
+    pub fn call(&self, control: Control) -> Option<&Call> {
+        self.calls_of(control).next()
+    }
+
+    /// How the subject came to rest: what it said last.
+    #[must_use]
+    pub fn rest(&self) -> Option<&Rest> {
+        self.calls_of(Control::Outcome)
+            .filter_map(|call| call.rest.as_ref())
+            .last()
+    }
+
+    /// The service's own events, and their places in the timeline.
+    pub fn own(&self) -> impl Iterator<Item = (usize, u32, &Event)> {
+        let events = self.timeline.events().iter().enumerate();
+        events.filter_map(|(place, event)| match &event.who {
+            Who::Run {
+                agent,
+                run,
+                descendant: None,
+            } if **agent == *self.service.name => Some((place, *run, event)),
+            _ => None,
+        })
+    }
+
+    /// When, and where in the timeline, the run was started.
+    pub(super) fn start_of(&self, run: u32) -> Option<usize> {
+        self.own()
+            .find(|(_, number, event)| *number == run && event.what == What::Start)
+            .map(|(place, ..)| place)
+    }
+
+    /// Where in the timeline the run's end is.
+    pub(super) fn exit_of(&self, run: u32) -> Option<usize> {
+        self.own()
+            .find(|(_, number, event)| *number == run && matches!(event.what, What::Exit { .. }))
+            .map(|(place, ..)| place)
+    }
+
+    /// The trapped signals of a run, with their places.
+    pub(super) fn signals_of(&self, run: u32) -> Vec<(usize, Signal, Timestamp)> {
+        self.own()
+            .filter_map(|(place, number, event)| match event.what {
+                What::Signal { signal, .. } if number == run => Some((place, signal, event.at)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The statuses that the subject reported, in order.
+    pub(super) fn reported_ends(&self) -> Vec<ExitStatus> {
+        let ends = self.notices.iter().filter_map(|r| match r.notice {
+            Notice::Ended(status) => Some(status),
+            _ => None,
+        });
+        ends.collect()
+    }
+
+    /// Whether a time is what it should be: not before, and not later than the subject may be.
+    pub(super) fn is_on_time(&self, at: Timestamp, due: Timestamp) -> bool {
+        // Virtual timers have milliseconds.
+        at >= due && at <= due + self.profile.tolerance() + self.granularity()
+    }
+
+    /// What clocks round to: tokio's timers have milliseconds.
+    pub(super) fn granularity(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    /// The rule is broken, at this place in the timeline if it shows there.
+    pub(super) fn broken(
+        &self,
+        at: Option<usize>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) -> Verdict {
+        let mut violation = Violation::new(expected, actual);
+        violation.excerpt = self.excerpt(at);
+        violation.into()
+    }
+
+    /// The events that lead to the one at this place; without a place, the last ones.
+    fn excerpt(&self, at: Option<usize>) -> Vec<String> {
+        const BEFORE: usize = 3;
+        let events = self.timeline.events();
+        let last = at.unwrap_or(events.len().saturating_sub(1));
+        let shown = events.iter().enumerate().take(last + 1);
+        shown
+            .skip(last.saturating_sub(BEFORE))
+            .map(|(place, event)| {
+                let mark = if Some(place) == at { "✗" } else { " " };
+                let here = if Some(place) == at { "  <- here" } else { "" };
+                let who = event.who.to_string();
+                format!("{mark} {}  {who}  {}{here}", event.at, event.what)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,53 @@
+//! The documentation page of the rules.
+
+use std::fmt::Write;
+
+use super::{Group, all};
+
+/// The documentation page of all rules, in Markdown, as `docs/RULES.md` has it.
+#[must_use]
+pub fn page() -> String {
+    let planned = all().filter(|rule| rule.planned().is_some()).count();
+    let mut page = format!(
+        "# Rules\n\n\
+         Made from the registry by `cargo run --example rules_page > docs/RULES.md`.\n\n\
+         {} rules, of which {} work and {planned} are planned. A rule is asked of a supervisor only where \
+         its profile declares what the rule needs; otherwise the verdict is `unsupported`, which is no \
+         pass.\n",
+        all().count(),
+        all().count() - planned,
+    );
+    let mut group: Option<Group> = None;
+    for rule in all() {
+        if group != Some(rule.group) {
+            group = Some(rule.group);
+            push(&mut page, format_args!("\n## {}\n", rule.group.title()));
+        }
+        push(&mut page, format_args!("\n### `{}`\n\n", rule.id));
+        push(&mut page, format_args!("{}.\n\n", capital(rule.invariant)));
+        push(&mut page, format_args!("{}\n\n", rule.rationale));
+        push(&mut page, format_args!("- Origin: {}\n", rule.origin));
+        if let Some(bug) = rule.bug {
+            push(&mut page, format_args!("- Seen in: {bug}\n"));
+        }
+        if !rule.needs.is_empty() {
+            let needs: Vec<&str> = rule.needs.iter().map(|need| need.text()).collect();
+            push(&mut page, format_args!("- Needs: {}\n", needs.join(", ")));
+        }
+        if let Some(reason) = rule.planned() {
+            push(&mut page, format_args!("- Planned: {reason}\n"));
+        }
+    }
+    page
+}
+
+fn push(page: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = page.write_fmt(text);
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).collect()
+}

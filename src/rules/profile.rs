@@ -1,0 +1,559 @@
+//! What a subject declares about itself.
+
+use std::time::Duration;
+
+use super::{DelayCurve, Service};
+use crate::Signal;
+use crate::policy::{RestartLimit, RestartPolicy};
+use crate::supervisor::Readiness;
+
+/// What a subject can be told about one thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Setting<T> {
+    /// It has no such thing.
+    #[default]
+    Unsupported,
+    /// It is always this.
+    Fixed(T),
+    /// It is what the [`Service`] says.
+    Configurable,
+}
+
+impl<T> Setting<T> {
+    /// Whether the subject has it at all.
+    #[must_use]
+    pub fn is_supported(&self) -> bool {
+        !matches!(self, Setting::Unsupported)
+    }
+
+    /// Whether it can be told.
+    #[must_use]
+    pub fn is_configurable(&self) -> bool {
+        matches!(self, Setting::Configurable)
+    }
+
+    /// Puts what is fixed into the place of what was asked for.
+    fn fit(&self, asked: &mut T)
+    where
+        T: Clone,
+    {
+        if let Setting::Fixed(value) = self {
+            *asked = value.clone();
+        }
+    }
+}
+
+/// Which clock the subject is tested by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Time {
+    /// Virtual: it is tokio code of one thread. One unit is one second.
+    Virtual,
+    /// The machine's.
+    Real {
+        /// What the rules take for one second of the virtual kind: so long, a tenth of a second say,
+        /// that the subject can keep to it.
+        unit: Duration,
+        /// How late the subject may be.
+        tolerance: Duration,
+    },
+}
+
+/// What a delay is counted from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DelayOrigin {
+    /// The end of the run before.
+    #[default]
+    Exit,
+    /// The start of the run before; what ran longer than that starts at once.
+    LastStart,
+}
+
+/// When a stop returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReturn {
+    /// When the service was reaped.
+    Reaped,
+    /// When it was asked for.
+    AtOnce,
+}
+
+/// What a stop does while another is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RepeatedStop {
+    /// Nothing more.
+    Harmless,
+    /// It kills without waiting for the grace.
+    Escalates,
+}
+
+/// Which processes a stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopScope {
+    /// The process that was started.
+    Process,
+    /// Its process group.
+    Group,
+    /// Every descendant, wherever it went.
+    Tree,
+}
+
+/// Whose process group a service is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnGroup {
+    /// It leads a group of its own.
+    Group,
+    /// It leads a session of its own.
+    Session,
+    /// It stays in the subject's.
+    None,
+}
+
+/// What a process counts as that starts another and exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Daemonizer {
+    /// As a service that exited.
+    Exit,
+    /// As a service that goes on in the other process.
+    Tracked,
+}
+
+/// What the environment of a service is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Environment {
+    /// The subject's own, and what the service declares.
+    Inherited,
+    /// What the service declares, and at most a few entries of the subject's own making.
+    Cleared,
+}
+
+/// What a start does while a restart is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenRestarting {
+    /// It is carried out afterwards, or together with it.
+    Queued,
+    /// It is an error.
+    Rejected,
+}
+
+/// What a subject declares about itself. What it does not declare it is not held to: the verdict is
+/// [`Verdict::Unsupported`](super::Verdict::Unsupported), which is no pass.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Profile {
+    /// What it is called in reports.
+    pub name: String,
+    /// Which clock it is tested by. Default: virtual.
+    pub time: Time,
+    /// Which ends are followed by a start.
+    pub policy: Setting<RestartPolicy>,
+    /// Whether it can be told which ends are success.
+    pub success_list: bool,
+    /// Whether it can be told which ends are never, and which always, followed by a start.
+    pub override_lists: bool,
+    /// How long it waits before a restart, jitter included.
+    pub delays: Setting<DelayCurve>,
+    /// Whether it can be told a jitter.
+    pub jitter: bool,
+    /// What the delays are counted from. Default: the end.
+    pub delay_origin: DelayOrigin,
+    /// Restarts in a row before it gives up.
+    pub consecutive_limit: Setting<RestartLimit>,
+    /// Restarts within a period before it gives up.
+    pub window_limit: Setting<RestartLimit>,
+    /// Whether the first start counts against the limit.
+    pub first_start_counts: bool,
+    /// After how long a run is healthy, so that counting begins anew.
+    pub reset_after: Setting<Duration>,
+    /// What a stop sends first.
+    pub stop_signal: Setting<Signal>,
+    /// How long after that it sends SIGKILL.
+    pub grace: Setting<Duration>,
+    /// Whether it can stop, and when that returns.
+    pub stop: Option<StopReturn>,
+    /// What a second stop does during the first.
+    pub repeated_stop: Option<RepeatedStop>,
+    /// Which processes a stop ends.
+    pub stop_scope: Option<StopScope>,
+    /// Whose process group a service is in.
+    pub own_group: Option<OwnGroup>,
+    /// What a daemonizer counts as.
+    pub daemonizer: Option<Daemonizer>,
+    /// Whether it can be told to restart a service.
+    pub restart: bool,
+    /// Whether it can be told to start a service that is down.
+    pub start: bool,
+    /// Whether it can be told to forget what it has counted.
+    pub reset: bool,
+    /// What a start does during a restart.
+    pub when_restarting: Option<WhenRestarting>,
+    /// Whether it takes a minimum uptime for readiness.
+    pub min_uptime: Setting<Duration>,
+    /// Whether it takes a notification for readiness: a line `ready`, or an empty one, on the
+    /// descriptor of this number.
+    pub notification: Option<u16>,
+    /// How long a service may take until it is up.
+    pub start_timeout: Setting<Duration>,
+    /// Whether a child's blocked signals are none.
+    pub clears_mask: bool,
+    /// Whether a child ignores no signal.
+    pub resets_dispositions: bool,
+    /// The descriptors that a child has beside its standard streams, where there are no others.
+    pub descriptors: Option<Vec<u32>>,
+    /// What a child's environment is.
+    pub environment: Option<Environment>,
+    /// Whether it can be told where to start a service.
+    pub current_dir: bool,
+    /// Whether it can be told a file for the output.
+    pub output: bool,
+    /// Whether it reports how its service ended: [`Notice::Ended`](super::Notice::Ended).
+    pub reports_ends: bool,
+    /// Whether it reports when its service is up: [`Notice::Up`](super::Notice::Up).
+    pub reports_up: bool,
+    /// Whether it reports that a start failed:
+    /// [`Notice::StartFailed`](super::Notice::StartFailed).
+    pub reports_start_failures: bool,
+    /// Whether [`Session::outcome`](crate::conformance::Session::outcome) says how it came to rest.
+    pub reports_rest: bool,
+    /// Whether giving up says the last end and the number of restarts.
+    pub reports_give_up_cause: bool,
+    /// Whether it refuses settings that make no sense when it is told them.
+    pub rejects_bad_settings: bool,
+    /// Whether [`Subject::strategy`](crate::conformance::Subject::strategy) lends its backoff.
+    pub lends_strategy: bool,
+    /// Whether it runs in the process of the test, so that what it holds can be counted there.
+    pub in_process: bool,
+}
+
+impl Profile {
+    /// A subject of that name that can do nothing but start a service.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Profile {
+        Profile {
+            name: name.into(),
+            time: Time::Virtual,
+            policy: Setting::Unsupported,
+            success_list: false,
+            override_lists: false,
+            delays: Setting::Unsupported,
+            jitter: false,
+            delay_origin: DelayOrigin::Exit,
+            consecutive_limit: Setting::Unsupported,
+            window_limit: Setting::Unsupported,
+            first_start_counts: false,
+            reset_after: Setting::Unsupported,
+            stop_signal: Setting::Unsupported,
+            grace: Setting::Unsupported,
+            stop: None,
+            repeated_stop: None,
+            stop_scope: None,
+            own_group: None,
+            daemonizer: None,
+            restart: false,
+            start: false,
+            reset: false,
+            when_restarting: None,
+            min_uptime: Setting::Unsupported,
+            notification: None,
+            start_timeout: Setting::Unsupported,
+            clears_mask: false,
+            resets_dispositions: false,
+            descriptors: None,
+            environment: None,
+            current_dir: false,
+            output: false,
+            reports_ends: false,
+            reports_up: false,
+            reports_start_failures: false,
+            reports_rest: false,
+            reports_give_up_cause: false,
+            rejects_bad_settings: false,
+            lends_strategy: false,
+            in_process: false,
+        }
+    }
+
+    /// What the rules take for a second.
+    #[must_use]
+    pub fn unit(&self) -> Duration {
+        match self.time {
+            Time::Virtual => Duration::from_secs(1),
+            Time::Real { unit, .. } => unit,
+        }
+    }
+
+    /// How late the subject may be: not at all in virtual time.
+    #[must_use]
+    pub fn tolerance(&self) -> Duration {
+        match self.time {
+            Time::Virtual => Duration::ZERO,
+            Time::Real { tolerance, .. } => tolerance,
+        }
+    }
+
+    /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
+    /// unsupported is not asked for.
+    pub(crate) fn fit(&self, service: &mut Service) {
+        self.policy.fit(&mut service.policy);
+        if !self.policy.is_supported() {
+            service.policy = RestartPolicy::Never;
+        }
+        let jitter = service.delays.jitter;
+        self.delays.fit(&mut service.delays);
+        if self.delays.is_configurable() && self.jitter {
+            service.delays.jitter = jitter;
+        } else if self.delays.is_configurable() {
+            service.delays.jitter = crate::Jitter::None;
+        }
+        let limit = match service.limit {
+            RestartLimit::Window { .. } => &self.window_limit,
+            _ => &self.consecutive_limit,
+        };
+        match limit {
+            Setting::Unsupported => service.limit = RestartLimit::Unlimited,
+            Setting::Fixed(limit) => service.limit = *limit,
+            Setting::Configurable => {}
+        }
+        // What is always there, is there where no other was asked for.
+        for limit in [&self.consecutive_limit, &self.window_limit] {
+            if let (RestartLimit::Unlimited, Setting::Fixed(limit)) = (service.limit, limit) {
+                service.limit = *limit;
+            }
+        }
+        match self.reset_after {
+            Setting::Unsupported => service.reset_after = None,
+            Setting::Fixed(after) => service.reset_after = Some(after),
+            Setting::Configurable => {}
+        }
+        match self.start_timeout {
+            Setting::Unsupported => service.start_timeout = None,
+            Setting::Fixed(timeout) => service.start_timeout = Some(timeout),
+            Setting::Configurable => {}
+        }
+        self.stop_signal.fit(&mut service.stop_signal);
+        self.grace.fit(&mut service.grace);
+        match (service.readiness, self.min_uptime, self.notification) {
+            (_, Setting::Fixed(time), _) => service.readiness = Readiness::MinUptime(time),
+            (Readiness::MinUptime(_), Setting::Unsupported, _) | (Readiness::Notified, _, None) => {
+                service.readiness = Readiness::Exec
+            }
+            _ => {}
+        }
+        if !self.success_list {
+            service.success = super::Ends::default();
+        }
+        if !self.override_lists {
+            service.prevent = super::Ends::default();
+            service.force = super::Ends::default();
+        }
+        if !self.output {
+            service.output = None;
+        }
+        if !self.current_dir {
+            service.current_dir = None;
+        }
+    }
+}
+
+/// What a rule needs a subject to declare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Need {
+    /// [`Profile::policy`], one that restarts something.
+    Restarts,
+    /// [`Profile::policy`], to be chosen.
+    ChosenPolicy,
+    /// [`Profile::success_list`]
+    SuccessList,
+    /// [`Profile::override_lists`]
+    OverrideLists,
+    /// [`Profile::delays`]
+    Delays,
+    /// [`Profile::delays`], to be chosen.
+    ChosenDelays,
+    /// A jitter, fixed or to be chosen.
+    Jitter,
+    /// [`Profile::lends_strategy`]
+    Strategy,
+    /// Either limit.
+    Limit,
+    /// [`Profile::consecutive_limit`]
+    ConsecutiveLimit,
+    /// [`Profile::window_limit`]
+    WindowLimit,
+    /// [`Profile::reset_after`]
+    ResetAfter,
+    /// [`Profile::stop_signal`]
+    StopSignal,
+    /// [`Profile::grace`]
+    Grace,
+    /// [`Profile::stop`]
+    Stop,
+    /// [`Profile::repeated_stop`]
+    RepeatedStop,
+    /// [`Profile::stop_scope`]
+    StopScope,
+    /// [`Profile::stop_scope`], of more than the process.
+    WideScope,
+    /// [`Profile::own_group`]
+    OwnGroup,
+    /// [`Profile::daemonizer`]
+    Daemonizer,
+    /// [`Profile::restart`]
+    Restart,
+    /// [`Profile::start`]
+    Start,
+    /// [`Profile::reset`]
+    Reset,
+    /// [`Profile::when_restarting`]
+    WhenRestarting,
+    /// [`Profile::min_uptime`]
+    MinUptime,
+    /// [`Profile::notification`]
+    Notification,
+    /// [`Profile::start_timeout`]
+    StartTimeout,
+    /// [`Profile::clears_mask`]
+    ClearMask,
+    /// [`Profile::resets_dispositions`]
+    DefaultDispositions,
+    /// [`Profile::descriptors`]
+    Descriptors,
+    /// [`Profile::environment`]
+    Environment,
+    /// [`Profile::current_dir`]
+    CurrentDir,
+    /// [`Profile::output`]
+    Output,
+    /// [`Profile::reports_ends`]
+    ReportsEnds,
+    /// [`Profile::reports_up`]
+    ReportsUp,
+    /// [`Profile::reports_start_failures`]
+    ReportsStartFailures,
+    /// [`Profile::reports_rest`]
+    ReportsRest,
+    /// [`Profile::reports_give_up_cause`]
+    ReportsGiveUpCause,
+    /// [`Profile::rejects_bad_settings`]
+    RejectsBadSettings,
+    /// [`Profile::in_process`]
+    InProcess,
+    /// [`Profile::time`], virtual.
+    VirtualTime,
+}
+
+impl Need {
+    /// What the profile lacks; `None` where it is there.
+    pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
+        let never = Setting::Fixed(RestartPolicy::Never);
+        let is_there = match self {
+            Need::Restarts => profile.policy.is_supported() && profile.policy != never,
+            Need::ChosenPolicy => profile.policy.is_configurable(),
+            Need::SuccessList => profile.success_list,
+            Need::OverrideLists => profile.override_lists,
+            Need::Delays => profile.delays.is_supported(),
+            Need::ChosenDelays => profile.delays.is_configurable(),
+            Need::Jitter => {
+                profile.jitter
+                    || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::Jitter::None)
+            }
+            Need::Strategy => profile.lends_strategy,
+            Need::Limit => {
+                profile.consecutive_limit.is_supported() || profile.window_limit.is_supported()
+            }
+            Need::ConsecutiveLimit => profile.consecutive_limit.is_supported(),
+            Need::WindowLimit => profile.window_limit.is_supported(),
+            Need::ResetAfter => profile.reset_after.is_supported(),
+            Need::StopSignal => profile.stop_signal.is_supported(),
+            Need::Grace => profile.grace.is_supported(),
+            Need::Stop => profile.stop.is_some(),
+            Need::RepeatedStop => profile.repeated_stop.is_some(),
+            Need::StopScope => profile.stop_scope.is_some(),
+            Need::WideScope => {
+                matches!(profile.stop_scope, Some(StopScope::Group | StopScope::Tree))
+            }
+            Need::OwnGroup => profile.own_group.is_some(),
+            Need::Daemonizer => profile.daemonizer.is_some(),
+            Need::Restart => profile.restart,
+            Need::Start => profile.start,
+            Need::Reset => profile.reset,
+            Need::WhenRestarting => profile.when_restarting.is_some(),
+            Need::MinUptime => profile.min_uptime.is_supported(),
+            Need::Notification => profile.notification.is_some(),
+            Need::StartTimeout => profile.start_timeout.is_supported(),
+            Need::ClearMask => profile.clears_mask,
+            Need::DefaultDispositions => profile.resets_dispositions,
+            Need::Descriptors => profile.descriptors.is_some(),
+            Need::Environment => profile.environment.is_some(),
+            Need::CurrentDir => profile.current_dir,
+            Need::Output => profile.output,
+            Need::ReportsEnds => profile.reports_ends,
+            Need::ReportsUp => profile.reports_up,
+            Need::ReportsStartFailures => profile.reports_start_failures,
+            Need::ReportsRest => profile.reports_rest,
+            Need::ReportsGiveUpCause => profile.reports_give_up_cause,
+            Need::RejectsBadSettings => profile.rejects_bad_settings,
+            Need::InProcess => profile.in_process,
+            Need::VirtualTime => profile.time == Time::Virtual,
+        };
+        (!is_there).then(|| format!("its profile declares no {}", self.text()))
+    }
+
+    /// What it is, after "no".
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Need::Restarts => "policy that restarts",
+            Need::ChosenPolicy => "choice of the restart policy",
+            Need::SuccessList => "list of ends that are success",
+            Need::OverrideLists => "lists that prevent or force a restart",
+            Need::Delays => "delay before a restart",
+            Need::ChosenDelays => "choice of the delays",
+            Need::Jitter => "jitter",
+            Need::Strategy => "strategy that it lends",
+            Need::Limit => "restart limit",
+            Need::ConsecutiveLimit => "limit of restarts in a row",
+            Need::WindowLimit => "limit of restarts within a period",
+            Need::ResetAfter => "time after which a run is healthy",
+            Need::StopSignal => "stop signal",
+            Need::Grace => "grace",
+            Need::Stop => "stop",
+            Need::RepeatedStop => "effect of a second stop",
+            Need::StopScope => "scope of a stop",
+            Need::WideScope => "stop of more than the process itself",
+            Need::OwnGroup => "process group",
+            Need::Daemonizer => "treatment of a daemonizer",
+            Need::Restart => "restart on request",
+            Need::Start => "start on request",
+            Need::Reset => "reset on request",
+            Need::WhenRestarting => "effect of a start during a restart",
+            Need::MinUptime => "minimum uptime",
+            Need::Notification => "notification of readiness",
+            Need::StartTimeout => "start timeout",
+            Need::ClearMask => "clear signal mask",
+            Need::DefaultDispositions => "default signal dispositions",
+            Need::Descriptors => "list of descriptors",
+            Need::Environment => "environment",
+            Need::CurrentDir => "working directory",
+            Need::Output => "file for the output",
+            Need::ReportsEnds => "report of ends",
+            Need::ReportsUp => "report of being up",
+            Need::ReportsStartFailures => "report of failed starts",
+            Need::ReportsRest => "report of coming to rest",
+            Need::ReportsGiveUpCause => "cause of giving up",
+            Need::RejectsBadSettings => "refusal of bad settings",
+            Need::InProcess => "place in the test's own process",
+            Need::VirtualTime => "virtual time",
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a sim goes by.
+
+use std::time::Duration;
+
+use super::Sim;
+use crate::variables::{self, VariableError};
+
+/// How long nothing may move, unless told: 10 s of real time.
+const WATCHDOG: Duration = Duration::from_secs(10);
+
+/// Why a sim cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimError {
+    /// A watchdog that would end every sim at once.
+    #[error("watchdog is 0s: expected a period above zero")]
+    ZeroWatchdog,
+    /// A `SUPERVISE_*` variable has a value that it cannot have.
+    #[error("{0}")]
+    Variable(String),
+}
+
+impl From<VariableError> for SimError {
+    fn from(error: VariableError) -> SimError {
+        SimError::Variable(error.to_string())
+    }
+}
+
+/// Builds a [`Sim`].
+///
+/// ```
+/// use std::time::Duration;
+/// use supervise_harness::Sim;
+///
+/// let sim = Sim::builder().seed(7).watchdog(Duration::from_secs(30)).build()?;
+/// sim.run(async |sim| assert_eq!(sim.seed(), 7));
+/// # Ok::<(), supervise_harness::SimError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct SimBuilder {
+    seed: Option<u64>,
+    watchdog: Option<Duration>,
+    is_real: bool,
+    without_gate: bool,
+    allows_leaks: bool,
+}
+
+impl SimBuilder {
+    /// What [`SimHandle::seed`](super::SimHandle::seed) says. Default: `SUPERVISE_SEED`, else 0.
+    pub fn seed(mut self, seed: u64) -> SimBuilder {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// How long nothing may move, in real time, before the sim is ended; above zero. Default: the
+    /// seconds of `SUPERVISE_WATCHDOG`, else 10 s.
+    pub fn watchdog(mut self, limit: Duration) -> SimBuilder {
+        self.watchdog = Some(limit);
+        self
+    }
+
+    /// In real time: for code that no virtual clock can reach. The timeline then has no times.
+    pub fn real_time(mut self) -> SimBuilder {
+        self.is_real = true;
+        self
+    }
+
+    /// Processes that are left behind do not fail the run. They are ended all the same.
+    pub fn allow_leaks(mut self) -> SimBuilder {
+        self.allows_leaks = true;
+        self
+    }
+
+    /// Without the idle gate: time passes while processes are at work, as under tokio's paused clock
+    /// alone. To show what the gate is for.
+    pub fn without_gate(mut self) -> SimBuilder {
+        self.without_gate = true;
+        self
+    }
+
+    /// The sim.
+    ///
+    /// # Errors
+    ///
+    /// [`SimError::ZeroWatchdog`]; [`SimError::Variable`] where `SUPERVISE_SEED` or
+    /// `SUPERVISE_WATCHDOG` has a value that it cannot have, and is not overridden.
+    pub fn build(self) -> Result<Sim, SimError> {
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => variables::seed()?,
+        };
+        let watchdog = match self.watchdog {
+            Some(Duration::ZERO) => return Err(SimError::ZeroWatchdog),
+            Some(limit) => limit,
+            None => variables::watchdog()?.unwrap_or(WATCHDOG),
+        };
+        Ok(Sim {
+            seed,
+            watchdog,
+            is_real: self.is_real,
+            gate: !self.without_gate,
+            allows_leaks: self.allows_leaks,
+        })
+    }
+}
