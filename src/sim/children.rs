@@ -4,24 +4,27 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::{Pid, gettid};
 
-/// The threads that run a sim: the children of each are its sim's.
-static SIM_THREADS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+use super::gate::Sight;
+
+/// The threads that run a sim, the children of each being its sim's, and the harness's own.
+static SIM_THREADS: Mutex<Vec<(Pid, Option<Arc<Sight>>)>> = Mutex::new(Vec::new());
 
 /// Marks this thread as a sim's until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SimThread(Pid);
 
 impl SimThread {
-    pub(crate) fn enter() -> SimThread {
+    /// With what shows of its sim; none where it is the harness's own, and forks nothing.
+    pub(crate) fn enter(sight: Option<Arc<Sight>>) -> SimThread {
         let thread = gettid();
         SIM_THREADS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
+            .push((thread, sight));
         SimThread(thread)
     }
 }
@@ -29,10 +32,27 @@ impl SimThread {
 impl Drop for SimThread {
     fn drop(&mut self) {
         let mut threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = threads.iter().position(|thread| *thread == self.0) {
+        if let Some(place) = threads.iter().position(|(thread, _)| *thread == self.0) {
             threads.swap_remove(place);
         }
     }
+}
+
+/// The threads that run another sim than this one, and what shows of each.
+pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
+    let this = gettid();
+    let threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let others = threads.iter().filter(|(thread, _)| *thread != this);
+    others
+        .filter_map(|(thread, sight)| Some((*thread, Arc::clone(sight.as_ref()?))))
+        .collect()
+}
+
+/// The children of one of this process's threads.
+pub(crate) fn of_thread(thread: Pid) -> HashSet<u32> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
+    let pids = text.split_ascii_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// The children that one thread forked.
@@ -145,10 +165,12 @@ fn read(file: &File) -> io::Result<String> {
 }
 
 fn other_threads() -> Vec<Pid> {
-    let ours = SIM_THREADS
+    let ours: Vec<Pid> = SIM_THREADS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+        .iter()
+        .map(|(thread, _)| *thread)
+        .collect();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
@@ -169,12 +191,7 @@ fn other_threads() -> Vec<Pid> {
 fn look_at_other_threads() -> HashSet<u32> {
     let mut found = HashSet::new();
     for thread in other_threads() {
-        let text =
-            fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
-        found.extend(
-            text.split_ascii_whitespace()
-                .filter_map(|pid| pid.parse::<u32>().ok()),
-        );
+        found.extend(of_thread(thread));
     }
     found
 }

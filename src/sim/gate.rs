@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use tokio::time::Instant as TokioInstant;
 
 use super::children::{self, Children};
@@ -31,7 +32,7 @@ const REAPING: Duration = Duration::from_millis(100);
 /// spawn returns before its exec is done.
 const EXEC: Duration = Duration::from_millis(100);
 
-/// What the watchdog wants to know about the gate.
+/// What others want to know about the gate: the watchdog, and the gates of other sims.
 #[derive(Debug, Default)]
 pub(crate) struct Sight {
     /// How often the runtime came to rest.
@@ -76,6 +77,11 @@ pub(crate) struct Gate {
     strangers: HashSet<u32>,
     /// Those that still run this program: since when.
     unexeced: HashMap<u32, Instant>,
+    /// Other sims' children that have got through their exec, by thread, and how often that sim had
+    /// come to rest when all had.
+    execed: HashMap<Pid, (HashSet<u32>, Option<u64>)>,
+    /// Those that have not: since when.
+    forked: HashMap<u32, Instant>,
 }
 
 impl Gate {
@@ -90,6 +96,8 @@ impl Gate {
             zombies: HashMap::new(),
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
+            execed: HashMap::new(),
+            forked: HashMap::new(),
         }
     }
 
@@ -226,9 +234,49 @@ impl Gate {
         }
         if waits {
             Survey::Zombies
+        } else if self.others_fork() {
+            Survey::Busy
         } else {
             Survey::Quiet
         }
+    }
+
+    /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
+    /// of every descriptor, and a pipe of this sim does not end.
+    fn others_fork(&mut self) -> bool {
+        let sims = children::other_sims();
+        self.execed
+            .retain(|thread, _| sims.iter().any(|(other, _)| other == thread));
+        let mut forked = HashMap::new();
+        for (thread, sight) in sims {
+            // In this order: what it forks after it was seen at rest, it forks without our pipes.
+            let is_parked = sight.is_parked.load(Ordering::Acquire);
+            let parks = sight.parks.load(Ordering::Acquire);
+            let (execed, clear_at) = self.execed.entry(thread).or_default();
+            if is_parked && *clear_at == Some(parks) {
+                continue;
+            }
+            let children = children::of_thread(thread);
+            execed.retain(|pid| children.contains(pid));
+            let mut is_clear = true;
+            for pid in children {
+                if execed.contains(&pid) {
+                    continue;
+                }
+                // The second shows only when its descriptors are closed.
+                let starts = is_unexeced(pid) || children::has_no_words(pid) && !is_zombie(pid);
+                let since = self.forked.get(&pid).copied().unwrap_or_else(Instant::now);
+                if starts && since.elapsed() < EXEC {
+                    forked.insert(pid, since);
+                    is_clear = false;
+                } else {
+                    execed.insert(pid);
+                }
+            }
+            *clear_at = (is_clear && is_parked).then_some(parks);
+        }
+        self.forked = forked;
+        !self.forked.is_empty()
     }
 
     /// Whether another thread has forked an agent that has not said hello.

@@ -38,9 +38,9 @@ use watchdog::Watched;
 /// is recorded, and one run gives the same [`Timeline`] as the next, byte for byte.
 ///
 /// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
-/// in which `select!` looks at its branches, and the end of a pipe whose other end a process holds
-/// that has nothing to do with the sim, as one that another test forks does until its exec. Children
-/// of the sim's thread that are no agents run in real time, and virtual time waits for them.
+/// in which `select!` looks at its branches, and the end of a pipe whose other end is held by a process
+/// that has nothing to do with the sim. Children of the sim's thread that are no agents run in real
+/// time, and virtual time waits for them.
 ///
 /// Several sims may run at once, each on a thread of its own.
 ///
@@ -158,12 +158,12 @@ impl Sim {
         } else {
             TimelineClock::Virtual
         };
-        let _thread = SimThread::enter();
+        let sight = Arc::new(Sight::default());
+        let _thread = SimThread::enter(Some(Arc::clone(&sight)));
         let before = ending::children_before().map_err(setup)?;
         let shared = Shared::new(Server::new(clock).map_err(control)?, !self.is_real);
         let news = shared.lock().descriptor().try_clone_to_owned();
         let news = news.map_err(control)?;
-        let sight = Arc::new(Sight::default());
         let asked_seed = Arc::new(AtomicBool::new(false));
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();

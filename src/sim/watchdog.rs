@@ -269,7 +269,7 @@ fn register(watched: &Arc<Watched>) {
             .name("sim-watchdog".to_owned())
             .spawn(|| {
                 // It forks nothing and reaps nothing.
-                let _thread = SimThread::enter();
+                let _thread = SimThread::enter(None);
                 loop {
                     let sims: Vec<_> = {
                         let mut sims = SIMS.lock().unwrap_or_else(PoisonError::into_inner);

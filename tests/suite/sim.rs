@@ -187,3 +187,27 @@ fn a_sim_may_have_more_runs_than_there_are_descriptors() {
         },
     );
 }
+
+#[test]
+fn a_pipe_ends_with_its_processes_whatever_other_sims_fork() {
+    let read_to_the_end = || {
+        Sim::new().run(async |sim| {
+            let script = Script::new().run_for(seconds(1)).write("said").exit(0);
+            let worker = sim.agent("worker", script);
+            for run in 1..=20 {
+                let before = sim.now();
+                // Where the pipe did not end with the process, time would go on to this.
+                let later = tokio::spawn(sleep(seconds(3600)));
+                let output = Command::from(worker.command()).output().await.unwrap();
+                assert_eq!(output.stdout, b"said");
+                assert_eq!(sim.now() - before, seconds(1), "run {run}");
+                later.abort();
+            }
+        })
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(read_to_the_end);
+        }
+    });
+}
