@@ -94,17 +94,39 @@ fn one_end_with(
     })
 }
 
+/// One end after the other, the last of which may not be followed by a start.
+fn all_ends(policy: RestartPolicy, scripts: [Script; 4]) -> Case {
+    let count = scripts.len();
+    let each = Script::runs(0, Script::new());
+    let script = scripts
+        .into_iter()
+        .fold(each, |all, script| all.then(Script::runs(1, script)));
+    let script = script.then(Script::new().stay());
+    let case = Case::new(format!("every end, {policy:?}"), script, move |stage| {
+        Box::pin(async move {
+            let _live = stage.begin().await?;
+            stage.flapped(count).await;
+            stage.next_run().await;
+            Ok(())
+        })
+    });
+    case.ask(move |service| {
+        service.policy = policy;
+        service.delays = DelayCurve::constant(service.delays.initial);
+    })
+}
+
 fn policy_matrix(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
     let core_dump = Statement::Die {
         signal: Signal::SEGV,
         core: true,
     };
-    let ends = [
-        ("code 0", Script::new().exit(0)),
+    let ends: [(&str, Script); 4] = [
         ("code 1", Script::new().exit(1)),
         ("a signal", Script::new().die_by(Signal::KILL)),
         ("a core dump", script::Script(vec![core_dump]).into()),
+        ("code 0", Script::new().exit(0)),
     ];
     let signal = match profile.stop_signal {
         Setting::Fixed(signal) => signal,
@@ -115,9 +137,14 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
     let times_out = profile.notification.is_some() && profile.start_timeout.is_configurable();
     let mut cases = Vec::new();
     for policy in policies(profile) {
-        for (end, script) in &ends {
-            let label = format!("{end}, {policy:?}");
-            cases.push(one_end(label, policy, script.clone()));
+        if policy != RestartPolicy::Never && super::restarts_freely(profile) {
+            let scripts = ends.each_ref().map(|(_, script)| script.clone());
+            cases.push(all_ends(policy, scripts));
+        } else {
+            for (end, script) in &ends {
+                let label = format!("{end}, {policy:?}");
+                cases.push(one_end(label, policy, script.clone()));
+            }
         }
         if profile.reports_start_failures {
             let label = format!("a failed start, {policy:?}");

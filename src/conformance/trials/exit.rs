@@ -2,7 +2,7 @@
 
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
-use crate::rules::{DelayCurve, Profile, Setting};
+use crate::rules::{DelayCurve, Profile};
 use crate::{ExitStatus, Script, Signal};
 
 pub(super) const TRIALS: &[Trial] = &[
@@ -65,11 +65,8 @@ fn ending(status: ExitStatus) -> Script {
 
 /// One end after the other where nothing comes between them, else a case for each.
 fn ends(profile: &Profile, statuses: &[ExitStatus]) -> Vec<Case> {
-    let has_limit = matches!(profile.consecutive_limit, Setting::Fixed(_))
-        || matches!(profile.window_limit, Setting::Fixed(_));
-    let delays_grow = matches!(profile.delays, Setting::Fixed(_));
     let count = statuses.len();
-    if super::restarts(profile) && !has_limit && !delays_grow {
+    if super::restarts_freely(profile) {
         let mut script = Script::runs(0, Script::new());
         for status in statuses {
             script = script.then(Script::runs(1, ending(*status)));

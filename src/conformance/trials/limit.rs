@@ -244,7 +244,7 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
                 let Ok(_live) = stage.begin().await else {
                     return Ok(());
                 };
-                stage.flapped(6).await;
+                stage.flapped(5).await;
                 Ok(())
             })
         });
