@@ -371,7 +371,7 @@ impl Profile {
         match (service.readiness, self.min_uptime, self.notification) {
             (_, Setting::Fixed(time), _) => service.readiness = Readiness::MinUptime(time),
             (Readiness::MinUptime(_), Setting::Unsupported, _) | (Readiness::Notified, _, None) => {
-                service.readiness = Readiness::Exec
+                service.readiness = Readiness::Exec;
             }
             _ => {}
         }

@@ -209,7 +209,7 @@ fn start_timeout(observed: &Observed) -> Verdict {
     let due = run.start + timeout;
     let mut latest = due + observed.late();
     if !service.stop_signal.is_deadly() {
-        latest = latest + service.grace;
+        latest += service.grace;
     }
     let expected = format!(
         "run {} is ended at {due} (start at {} + timeout {timeout:?})",

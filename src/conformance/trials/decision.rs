@@ -36,7 +36,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 let case = Case::new(limit.label, super::crash(profile), move |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
-                        stage.ended(starts).await?;
+                        stage.flapped(starts).await;
                         if stage.profile().reports_rest {
                             live.outcome().await;
                         } else {

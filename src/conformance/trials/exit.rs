@@ -13,10 +13,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let codes = [
                 1, 2, 3, 7, 63, 64, 78, 100, 125, 126, 127, 128, 129, 137, 143, 192, 254, 255, 0,
             ];
-            ends(
-                profile,
-                &codes.map(|code| ExitStatus::Exited { code: code.into() }),
-            )
+            ends(profile, &codes.map(|code| ExitStatus::Exited { code }))
         },
     },
     Trial {

@@ -65,7 +65,9 @@ fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
 
 fn manual_reset(profile: &Profile) -> Vec<Case> {
     let script = Script::runs(2, super::crash(profile)).then(Script::new().stay());
-    let limited = profile.consecutive_limit.is_configurable();
+    // As many as there are until the reset.
+    let restarts = NonZeroU32::new(if profile.first_start_counts { 3 } else { 2 });
+    let restarts = restarts.filter(|_| profile.consecutive_limit.is_configurable());
     let case = Case::new("", script, |stage| {
         Box::pin(async move {
             let live = stage.begin().await?;
@@ -81,8 +83,7 @@ fn manual_reset(profile: &Profile) -> Vec<Case> {
     });
     vec![case.ask(move |service| {
         doubling(service);
-        // As many as there were until the reset.
-        if limited && let Some(restarts) = NonZeroU32::new(2) {
+        if let Some(restarts) = restarts {
             service.limit = RestartLimit::Consecutive(restarts);
         }
     })]
