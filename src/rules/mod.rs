@@ -51,8 +51,8 @@ use std::fmt;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
 pub use page::page;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, Need, OwnGroup, Profile, RepeatedStop, Setting,
-    StopReturn, StopScope, Time, WhenRestarting,
+    Daemonizer, DelayOrigin, Environment, LimitCounts, Need, OwnGroup, Profile, RepeatedStop,
+    Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service};
 pub use verdict::{Verdict, Violation};
