@@ -124,6 +124,13 @@ macro_rules! __each_rule {
         // Rate limit
         // Reset
         // Stop and escalation
+        $rule! { stop_signal_first }
+        $rule! { grace_not_early }
+        $rule! { grace_not_late }
+        $rule! { stop_sync }
+        $rule! { stop_wakes_frozen }
+        $rule! { stop_idempotent }
+        $rule! { stop_races_exit }
         // Process tree
         // Reaping
         // File descriptors, environment, signal state

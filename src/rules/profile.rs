@@ -184,8 +184,13 @@ pub struct Profile {
     pub repeated_stop: Option<RepeatedStop>,
     /// Which processes a stop ends.
     pub stop_scope: Option<StopScope>,
+    /// Whether a stop continues a process that is stopped, as by SIGSTOP, so that it can act on the
+    /// stop signal.
+    pub wakes_frozen: bool,
     /// Whose process group a service is in.
     pub own_group: Option<OwnGroup>,
+    /// Whether what a run leaves in its process group is ended before the next run starts.
+    pub clears_leftovers: bool,
     /// What a daemonizer counts as.
     pub daemonizer: Option<Daemonizer>,
     /// Whether it can be told to restart a service.
@@ -256,7 +261,9 @@ impl Profile {
             stop: None,
             repeated_stop: None,
             stop_scope: None,
+            wakes_frozen: false,
             own_group: None,
+            clears_leftovers: false,
             daemonizer: None,
             restart: false,
             start: false,
@@ -404,8 +411,12 @@ pub enum Need {
     StopScope,
     /// [`Profile::stop_scope`], of more than the process.
     WideScope,
+    /// [`Profile::wakes_frozen`]
+    WakesFrozen,
     /// [`Profile::own_group`]
     OwnGroup,
+    /// [`Profile::clears_leftovers`]
+    ClearsLeftovers,
     /// [`Profile::daemonizer`]
     Daemonizer,
     /// [`Profile::restart`]
@@ -482,7 +493,9 @@ impl Need {
             Need::WideScope => {
                 matches!(profile.stop_scope, Some(StopScope::Group | StopScope::Tree))
             }
+            Need::WakesFrozen => profile.wakes_frozen,
             Need::OwnGroup => profile.own_group.is_some(),
+            Need::ClearsLeftovers => profile.clears_leftovers,
             Need::Daemonizer => profile.daemonizer.is_some(),
             Need::Restart => profile.restart,
             Need::Start => profile.start,
@@ -531,7 +544,9 @@ impl Need {
             Need::RepeatedStop => "effect of a second stop",
             Need::StopScope => "scope of a stop",
             Need::WideScope => "stop of more than the process itself",
+            Need::WakesFrozen => "continuing of a process that is stopped",
             Need::OwnGroup => "process group",
+            Need::ClearsLeftovers => "end of what a run leaves behind",
             Need::Daemonizer => "treatment of a daemonizer",
             Need::Restart => "restart on request",
             Need::Start => "start on request",
