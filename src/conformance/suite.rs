@@ -132,7 +132,16 @@ macro_rules! __each_rule {
         $rule! { stop_idempotent }
         $rule! { stop_races_exit }
         // Process tree
+        $rule! { own_group }
+        $rule! { stop_scope }
+        $rule! { never_own_group }
+        $rule! { old_tree_gone }
+        $rule! { daemonizer }
         // Reaping
+        $rule! { no_zombies }
+        $rule! { mass_exit }
+        $rule! { instant_exit }
+        $rule! { no_foreign_reap }
         // File descriptors, environment, signal state
         // Readiness and liveness
         // Output

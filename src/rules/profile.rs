@@ -401,6 +401,8 @@ pub enum Need {
     ResetAfter,
     /// [`Profile::stop_signal`]
     StopSignal,
+    /// [`Profile::stop_signal`], to be chosen.
+    ChosenStopSignal,
     /// [`Profile::grace`]
     Grace,
     /// [`Profile::stop`]
@@ -486,6 +488,7 @@ impl Need {
             Need::WindowLimit => profile.window_limit.is_supported(),
             Need::ResetAfter => profile.reset_after.is_supported(),
             Need::StopSignal => profile.stop_signal.is_supported(),
+            Need::ChosenStopSignal => profile.stop_signal.is_configurable(),
             Need::Grace => profile.grace.is_supported(),
             Need::Stop => profile.stop.is_some(),
             Need::RepeatedStop => profile.repeated_stop.is_some(),
@@ -539,6 +542,7 @@ impl Need {
             Need::WindowLimit => "limit of restarts within a period",
             Need::ResetAfter => "time after which a run is healthy",
             Need::StopSignal => "stop signal",
+            Need::ChosenStopSignal => "choice of the stop signal",
             Need::Grace => "grace",
             Need::Stop => "stop",
             Need::RepeatedStop => "effect of a second stop",

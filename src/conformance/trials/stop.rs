@@ -178,13 +178,11 @@ pub(super) fn order_exit(run: &crate::Run, code: u8) -> Result<(), Halt> {
 }
 
 /// Begins, stops, and looks on until the run has ended and the grace is over.
-fn stop_once<'a>(stage: &'a Stage<'a>) -> impl Future<Output = Result<(), Halt>> + 'a {
-    async move {
-        let live = stage.begin().await?;
-        let run = settled(stage).await?;
-        live.stop().await;
-        stage.wait(run.ended()).await;
-        stage.pass(1.0).await;
-        Ok(())
-    }
+async fn stop_once<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+    let live = stage.begin().await?;
+    let run = settled(stage).await?;
+    live.stop().await;
+    stage.wait(run.ended()).await;
+    stage.pass(1.0).await;
+    Ok(())
 }
