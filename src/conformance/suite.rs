@@ -146,6 +146,14 @@ macro_rules! __each_rule {
         // Readiness and liveness
         // Output
         // Concurrency
+        $rule! { stop_during_start }
+        $rule! { stop_vs_retry }
+        $rule! { stale_exit_ignored }
+        $rule! { no_respawn_in_grace }
+        $rule! { concurrent_restarts }
+        $rule! { start_while_restarting }
+        $rule! { control_responsive }
+        $rule! { shutdown_during_startup }
         // Crash of the supervisor
         // Resource exhaustion
     };

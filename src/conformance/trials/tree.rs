@@ -1,10 +1,10 @@
 //! What becomes of descendants.
 
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 
 use agent_stub::script::Placement;
-use nix::unistd::{getpgrp, getsid};
+use nix::unistd::{Pid, getpgrp, getsid};
+use tokio::sync::Mutex;
 
 use super::stop::settled;
 use crate::conformance::stage::{Halt, Stage};
@@ -25,7 +25,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         facts
                             .hygiene
                             .extend(hygiene.map(|hygiene| (run.number(), hygiene)));
-                        let session = getsid(None).map_or(0, |sid| sid.as_raw());
+                        let session = getsid(None).map_or(0, Pid::as_raw);
                         let own = [getpgrp().as_raw(), session].map(i32::cast_unsigned);
                         facts.own_group = is_here.then_some((own[0], own[1]));
                     });
@@ -60,11 +60,10 @@ pub(super) const TRIALS: &[Trial] = &[
             let case = |label: &str, units: f64| {
                 let script = Script::new().on(HARMLESS, Script::new().exit(0));
                 Case::new(label, script, move |stage| {
-                    // Two subjects of one process are in one group: what one does there must not be taken for
-                    // the other's doing.
-                    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
                     Box::pin(async move {
-                        let _alone = alone;
+                        // Two subjects of one process are in one group: what one does there must not be
+                        // taken for the other's doing.
+                        let _alone = ALONE.lock().await;
                         stand_by(stage).await?;
                         let live = stage.begin().await?;
                         if units > 0.0 {
@@ -144,7 +143,7 @@ pub(super) const TRIALS: &[Trial] = &[
 /// A signal that does nothing to those that do not trap it.
 const HARMLESS: Signal = Signal::URG;
 
-static ALONE: Mutex<()> = Mutex::new(());
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Starts a process in the subject's own group, which traps that signal.
 async fn stand_by(stage: &Stage<'_>) -> Result<(), Halt> {
