@@ -438,7 +438,7 @@ fn shutdown_during_startup(observed: &Observed) -> Verdict {
         return Verdict::unknown("it was up");
     }
     let runs = observed.runs();
-    if !runs.first().is_some_and(|run| run.start <= call.from) {
+    if runs.first().is_none_or(|run| run.start > call.from) {
         return Verdict::unknown("it had not been started");
     }
     let due = call.from + observed.service.grace + late(observed);

@@ -26,7 +26,7 @@ pub(super) const RULES: &[Rule] = &[
                     somebody else's.",
         origin: "systemd.kill(5) KillMode=; supervisord stopasgroup=, killasgroup=.",
         bug: None,
-        needs: &[Need::Stop, Need::StopScope, Need::Grace],
+        needs: &[Need::Stop, Need::StopScope],
         check: Check::Observed(stop_scope),
     },
     Rule {

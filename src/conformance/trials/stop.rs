@@ -120,8 +120,9 @@ pub(super) const TRIALS: &[Trial] = &[
                             }
                         }
                         live.stop().await;
+                        stage.wait(run.ended()).await;
+                        stage.pass(1.0).await;
                         if stage.profile().start {
-                            stage.pass(1.0).await;
                             live.start().await;
                         }
                         Ok(())
