@@ -11,6 +11,7 @@
 mod play;
 mod reference;
 mod report;
+mod sent;
 mod stage;
 mod subject;
 mod suite;

@@ -314,6 +314,11 @@ impl Profile {
         }
     }
 
+    /// Whether some end is followed by a start.
+    pub(crate) fn restarts(&self) -> bool {
+        self.policy.is_supported() && self.policy != Setting::Fixed(RestartPolicy::Never)
+    }
+
     /// How late the subject may be: not at all in virtual time.
     #[must_use]
     pub fn tolerance(&self) -> Duration {
@@ -498,9 +503,8 @@ pub enum Need {
 impl Need {
     /// What the profile lacks; `None` where it is there.
     pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
-        let never = Setting::Fixed(RestartPolicy::Never);
         let is_there = match self {
-            Need::Restarts => profile.policy.is_supported() && profile.policy != never,
+            Need::Restarts => profile.restarts(),
             Need::ChosenPolicy => profile.policy.is_configurable(),
             Need::TellsFailures => match profile.policy {
                 Setting::Configurable | Setting::Fixed(RestartPolicy::OnFailure) => true,
