@@ -12,6 +12,7 @@ mod play;
 mod reference;
 mod report;
 mod stage;
+mod strategy;
 mod subject;
 mod suite;
 mod trial;

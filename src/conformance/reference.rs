@@ -78,6 +78,7 @@ impl Subject for Reference {
         profile.reports_give_up_cause = true;
         profile.rejects_bad_settings = true;
         profile.lends_strategy = true;
+        profile.seedable = true;
         profile.in_process = true;
         profile
     }

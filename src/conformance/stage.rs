@@ -47,6 +47,19 @@ pub(super) struct Live<'a> {
     stage: &'a Stage<'a>,
 }
 
+/// A service with the defaults in the profile's unit and what is asked beside them, as the subject
+/// will have it.
+pub(super) fn asked(name: &str, profile: &Profile, ask: &dyn Fn(&mut Service)) -> Service {
+    let unit = profile.unit();
+    let mut service = Service::new(name);
+    service.delays.initial = unit;
+    service.delays.max = unit * 60;
+    service.grace = unit * 5;
+    ask(&mut service);
+    profile.fit(&mut service);
+    service
+}
+
 impl<'a> Stage<'a> {
     /// The name of the service that the rule is about.
     pub(super) const SERVICE: &'static str = "worker";
@@ -82,16 +95,15 @@ impl<'a> Stage<'a> {
         ask: &dyn Fn(&mut Service),
     ) -> Service {
         let agent = self.sim.agent(name, script);
-        let unit = self.profile.unit();
-        let mut service = Service::new(name);
-        service.program = agent.program().to_owned();
-        service.args = agent.args();
-        service.delays.initial = unit;
-        service.delays.max = unit * 60;
-        service.grace = unit * 5;
-        service.seed = self.sim.seed();
-        ask(&mut service);
-        self.profile.fit(&mut service);
+        // Each service draws its own.
+        let place = self.agents.borrow().len() as u64;
+        let seed = self.sim.seed().wrapping_add(place);
+        let mut service = asked(name, self.profile, &|service| {
+            service.program = agent.program().to_owned();
+            service.args = agent.args();
+            service.seed = seed;
+            ask(service);
+        });
         let log = Arc::clone(&self.log);
         let (sim, noted) = (self.sim.clone(), agent.clone());
         service.set_reporter(Reporter::new(move |notice| {

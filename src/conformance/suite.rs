@@ -120,7 +120,17 @@ macro_rules! __each_rule {
         // Exit classification
         // Restart decision
         // Backoff and jitter
+        $rule! { min_spacing }
+        $rule! { delay_origin }
         $rule! { delay_curve }
+        $rule! { delay_capped }
+        $rule! { delay_no_overflow }
+        $rule! { delay_monotone }
+        $rule! { jitter_law }
+        $rule! { jitter_at_cap }
+        $rule! { jitter_seeded }
+        $rule! { herd_spacing }
+        $rule! { backoff_interruptible }
         // Rate limit
         // Reset
         // Stop and escalation

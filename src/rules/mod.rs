@@ -179,6 +179,12 @@ impl Rule {
         }
     }
 
+    /// As its own verdict on that service.
+    #[cfg(feature = "properties")]
+    pub(crate) fn say(&'static self, verdict: Verdict, service: &str) -> Verdict {
+        verdict.named(self, service)
+    }
+
     /// Whether it is judged by the backoff strategy itself.
     #[cfg(feature = "properties")]
     pub(crate) fn is_of_strategy(&self) -> bool {

@@ -230,6 +230,8 @@ pub struct Profile {
     pub rejects_bad_settings: bool,
     /// Whether [`Subject::strategy`](crate::conformance::Subject::strategy) lends its backoff.
     pub lends_strategy: bool,
+    /// Whether the strategy that it lends draws from the seed that it is given.
+    pub seedable: bool,
     /// Whether it runs in the process of the test, so that what it holds can be counted there.
     pub in_process: bool,
 }
@@ -278,6 +280,7 @@ impl Profile {
             reports_give_up_cause: false,
             rejects_bad_settings: false,
             lends_strategy: false,
+            seedable: false,
             in_process: false,
         }
     }
@@ -298,6 +301,19 @@ impl Profile {
             Time::Virtual => Duration::ZERO,
             Time::Real { tolerance, .. } => tolerance,
         }
+    }
+
+    /// So many restarts, or as many as there always are at most.
+    #[cfg(feature = "properties")]
+    pub(crate) fn restarts(&self, wanted: u32) -> u32 {
+        [self.consecutive_limit, self.window_limit]
+            .iter()
+            .filter_map(|limit| match limit {
+                Setting::Fixed(RestartLimit::Consecutive(most)) => Some(most.get()),
+                Setting::Fixed(RestartLimit::Window { restarts, .. }) => Some(restarts.get()),
+                _ => None,
+            })
+            .fold(wanted, u32::min)
     }
 
     /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
@@ -382,6 +398,8 @@ pub enum Need {
     ChosenDelays,
     /// A jitter, fixed or to be chosen.
     Jitter,
+    /// [`Profile::delays`], without jitter, fixed or to be chosen.
+    PlainDelays,
     /// [`Profile::lends_strategy`]
     Strategy,
     /// Either limit.
@@ -467,6 +485,11 @@ impl Need {
                 profile.jitter
                     || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::Jitter::None)
             }
+            Need::PlainDelays => match profile.delays {
+                Setting::Unsupported => false,
+                Setting::Fixed(curve) => curve.jitter == crate::Jitter::None,
+                Setting::Configurable => true,
+            },
             Need::Strategy => profile.lends_strategy,
             Need::Limit => {
                 profile.consecutive_limit.is_supported() || profile.window_limit.is_supported()
@@ -520,6 +543,7 @@ impl Need {
             Need::Delays => "delay before a restart",
             Need::ChosenDelays => "choice of the delays",
             Need::Jitter => "jitter",
+            Need::PlainDelays => "delays without jitter",
             Need::Strategy => "strategy that it lends",
             Need::Limit => "restart limit",
             Need::ConsecutiveLimit => "limit of restarts in a row",
