@@ -70,6 +70,7 @@ impl Subject for Reference {
         profile.resets_dispositions = true;
         profile.descriptors = Some(vec![3]);
         profile.environment = Some(Environment::Inherited);
+        profile.current_dir = true;
         profile.output = true;
         profile.reports_ends = true;
         profile.reports_up = true;
@@ -91,6 +92,9 @@ impl Subject for Reference {
             .stop_signal(service.stop_signal);
         for (key, value) in &service.env {
             options = options.env(key, value);
+        }
+        if let Some(dir) = &service.current_dir {
+            options = options.current_dir(dir);
         }
         if let Some(output) = &service.output {
             let file = OpenOptions::new().append(true).create(true).open(output)?;

@@ -137,6 +137,12 @@ macro_rules! __each_rule {
         // Process tree
         // Reaping
         // File descriptors, environment, signal state
+        $rule! { mask_clear }
+        $rule! { dispositions_default }
+        $rule! { fds_declared_only }
+        $rule! { fd_stable }
+        $rule! { env_contract }
+        $rule! { setup_failure_aborts }
         // Readiness and liveness
         // Output
         // Concurrency

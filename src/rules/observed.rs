@@ -1,6 +1,7 @@
 //! What a rule judges.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
@@ -176,8 +177,10 @@ pub struct Facts {
     pub own_group: Option<(u32, u32)>,
     /// What reached the file for the output.
     pub output: Option<Vec<u8>>,
-    /// How many descriptors the subject's process had, each time they were counted.
+    /// How many descriptors each restart left open in the subject's process to the end.
     pub descriptors: Vec<usize>,
+    /// The environment of the subject's process, where that is the test's own.
+    pub environment: Vec<(OsString, OsString)>,
     /// Processes that nobody may touch, and whether they were still as they should be.
     pub bystanders: Vec<(String, bool)>,
     /// What else a rule's case found, by name.
