@@ -48,6 +48,7 @@ impl Subject for Reference {
         profile.override_lists = true;
         profile.delays = Setting::Configurable;
         profile.jitter = true;
+        profile.retries_failed_starts = true;
         profile.delay_origin = DelayOrigin::Exit;
         profile.consecutive_limit = Setting::Configurable;
         profile.window_limit = Setting::Configurable;

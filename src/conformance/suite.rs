@@ -145,9 +145,16 @@ macro_rules! __each_rule {
         $rule! { setup_failure_aborts }
         // Readiness and liveness
         // Output
+        $rule! { flood_no_block }
+        $rule! { last_bytes_kept }
+        $rule! { held_pipe_exit }
         // Concurrency
         // Crash of the supervisor
         // Resource exhaustion
+        $rule! { enoent_eacces }
+        $rule! { etxtbsy }
+        $rule! { exec_error_distinct }
+        $rule! { log_open_error }
     };
 }
 

@@ -48,7 +48,11 @@ mod verdict;
 
 use std::fmt;
 
+#[cfg(feature = "properties")]
+pub(crate) use exhaustion::CLEARED;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
+#[cfg(feature = "properties")]
+pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
 pub use profile::{
     Daemonizer, DelayOrigin, Environment, Need, OwnGroup, Profile, RepeatedStop, Setting,

@@ -164,6 +164,8 @@ pub struct Profile {
     pub delays: Setting<DelayCurve>,
     /// Whether it can be told a jitter.
     pub jitter: bool,
+    /// Whether a start that failed is tried again after the delay, as a run that crashed is.
+    pub retries_failed_starts: bool,
     /// What the delays are counted from. Default: the end.
     pub delay_origin: DelayOrigin,
     /// Restarts in a row before it gives up.
@@ -248,6 +250,7 @@ impl Profile {
             override_lists: false,
             delays: Setting::Unsupported,
             jitter: false,
+            retries_failed_starts: false,
             delay_origin: DelayOrigin::Exit,
             consecutive_limit: Setting::Unsupported,
             window_limit: Setting::Unsupported,
@@ -402,6 +405,8 @@ pub enum Need {
     PlainDelays,
     /// [`Profile::lends_strategy`]
     Strategy,
+    /// [`Profile::retries_failed_starts`]
+    RetriedStarts,
     /// Either limit.
     Limit,
     /// [`Profile::consecutive_limit`]
@@ -491,6 +496,7 @@ impl Need {
                 Setting::Configurable => true,
             },
             Need::Strategy => profile.lends_strategy,
+            Need::RetriedStarts => profile.retries_failed_starts,
             Need::Limit => {
                 profile.consecutive_limit.is_supported() || profile.window_limit.is_supported()
             }
@@ -545,6 +551,7 @@ impl Need {
             Need::Jitter => "jitter",
             Need::PlainDelays => "delays without jitter",
             Need::Strategy => "strategy that it lends",
+            Need::RetriedStarts => "further try after a failed start",
             Need::Limit => "restart limit",
             Need::ConsecutiveLimit => "limit of restarts in a row",
             Need::WindowLimit => "limit of restarts within a period",
