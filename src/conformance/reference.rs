@@ -6,8 +6,8 @@ use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::policy::RestartTracker;
 use crate::rules::{
-    Daemonizer, DelayOrigin, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
-    Setting, StopReturn, StopScope, WhenRestarting,
+    Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile, RepeatedStop,
+    Rest, Service, Setting, StopReturn, StopScope, WhenRestarting,
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{Outcome, Supervisor, SupervisorEvent};
@@ -66,6 +66,8 @@ impl Subject for Reference {
         profile.when_restarting = Some(WhenRestarting::Queued);
         profile.min_uptime = Setting::Configurable;
         profile.notification = Some(3);
+        profile.notify_access = Some(NotifyAccess::All);
+        profile.watchdog = Setting::Configurable;
         profile.start_timeout = Setting::Configurable;
         profile.clears_mask = true;
         profile.resets_dispositions = true;
@@ -121,6 +123,9 @@ impl Subject for Reference {
             .readiness(service.readiness);
         if let Some(timeout) = service.start_timeout {
             builder = builder.start_timeout(timeout);
+        }
+        if let Some(period) = service.watchdog {
+            builder = builder.watchdog(period);
         }
         let (supervisor, mut events) = builder.start()?;
         let reporter = service.reporter();

@@ -144,6 +144,10 @@ macro_rules! __each_rule {
         $rule! { env_contract }
         $rule! { setup_failure_aborts }
         // Readiness and liveness
+        $rule! { ready_not_early }
+        $rule! { ready_not_stale }
+        $rule! { ready_sender }
+        $rule! { watchdog }
         // Output
         $rule! { flood_no_block }
         $rule! { last_bytes_kept }

@@ -135,6 +135,16 @@ pub enum Environment {
     Cleared,
 }
 
+/// Whose notifications count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotifyAccess {
+    /// Those of the process that was started.
+    Main,
+    /// Those of any process that has the descriptor.
+    All,
+}
+
 /// What a start does while a restart is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -203,6 +213,11 @@ pub struct Profile {
     /// Whether it takes a notification for readiness: a line `ready`, or an empty one, on the
     /// descriptor of this number.
     pub notification: Option<u16>,
+    /// Whose notifications count.
+    pub notify_access: Option<NotifyAccess>,
+    /// After how long without a heartbeat, which is a notification more, a service that is up is
+    /// killed.
+    pub watchdog: Setting<Duration>,
     /// How long a service may take until it is up.
     pub start_timeout: Setting<Duration>,
     /// Whether a child's blocked signals are none.
@@ -269,6 +284,8 @@ impl Profile {
             when_restarting: None,
             min_uptime: Setting::Unsupported,
             notification: None,
+            notify_access: None,
+            watchdog: Setting::Unsupported,
             start_timeout: Setting::Unsupported,
             clears_mask: false,
             resets_dispositions: false,
@@ -358,6 +375,11 @@ impl Profile {
             Setting::Fixed(timeout) => service.start_timeout = Some(timeout),
             Setting::Configurable => {}
         }
+        match self.watchdog {
+            Setting::Unsupported => service.watchdog = None,
+            Setting::Fixed(period) => service.watchdog = Some(period),
+            Setting::Configurable => {}
+        }
         self.stop_signal.fit(&mut service.stop_signal);
         self.grace.fit(&mut service.grace);
         match (service.readiness, self.min_uptime, self.notification) {
@@ -443,6 +465,10 @@ pub enum Need {
     MinUptime,
     /// [`Profile::notification`]
     Notification,
+    /// [`Profile::notify_access`]
+    NotifyAccess,
+    /// [`Profile::watchdog`]
+    Watchdog,
     /// [`Profile::start_timeout`]
     StartTimeout,
     /// [`Profile::clears_mask`]
@@ -519,6 +545,8 @@ impl Need {
             Need::WhenRestarting => profile.when_restarting.is_some(),
             Need::MinUptime => profile.min_uptime.is_supported(),
             Need::Notification => profile.notification.is_some(),
+            Need::NotifyAccess => profile.notify_access.is_some(),
+            Need::Watchdog => profile.watchdog.is_supported(),
             Need::StartTimeout => profile.start_timeout.is_supported(),
             Need::ClearMask => profile.clears_mask,
             Need::DefaultDispositions => profile.resets_dispositions,
@@ -570,6 +598,8 @@ impl Need {
             Need::WhenRestarting => "effect of a start during a restart",
             Need::MinUptime => "minimum uptime",
             Need::Notification => "notification of readiness",
+            Need::NotifyAccess => "word on whose notifications count",
+            Need::Watchdog => "watchdog",
             Need::StartTimeout => "start timeout",
             Need::ClearMask => "clear signal mask",
             Need::DefaultDispositions => "default signal dispositions",
