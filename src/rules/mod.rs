@@ -44,6 +44,8 @@ mod service;
 mod start;
 mod stop;
 mod tree;
+#[cfg(all(test, feature = "properties"))]
+mod unseeded;
 mod verdict;
 
 use std::fmt;
