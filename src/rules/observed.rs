@@ -300,7 +300,13 @@ impl Observed {
     /// Whether a time is what it should be: not before, and not later than the subject may be.
     pub(super) fn is_on_time(&self, at: Timestamp, due: Timestamp) -> bool {
         // Virtual timers have milliseconds.
-        at >= due && at <= due + self.profile.tolerance() + self.granularity()
+        at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
+    }
+
+    /// How much too early something may seem: by the machine's clock the harness sees what it counts
+    /// from a moment after it happened.
+    pub(super) fn early(&self) -> Duration {
+        self.profile.tolerance()
     }
 
     /// What clocks round to: tokio's timers have milliseconds.

@@ -88,7 +88,7 @@ fn ready_not_early(observed: &Observed) -> Verdict {
     let Some(up) = ups(observed).first().copied() else {
         return Verdict::unknown("it was never reported as up");
     };
-    if up >= ready {
+    if up + observed.early() >= ready {
         return Verdict::Pass;
     }
     observed.broken(
@@ -113,14 +113,20 @@ fn ready_not_stale(observed: &Observed) -> Verdict {
         return Verdict::unknown("the second run has not said that it is ready");
     };
     let ups = ups(observed);
-    if ups.first().is_some_and(|up| *up < first_ready) {
+    if ups
+        .first()
+        .is_some_and(|up| *up + observed.early() < first_ready)
+    {
         // Another rule's matter.
         return Verdict::unknown("the first run was up before it had said so");
     }
-    let since = |from: Timestamp| ups.iter().find(|up| **up >= from).copied();
+    let since = |from: Timestamp| {
+        let mut ups = ups.iter();
+        ups.find(|up| **up + observed.early() >= from).copied()
+    };
     match since(second.start) {
         None => Verdict::unknown("the second run was never reported as up"),
-        Some(up) if up >= ready => Verdict::Pass,
+        Some(up) if up + observed.early() >= ready => Verdict::Pass,
         Some(up) => observed.broken(
             Some(place),
             format!("run 2 is reported as up from {ready} on, when it says that it is ready"),
@@ -221,7 +227,7 @@ fn watchdog(observed: &Observed) -> Verdict {
     let latest = due + observed.profile.tolerance() + observed.granularity();
     let expected = format!("run 1, silent since {last}, is killed at {due}, {period:?} later");
     match run.exit {
-        Some(exit) if exit < due => observed.broken(
+        Some(exit) if exit + observed.early() < due => observed.broken(
             observed.exit_of(1),
             expected,
             format!("it ends at {exit}, {:?} early", due - exit),

@@ -106,7 +106,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let crash = move || Script::new().run_for(unit).exit(1);
             let delays = move |service: &mut crate::rules::Service| {
                 service.delays =
-                    DelayCurve::exponential(unit * 20, 2.0, unit * 80).jitter(Jitter::Full);
+                    DelayCurve::exponential(unit * 40, 2.0, unit * 160).jitter(Jitter::Full);
             };
             let case = Case::new("four children crash at once", crash(), move |stage| {
                 Box::pin(async move {
