@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{DelayCurve, Service};
+use super::DelayCurve;
+#[cfg(feature = "properties")]
+use super::Service;
 use crate::Signal;
 use crate::policy::{RestartLimit, RestartPolicy};
+#[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
 
 /// What a subject can be told about one thing.
@@ -16,7 +19,7 @@ pub enum Setting<T> {
     Unsupported,
     /// It is always this.
     Fixed(T),
-    /// It is what the [`Service`] says.
+    /// It is what the [`Service`](super::Service) says.
     Configurable,
 }
 
@@ -34,6 +37,7 @@ impl<T> Setting<T> {
     }
 
     /// Puts what is fixed into the place of what was asked for.
+    #[cfg(feature = "properties")]
     fn fit(&self, asked: &mut T)
     where
         T: Clone,
@@ -338,6 +342,7 @@ impl Profile {
 
     /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
     /// unsupported is not asked for.
+    #[cfg(feature = "properties")]
     pub(crate) fn fit(&self, service: &mut Service) {
         self.policy.fit(&mut service.policy);
         if !self.policy.is_supported() {
@@ -385,7 +390,7 @@ impl Profile {
         match (service.readiness, self.min_uptime, self.notification) {
             (_, Setting::Fixed(time), _) => service.readiness = Readiness::MinUptime(time),
             (Readiness::MinUptime(_), Setting::Unsupported, _) | (Readiness::Notified, _, None) => {
-                service.readiness = Readiness::Exec
+                service.readiness = Readiness::Exec;
             }
             _ => {}
         }

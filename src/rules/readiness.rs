@@ -103,7 +103,7 @@ fn ready_not_stale(observed: &Observed) -> Verdict {
     let [first, second, ..] = runs.as_slice() else {
         return Verdict::unknown("there was no restart");
     };
-    if !first.exit.is_some_and(|exit| exit < second.start) {
+    if first.exit.is_none_or(|exit| exit >= second.start) {
         return Verdict::unknown("the runs were not one after the other");
     }
     let Some((_, first_ready)) = said_ready(observed, first.run) else {

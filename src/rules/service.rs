@@ -242,6 +242,7 @@ impl Service {
         self.reporter.clone()
     }
 
+    #[cfg(feature = "properties")]
     pub(crate) fn set_reporter(&mut self, reporter: Reporter) {
         self.reporter = reporter;
     }

@@ -406,10 +406,7 @@ fn an_agent_that_misses_a_heartbeat_is_killed_and_one_in_time_puts_it_off() {
     });
     let run = timeline.runs("worker")[0];
     assert_eq!(run.exit.unwrap() - run.start, Duration::from_secs(21));
-    assert_eq!(
-        run.status.and_then(|status| status.signal()),
-        Some(Signal::KILL)
-    );
+    assert_eq!(run.status.and_then(ExitStatus::signal), Some(Signal::KILL));
 }
 
 #[tokio::test]
