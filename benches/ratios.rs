@@ -42,7 +42,16 @@ fn main() -> Result<()> {
     );
     spawn_watch_close(&noop)?;
     start_to_ready(&noop)?;
-    supervised_restart()?;
+    supervised_restart(
+        "10 restarts in a Sim: a crash at once, 1 s",
+        &Script::new().exit(1),
+        Duration::from_secs(1),
+    )?;
+    supervised_restart(
+        "10 restarts in a Sim: an hour's work, 30 s",
+        &Script::new().run_for(Duration::from_secs(3600)).exit(1),
+        Duration::from_secs(30),
+    )?;
     println!();
     locate()?;
     decisions()?;
@@ -177,9 +186,9 @@ fn start_to_ready(noop: &Path) -> Result<()> {
     )
 }
 
-/// A start, an hour of work, a crash, a reap and a backoff, all of it virtual; the sim's own start and
-/// end are shared by the restarts of a sample.
-fn supervised_restart() -> Result<()> {
+/// A start, what the script does, a reap and a backoff, all of it virtual; the sim's own start and end
+/// are shared by the restarts of a sample.
+fn supervised_restart(name: &str, script: &Script, backoff: Duration) -> Result<()> {
     const EACH: u32 = 10;
     let program = std::ffi::CString::new(stub::path()?.as_os_str().as_encoded_bytes())?;
     let args = ["agent-stub", "--script", "exit 1"]
@@ -188,7 +197,7 @@ fn supervised_restart() -> Result<()> {
     let actions = PosixSpawnFileActions::init()?;
     let attributes = PosixSpawnAttr::init()?;
     pair(
-        "10 supervised restarts in a Sim",
+        name,
         "<= 1.5x of posix_spawn + waitpid of the stub",
         || {
             for _ in 0..EACH {
@@ -205,12 +214,11 @@ fn supervised_restart() -> Result<()> {
         },
         || {
             Ok(Sim::new().run(async |sim| {
-                let crash = Script::new().run_for(Duration::from_secs(3600)).exit(1);
-                let agent = sim.agent("worker", crash);
+                let agent = sim.agent("worker", script.clone());
                 for _ in 0..EACH {
                     let mut child = tokio::process::Command::from(agent.command()).spawn()?;
                     child.wait().await?;
-                    tokio::time::sleep(Duration::from_secs(30)).await;
+                    tokio::time::sleep(backoff).await;
                 }
                 Ok::<_, std::io::Error>(())
             }))

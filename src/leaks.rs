@@ -68,7 +68,7 @@ use descriptors::File;
 use end::Ending;
 pub use found::{Fate, Found, Owner, State};
 use look::{Roots, Wanted};
-use proc::Identity;
+pub(crate) use proc::Identity;
 pub use proc::Unreadable;
 pub use report::{Descriptor, Leaks, Thread};
 
@@ -329,40 +329,41 @@ fn unique_mark() -> String {
     format!("leak-{}-{number}-{random:016x}", std::process::id())
 }
 
-/// The processes, whoever their parent is, that bear one of the marks as a whole word in their
-/// environment or their arguments; and the roots, with all below them. Never this process.
-#[allow(dead_code, reason = "for the end of a sim")]
-pub(crate) fn processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Found>, Unreadable> {
-    let roots = identities(roots)?;
-    let sights = look::settled(&Wanted {
-        marks,
-        // A mark is this process's, so no older than it.
-        since: proc::this_process()?.identity.start,
-        roots: Roots::These(&roots),
-        leaders: &[],
-    })?;
-    let described = look::describe(&sights)?;
-    Ok(described.into_iter().map(|(_, found)| found).collect())
-}
-
-/// Finds the same processes and ends them.
-#[allow(dead_code, reason = "for the end of a sim")]
-pub(crate) fn end_processes_of(marks: &[String], roots: &[u32]) -> Result<Vec<Found>, Unreadable> {
-    let roots = identities(roots)?;
+/// Ends the processes, whoever their parent is, that bear one of the marks as a whole word in their
+/// environment or their arguments; and the roots, with all below them. Never this process. Returns
+/// what it found.
+pub(crate) fn end_processes_of(
+    marks: &[String],
+    roots: &[Identity],
+) -> Result<Vec<Found>, Unreadable> {
     let mut ending = Ending::default();
     ending.run(&Wanted {
         marks,
         // A mark is this process's, so no older than it.
         since: proc::this_process()?.identity.start,
-        roots: Roots::These(&roots),
+        roots: Roots::These(roots),
         leaders: &[],
     })?;
     Ok(ending.found)
 }
 
-fn identities(pids: &[u32]) -> Result<Vec<Identity>, Unreadable> {
-    let stats = pids.iter().map(|pid| proc::stat(*pid));
-    stats
-        .filter_map(|stat| stat.map(|stat| stat.map(|stat| stat.identity)).transpose())
-        .collect()
+/// The children of one thread of this process, until two looks in a row agree: what was a child
+/// before its number was looked up and after it is no other process.
+pub(crate) fn children_of(thread: nix::unistd::Pid) -> Result<BTreeSet<Identity>, Unreadable> {
+    let thread = thread.as_raw().unsigned_abs();
+    let mut before = proc::children(thread)?;
+    let mut looks = 0;
+    loop {
+        let mut children = BTreeSet::new();
+        for pid in &before {
+            children.extend(proc::stat(*pid)?.map(|stat| stat.identity));
+        }
+        let after = proc::children(thread)?;
+        looks += 1;
+        if after == before || looks == look::LISTS {
+            children.retain(|child| after.contains(&child.pid));
+            return Ok(children);
+        }
+        before = after;
+    }
 }

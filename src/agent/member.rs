@@ -1,5 +1,6 @@
 //! One process that the harness knows: an agent's run, or a descendant of one.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -28,6 +29,8 @@ pub(crate) struct Connection {
     socket: UnixStream,
     lines: Lines,
     open: bool,
+    /// What the other end has no room for: a process that is stopped takes nothing.
+    unsent: VecDeque<u8>,
 }
 
 impl Connection {
@@ -37,6 +40,7 @@ impl Connection {
             socket,
             lines: Lines::new(),
             open: true,
+            unsent: VecDeque::new(),
         })
     }
 
@@ -101,20 +105,34 @@ impl Connection {
         !self.open && self.lines.unfinished() > 0
     }
 
-    /// Sends an order. One that cannot be sent finds its process ended, which is seen elsewhere.
+    /// Sends an order, or keeps it for [`flush`](Connection::flush).
     pub(crate) fn send(&mut self, order: &Order) {
-        if self
-            .socket
-            .write_all(format!("{order}\n").as_bytes())
-            .is_err()
-        {
-            self.open = false;
+        self.unsent.extend(format!("{order}\n").into_bytes());
+        self.flush();
+    }
+
+    /// Sends what is left of the orders, as far as there is room.
+    pub(crate) fn flush(&mut self) {
+        while self.has_unsent() {
+            match self.socket.write(self.unsent.as_slices().0) {
+                Ok(length) => drop(self.unsent.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The other end is gone. What it said before is still to be read, and then its end.
+                Err(_) => self.unsent.clear(),
+            }
         }
+    }
+
+    /// Whether orders wait for room.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     /// Nothing more is said or heard.
     pub(crate) fn close(&mut self) {
         self.open = false;
+        self.unsent.clear();
         // It fails only where the other end is gone.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
@@ -162,7 +180,8 @@ pub(crate) struct Member {
     pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
     hygiene: Hygiene,
-    pub(crate) hygiene_report: Option<Hygiene>,
+    /// What it inherited, each time it said so.
+    pub(crate) hygiene_reports: Vec<Hygiene>,
     /// The last thing it said, for whoever asks what it does.
     pub(crate) last: String,
     /// How it ended; None inside where nobody could tell.
@@ -198,7 +217,7 @@ impl Member {
             readies: 0,
             signals: Vec::new(),
             hygiene: Hygiene::default(),
-            hygiene_report: None,
+            hygiene_reports: Vec::new(),
             last: "hello".to_owned(),
             ended: None,
             reaped: false,
@@ -232,6 +251,11 @@ impl Member {
         }
     }
 
+    /// Whether it was told what it has no room for yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::has_unsent)
+    }
+
     /// Takes note of what it said about itself.
     pub(crate) fn note(&mut self, report: &Report) {
         match report {
@@ -257,7 +281,8 @@ impl Member {
             Report::Ready => self.readies += 1,
             Report::Wrote(..) => self.blocked = None,
             Report::Hygiene(agent_stub::Finding::End) => {
-                self.hygiene_report = Some(std::mem::take(&mut self.hygiene));
+                let report = std::mem::take(&mut self.hygiene);
+                self.hygiene_reports.push(report);
             }
             Report::Hygiene(finding) => self.hygiene.add(finding.clone()),
             _ => {}

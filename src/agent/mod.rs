@@ -418,11 +418,12 @@ impl Run {
     /// ended before.
     pub async fn hygiene(&self) -> Option<Hygiene> {
         let member = self.member;
+        let before = self.shared.lock().members[member].hygiene_reports.len();
         self.order(Statement::Hygiene(Destination::Control));
         self.shared
             .until(|server| {
                 let member = &server.members[member];
-                match &member.hygiene_report {
+                match member.hygiene_reports.get(before) {
                     Some(report) => Some(Some(report.clone())),
                     None => member.ended.map(|_| None),
                 }

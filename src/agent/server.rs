@@ -1,5 +1,6 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
+mod accept;
 mod follow;
 mod welcome;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent_stub::protocol::{MessageError, Order, Report, VERSION};
+use agent_stub::protocol::{MessageError, Order, Report};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -102,6 +103,8 @@ pub(crate) struct Server {
     pub(crate) now: Timestamp,
     is_virtual: bool,
     last_ping: u64,
+    /// What this process could not do for its agents.
+    pub(crate) troubles: Vec<String>,
     /// Counts everything that happens: what stands still is stuck.
     pub(crate) progress: u64,
 }
@@ -149,6 +152,7 @@ impl Server {
             now: Timestamp::ORIGIN,
             is_virtual: clock == TimelineClock::Virtual,
             last_ping: 0,
+            troubles: Vec::new(),
             progress: 0,
         })
     }
@@ -226,37 +230,18 @@ impl Server {
         self.progress != before
     }
 
-    fn accept(&mut self) {
-        for place in self.connections() {
-            // Mostly it has said hello by now.
-            self.receive(place);
-        }
-    }
-
-    /// Takes the connections that wait, each a stranger's. Their places.
-    fn connections(&mut self) -> Vec<usize> {
-        let mut places = Vec::new();
-        while let Ok((socket, _)) = self.listener.accept() {
-            let place = self.next_place;
-            self.next_place += 1;
-            self.progress += 1;
-            let Ok(connection) = Connection::new(socket) else {
-                continue;
-            };
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, place as u64 * 2);
-            if self.epoll.add(connection.as_fd(), event).is_ok() {
-                self.strangers.insert(place, connection);
-                places.push(place);
-            }
-        }
-        places
-    }
-
     fn receive(&mut self, place: usize) {
         let mut messages = Vec::new();
         let Some(&member) = self.places.get(&place) else {
             return self.receive_stranger(place);
         };
+        let Some(connection) = &mut self.members[member].connection else {
+            return;
+        };
+        if connection.has_unsent() {
+            connection.flush();
+            self.listen_for_room(place, member);
+        }
         let Some(connection) = &mut self.members[member].connection else {
             return;
         };
@@ -275,78 +260,6 @@ impl Server {
             if cut {
                 let who = self.members[member].who.clone();
                 self.finding(&who, "its connection ended in the middle of a message");
-            }
-        }
-    }
-
-    fn receive_stranger(&mut self, place: usize) {
-        let Some(mut connection) = self.strangers.remove(&place) else {
-            return;
-        };
-        let mut messages = Vec::new();
-        connection.receive(&mut messages);
-        let mut messages = messages.into_iter();
-        match messages.next() {
-            None if connection.is_open() => {
-                self.strangers.insert(place, connection);
-            }
-            None => {
-                self.progress += 1;
-                // It is ending, or over: its supervisor says so.
-                if connection
-                    .peer_pid()
-                    .is_some_and(|pid| self.is_announced(pid))
-                {
-                    return;
-                }
-                if connection.peer_pid().is_some_and(|pid| self.find_lost(pid)) {
-                    return;
-                }
-                let cut = if connection.is_cut() {
-                    ", in the middle of a message"
-                } else {
-                    ""
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection ended before it said hello{cut}"),
-                );
-            }
-            Some(Ok(Report::Hello {
-                version: VERSION,
-                pid,
-                agent,
-                descendant,
-                ..
-            })) => {
-                let name =
-                    |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
-                let descendant = descendant.as_ref().map(name);
-                if let Some(member) =
-                    self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
-                {
-                    for message in messages {
-                        self.hear(member, message);
-                    }
-                }
-            }
-            Some(Ok(Report::Hello { version, agent, .. })) => {
-                let text = format!(
-                    "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
-                );
-                self.finding(&Who::Subject, text);
-                connection.close();
-            }
-            Some(other) => {
-                let said = match other {
-                    Ok(report) => format!("`{report}`"),
-                    Err(error) => error.to_string(),
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection began without hello: {said}"),
-                );
-                connection.close();
             }
         }
     }
@@ -520,11 +433,15 @@ impl Server {
     /// The programs at the connections that have not said hello.
     pub(crate) fn strangers(&self) -> impl Iterator<Item = String> {
         self.strangers.values().map(|connection| {
-            let name = |pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-            let name = connection.peer_pid().and_then(name).unwrap_or_default();
-            match name.trim_end() {
-                "" => "a process that is gone".to_owned(),
-                name => name.to_owned(),
+            let Some(pid) = connection.peer_pid() else {
+                return "a process that cannot be seen from here".to_owned();
+            };
+            match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+                Ok(name) => name.trim_end().to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "a process that is gone".to_owned()
+                }
+                Err(error) => format!("process {pid}, whose name cannot be read: {error}"),
             }
         })
     }
@@ -545,23 +462,49 @@ impl Server {
                 self.deadlines.remove(&deadline);
                 let (_, _, member, id) = deadline;
                 self.progress += 1;
-                self.members[member].order(&Order::Go(id));
+                self.tell(member, &Order::Go(id));
                 true
             }
             _ => false,
         }
     }
 
+    /// Tells a member something, at once or as soon as it has room for it.
+    fn tell(&mut self, member: usize, order: &Order) {
+        let had_unsent = self.members[member].has_unsent();
+        self.members[member].order(order);
+        if !had_unsent
+            && self.members[member].has_unsent()
+            && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member)
+        {
+            self.listen_for_room(place, member);
+        }
+    }
+
+    /// Has epoll say when a member takes more, while there is more.
+    fn listen_for_room(&self, place: usize, member: usize) {
+        let Some(connection) = &self.members[member].connection else {
+            return;
+        };
+        let flags = match connection.has_unsent() {
+            true => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
+            false => EpollFlags::EPOLLIN,
+        };
+        let mut event = EpollEvent::new(flags, place as u64 * 2);
+        // It fails only for a connection that is not open, and then nothing is unsent.
+        let _ = self.epoll.modify(connection.as_fd(), &mut event);
+    }
+
     /// Tells a member something, and counts that as something that happens.
     pub(crate) fn order(&mut self, member: usize, order: &Order) {
         self.progress += 1;
-        self.members[member].order(order);
+        self.tell(member, order);
     }
 
     /// Asks a member to prove that it waits.
     pub(crate) fn ping(&mut self, member: usize) {
         self.last_ping += 1;
-        self.members[member].order(&Order::Ping(self.last_ping));
+        self.tell(member, &Order::Ping(self.last_ping));
     }
 
     /// Signals that a run has trapped so far.

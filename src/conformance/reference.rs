@@ -108,7 +108,8 @@ impl Subject for Reference {
         let mut tracker = RestartTracker::builder()
             .policy(service.policy)
             .limit(service.limit)
-            .success_codes(service.success.codes.iter().copied())
+            // The tracker's list is all of it; the service's comes beside code 0.
+            .success_codes(service.success.codes.iter().copied().chain([0]))
             .success_signals(service.success.signals.iter().copied())
             .prevent_restart_codes(service.prevent.codes.iter().copied())
             .prevent_restart_signals(service.prevent.signals.iter().copied())

@@ -244,6 +244,42 @@ impl<'a> Stage<'a> {
         self.wait(heard).await.ok_or_else(halt)
     }
 
+    /// Longer than the delay after the service's last run may be.
+    pub(super) fn a_delay(&self) -> Duration {
+        let runs = u32::try_from(self.agent().runs()).unwrap_or(u32::MAX);
+        let delay = self.service.borrow().delays.bounds(runs).1;
+        delay + self.profile.tolerance() * 2 + self.units(0.5)
+    }
+
+    /// Waits for the next run until no delay can be so long.
+    pub(super) async fn next_run(&self) -> Option<Run> {
+        let next = self.agent();
+        tokio::time::timeout(self.a_delay(), next.started())
+            .await
+            .ok()
+    }
+
+    /// Waits for what follows an end: the next run, else how the subject rests where it says so.
+    pub(super) async fn followed(&self, live: &Live<'_>) -> Option<Run> {
+        let next = self.next_run().await;
+        if next.is_none() && self.profile.reports_rest {
+            live.outcome().await;
+        }
+        next
+    }
+
+    /// Waits until so many runs have ended, or no more come.
+    pub(super) async fn flapped(&self, most: usize) {
+        for _ in 0..most {
+            let Some(run) = self.next_run().await else {
+                return;
+            };
+            if self.wait(run.ended()).await.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Waits, but not for ever.
     pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> Option<T> {
         let limit = self.units(f64::from(PATIENCE));

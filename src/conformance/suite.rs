@@ -117,8 +117,21 @@ macro_rules! __each_rule {
     ($rule:ident) => {
         // Start
         $rule! { start_exactly_one }
+        $rule! { up_criterion }
+        $rule! { early_exit_is_failure }
+        $rule! { start_timeout }
+        $rule! { bad_limits_rejected }
         // Exit classification
+        $rule! { code_exact }
+        $rule! { signal_preserved }
+        $rule! { clean_set }
+        $rule! { requested_death_not_failure }
         // Restart decision
+        $rule! { policy_matrix }
+        $rule! { no_start_after_stop }
+        $rule! { status_overrides }
+        $rule! { one_start_per_exit }
+        $rule! { manual_start_after_give_up }
         // Backoff and jitter
         $rule! { min_spacing }
         $rule! { delay_origin }
@@ -132,7 +145,16 @@ macro_rules! __each_rule {
         $rule! { herd_spacing }
         $rule! { backoff_interruptible }
         // Rate limit
+        $rule! { limit_boundary }
+        $rule! { limit_counts }
+        $rule! { window_kind }
+        $rule! { limit_degenerate }
+        $rule! { give_up_is_terminal }
+        $rule! { give_up_reports_cause }
         // Reset
+        $rule! { reset_after_healthy }
+        $rule! { no_early_reset }
+        $rule! { manual_reset }
         // Stop and escalation
         // Process tree
         // Reaping

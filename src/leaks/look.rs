@@ -13,7 +13,7 @@ use super::proc::{self, Identity, Image, Stat, Unreadable};
 const LOOKS: usize = 1000;
 
 /// How many times the processes are listed until two lists in a row agree.
-const LISTS: usize = 64;
+pub(super) const LISTS: usize = 64;
 
 /// The processes to look for.
 #[derive(Debug)]

@@ -36,10 +36,10 @@ impl Unreadable {
 
 /// One process, or one thread: a number is reused, a number with a start time is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// In clock ticks since boot; first, so that older ones sort first.
     pub(super) start: u64,
-    pub(super) pid: u32,
+    pub(crate) pid: u32,
 }
 
 /// What stat says of a process or a thread.

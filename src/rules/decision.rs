@@ -1,3 +1,328 @@
-use super::Rule;
+//! Which ends are followed by a start.
 
-pub(super) const RULES: &[Rule] = &[];
+use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, Verdict};
+use crate::policy::RestartPolicy;
+use crate::supervisor::Readiness;
+use crate::timeline::{RunSpan, What};
+use crate::{ExitStatus, Timestamp};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "policy-matrix",
+        group: Group::RestartDecision,
+        invariant: "each policy × cause of end (code 0, code ≠ 0, signal, core dump, start failure, timeout) \
+                    restarts exactly when its table says so",
+        rationale: "A service stays down after the one kind of end that nobody tried, or never comes to rest.",
+        origin: "systemd.service(5), the table of Restart=; OTP supervisor: permanent, transient, temporary.",
+        bug: Some("FedericoPonzi/Horust#121 killed services are not restarted"),
+        needs: &[],
+        check: Check::Observed(policy_matrix),
+    },
+    Rule {
+        id: "no-start-after-stop",
+        group: Group::RestartDecision,
+        invariant: "after a stop is acknowledged nothing starts until an explicit start",
+        rationale: "What was stopped for an upgrade, or for good, is back.",
+        origin: "s6-svc -d; systemd.service(5) Restart=: not after a stop by systemctl.",
+        bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
+        needs: &[Need::Stop],
+        check: Check::Observed(no_start_after_stop),
+    },
+    Rule {
+        id: "status-overrides",
+        group: Group::RestartDecision,
+        invariant: "lists that prevent or force a restart beat the policy",
+        rationale: "A service that says it must not be restarted is restarted into the same trouble.",
+        origin: "systemd.service(5) RestartPreventExitStatus=, RestartForceExitStatus=.",
+        bug: None,
+        needs: &[Need::OverrideLists],
+        check: Check::Observed(status_overrides),
+    },
+    Rule {
+        id: "one-start-per-exit",
+        group: Group::RestartDecision,
+        invariant: "each end causes at most one start",
+        rationale: "A second start for one end runs beside the first.",
+        origin: "s6-supervise, \"detailed operation\"; OTP supervisor: one restart for one exit.",
+        bug: None,
+        needs: &[Need::Restarts],
+        check: Check::Observed(one_start_per_exit),
+    },
+    Rule {
+        id: "sibling-strategy",
+        group: Group::RestartDecision,
+        invariant: "one_for_one keeps its siblings' pids; one_for_all and rest_for_one replace exactly their \
+                    set",
+        rationale: "Siblings that were fine lose their state, or go on with a partner that is new.",
+        origin: "OTP supervisor, restart strategies.",
+        bug: None,
+        needs: &[],
+        check: Check::Planned("a subject is given one service at a time"),
+    },
+    Rule {
+        id: "manual-start-after-give-up",
+        group: Group::RestartDecision,
+        invariant: "an explicit start works after giving up",
+        rationale: "Once mended, a service comes back only with the supervisor itself.",
+        origin: "systemctl reset-failed and start; supervisorctl start from FATAL.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit, Need::Start],
+        check: Check::Observed(manual_start_after_give_up),
+    },
+];
+
+/// How a run ended, as a policy sees it.
+enum Cause {
+    Ended(ExitStatus),
+    /// It never came to be up.
+    Failed(&'static str),
+}
+
+fn cause(observed: &Observed, run: &RunSpan, exit: Timestamp) -> Option<Cause> {
+    let service = &observed.service;
+    let was_ready = || {
+        (observed.own()).any(|(_, number, event)| number == run.run && event.what == What::Ready)
+    };
+    let is_up = match service.readiness {
+        Readiness::Exec => true,
+        Readiness::MinUptime(time) => exit >= run.start + time,
+        Readiness::Notified => was_ready(),
+    };
+    if is_up {
+        return run.status.map(Cause::Ended);
+    }
+    let timed_out = |timeout| exit >= run.start + timeout;
+    if service.start_timeout.is_some_and(timed_out) {
+        return Some(Cause::Failed("a start timeout"));
+    }
+    Some(Cause::Failed("an end before it was up"))
+}
+
+fn policy_matrix(observed: &Observed) -> Verdict {
+    let service = &observed.service;
+    let policy = service.policy;
+    let runs = observed.runs();
+    if runs.is_empty() {
+        return after_failed_start(observed);
+    }
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let mut was_judged = false;
+    for (place, run) in runs.iter().enumerate() {
+        let Some(exit) = run.exit else { break };
+        let Some(cause) = cause(observed, run, exit) else {
+            return Verdict::unknown(format!("nobody can tell how run {} ended", run.run));
+        };
+        let (restarts, cause) = match cause {
+            Cause::Ended(status) => (service.restarts(status), status.to_string()),
+            Cause::Failed(what) => (policy != RestartPolicy::Never, what.to_owned()),
+        };
+        match runs.get(place + 1) {
+            Some(next) if !restarts => {
+                return observed.broken(
+                    observed.start_of(next.run),
+                    format!("no restart after {cause} of run {} ({policy:?})", run.run),
+                    format!("run {} was started at {}", next.run, next.start),
+                );
+            }
+            None if restarts && observed.looked_past(exit, place) => {
+                return observed.broken(
+                    observed.exit_of(run.run),
+                    format!("a restart after {cause} of run {} ({policy:?})", run.run),
+                    format!("there was none by {}", observed.end),
+                );
+            }
+            None if !observed.looked_past(exit, place) => {
+                return Verdict::unknown("looking ended before the delay was over");
+            }
+            _ => was_judged = true,
+        }
+    }
+    if was_judged {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("no run has ended")
+    }
+}
+
+/// The same of starts that fail, which no run shows.
+fn after_failed_start(observed: &Observed) -> Verdict {
+    let policy = observed.service.policy;
+    let failed: Vec<Timestamp> = observed
+        .notices
+        .iter()
+        .filter(|noticed| matches!(noticed.notice, Notice::StartFailed(_)))
+        .map(|noticed| noticed.at)
+        .collect();
+    let Some(first) = failed.first() else {
+        return Verdict::unknown("no start, nor the failure of one");
+    };
+    if !observed.looked_past(*first, 0) {
+        return Verdict::unknown("looking ended before the delay was over");
+    }
+    match (failed.get(1), policy) {
+        (Some(again), RestartPolicy::Never) => observed.broken(
+            None,
+            format!("no second try after a failed start ({policy:?})"),
+            format!("another failed at {again}"),
+        ),
+        (None, RestartPolicy::OnFailure | RestartPolicy::Always) => observed.broken(
+            None,
+            format!("a second try after a failed start ({policy:?})"),
+            format!("there was none by {}", observed.end),
+        ),
+        _ => Verdict::Pass,
+    }
+}
+
+fn no_start_after_stop(observed: &Observed) -> Verdict {
+    let stops: Vec<&Call> = observed.calls_of(Control::Stop).collect();
+    let acknowledged = |call: &&&Call| call.error.is_none() && call.to.is_some();
+    let Some(stop) = stops.iter().find(acknowledged) else {
+        return Verdict::unknown("no stop was acknowledged");
+    };
+    let to = stop.to.unwrap_or(stop.from);
+    let asked = |start: Timestamp| {
+        let mut calls = observed
+            .calls_of(Control::Start)
+            .chain(observed.calls_of(Control::Restart));
+        calls.any(|call| to <= call.from && call.from <= start)
+    };
+    let runs = observed.runs();
+    if runs.is_empty() {
+        return Verdict::unknown("it was never started");
+    }
+    if let Some(run) = runs.iter().find(|run| run.start > to && !asked(run.start)) {
+        return observed.broken(
+            observed.start_of(run.run),
+            format!("no start after the stop that returned at {to}"),
+            format!("run {} was started at {}", run.run, run.start),
+        );
+    }
+    if observed.looked_past(to, runs.len()) {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("looking ended too soon after the stop")
+    }
+}
+
+fn status_overrides(observed: &Observed) -> Verdict {
+    let service = &observed.service;
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let (Some(status), Some(exit)) = (runs[0].status, runs[0].exit) else {
+        return Verdict::unknown("the first run has not ended");
+    };
+    let by_policy = match service.policy {
+        RestartPolicy::Never => false,
+        RestartPolicy::OnFailure => !service.is_success(status),
+        RestartPolicy::Always => true,
+    };
+    let restarts = service.restarts(status);
+    let is_prevented = service.prevent.contains(status);
+    let is_both = is_prevented && service.force.contains(status);
+    if restarts == by_policy && !is_both {
+        return Verdict::unknown("the policy alone says the same");
+    }
+    let list = if is_prevented { "prevents" } else { "forces" };
+    match runs.get(1) {
+        Some(next) if !restarts => observed.broken(
+            observed.start_of(next.run),
+            format!("no restart after {status}, which a list {list}"),
+            format!("run {} was started at {}", next.run, next.start),
+        ),
+        Some(_) => Verdict::Pass,
+        None if !observed.looked_past(exit, 0) => {
+            Verdict::unknown("looking ended before the delay was over")
+        }
+        None if restarts => observed.broken(
+            observed.exit_of(runs[0].run),
+            format!("a restart after {status}, which a list {list}"),
+            format!("there was none by {}", observed.end),
+        ),
+        None => Verdict::Pass,
+    }
+}
+
+fn one_start_per_exit(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let mut asked: Vec<&Call> = observed
+        .calls_of(Control::Start)
+        .chain(observed.calls_of(Control::Restart))
+        .collect();
+    let mut was_automatic = false;
+    for (place, run) in runs.iter().enumerate().skip(1) {
+        // A start that was asked for needs no end.
+        let reason = asked.iter().position(|call| {
+            let to = call.to.unwrap_or(observed.end) + observed.late();
+            call.from <= run.start && run.start <= to
+        });
+        if let Some(reason) = reason {
+            asked.remove(reason);
+            continue;
+        }
+        was_automatic = true;
+        let mut before = runs[..place].iter();
+        let alive = before.find(|earlier| earlier.exit.is_none_or(|exit| exit > run.start));
+        if let Some(alive) = alive {
+            return observed.broken(
+                observed.start_of(run.run),
+                format!("no start until run {} has ended", alive.run),
+                format!("run {} was started at {}", run.run, run.start),
+            );
+        }
+    }
+    if was_automatic {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("there was no restart")
+    }
+}
+
+fn manual_start_after_give_up(observed: &Observed) -> Verdict {
+    match observed.rest() {
+        Some(Rest::GaveUp { .. }) => {}
+        Some(rest) => return Verdict::unknown(format!("it did not give up: {rest}")),
+        None if observed.profile.reports_rest => return Verdict::unknown("it did not give up"),
+        None => {}
+    }
+    let Some(start) = observed.call(Control::Start) else {
+        return Verdict::unknown("it was not told to start");
+    };
+    let runs = observed.runs();
+    let before: Vec<&RunSpan> = runs.iter().filter(|run| run.start < start.from).collect();
+    let all_ended = before
+        .iter()
+        .all(|run| run.exit.is_some_and(|exit| exit <= start.from));
+    let is_over = before.last().and_then(|run| run.exit).is_some_and(|exit| {
+        let n = u32::try_from(before.len()).unwrap_or(u32::MAX);
+        observed.profile.reports_rest || start.from > exit + observed.service.delays.bounds(n).1
+    });
+    if !all_ended || !is_over {
+        return Verdict::unknown("it had not given up when it was told to start");
+    }
+    let expected = format!("a run after the start at {}", start.from);
+    if let Some(error) = &start.error {
+        return observed.broken(None, expected, format!("the start is an error: {error}"));
+    }
+    let latest = start.to.unwrap_or(start.from) + observed.late();
+    let started = runs.iter().find(|run| run.start >= start.from);
+    match started {
+        Some(run) if run.start <= latest => Verdict::Pass,
+        Some(run) => observed.broken(
+            observed.start_of(run.run),
+            expected,
+            format!("run {} was started as late as {}", run.run, run.start),
+        ),
+        None if observed.end > latest => observed.broken(
+            None,
+            expected,
+            format!("there was none by {}", observed.end),
+        ),
+        None => Verdict::unknown("looking ended before the start"),
+    }
+}

@@ -1,3 +1,408 @@
-use super::Rule;
+//! How many starts there are.
 
-pub(super) const RULES: &[Rule] = &[];
+use std::time::Duration;
+
+use super::{Call, Check, Control, Group, LimitCounts, Need, Observed, Rest, Rule, Verdict};
+use crate::policy::{EndCause, RestartLimit};
+use crate::{ExitStatus, Timestamp};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "limit-boundary",
+        group: Group::RateLimit,
+        invariant: "N events in T are allowed, N+1 trips; whether the first start counts is declared",
+        rationale: "A limit that is off by one gives up on a service that would have come back, or never.",
+        origin: "OTP supervisor: more than intensity restarts in period; systemd.unit(5) StartLimitBurst=, \
+                 which counts the first start.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit],
+        check: Check::Observed(limit_boundary),
+    },
+    Rule {
+        id: "limit-counts",
+        group: Group::RateLimit,
+        invariant: "the unit counted is as declared: automatic restarts, all starts, failed starts",
+        rationale: "A person's restarts use up what was meant for crashes, or a loop of clean exits is never \
+                    noticed.",
+        origin: "systemd.unit(5) StartLimitBurst=: all starts; OTP supervisor intensity: restarts; supervisord \
+                 startretries: failed starts.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit],
+        check: Check::Observed(limit_counts),
+    },
+    Rule {
+        id: "window-kind",
+        group: Group::RateLimit,
+        invariant: "old events expire as declared: sliding, decaying, or consecutive",
+        rationale: "A service that crashes once a week is given up on after some weeks; or one that crashes \
+                    without end never is.",
+        origin: "OTP supervisor: a sliding period; s6-supervise max-death-tally; supervisord startretries: in a \
+                 row.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit],
+        check: Check::Observed(window_kind),
+    },
+    Rule {
+        id: "limit-degenerate",
+        group: Group::RateLimit,
+        invariant: "0 and infinity behave as documented",
+        rationale: "What stands for \"no limit\" is taken for a number, or the largest number overflows.",
+        origin: "systemd.unit(5) StartLimitIntervalSec=0: no limit; OTP supervisor: intensity 0.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit],
+        check: Check::Observed(limit_degenerate),
+    },
+    Rule {
+        id: "give-up-is-terminal",
+        group: Group::RateLimit,
+        invariant: "after giving up there is no automatic start",
+        rationale: "Giving up that does not last is a slower loop, and nobody is told.",
+        origin: "OTP supervisor: it terminates itself; supervisord FATAL; systemd: failed until reset-failed.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Limit, Need::ReportsRest],
+        check: Check::Observed(give_up_is_terminal),
+    },
+    Rule {
+        id: "give-up-reports-cause",
+        group: Group::RateLimit,
+        invariant: "giving up carries the last cause and the count",
+        rationale: "Whoever is called in the night is told that there was a limit, but not what is wrong.",
+        origin: "OTP supervisor report reached_max_restart_intensity; systemd: Result=start-limit-hit beside \
+                 ExecMainStatus.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::Limit,
+            Need::ReportsRest,
+            Need::ReportsGiveUpCause,
+        ],
+        check: Check::Observed(give_up_reports_cause),
+    },
+    Rule {
+        id: "give-up-scope",
+        group: Group::RateLimit,
+        invariant: "giving up fails the child, its siblings, the supervisor or its dependents, as declared",
+        rationale: "One service that cannot be kept running takes others with it, or leaves them without what \
+                    they need.",
+        origin: "OTP supervisor: the supervisor and all its children end; systemd.unit(5) StartLimitAction=.",
+        bug: None,
+        needs: &[],
+        check: Check::Planned("a subject is given one service at a time"),
+    },
+];
+
+/// Whether each run that ended is one that its policy restarts.
+fn all_restart(observed: &Observed) -> bool {
+    let mut ends = observed.runs().into_iter().filter_map(|run| run.status);
+    ends.all(|status| observed.service.restarts(status))
+}
+
+fn limit_boundary(observed: &Observed) -> Verdict {
+    let limit = observed.service.limit;
+    let Some(allowed) = observed.profile.allowed_starts(limit) else {
+        return Verdict::unknown("there is no limit");
+    };
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    if !all_restart(observed) {
+        return Verdict::unknown("its policy does not restart all of these runs");
+    }
+    let last = &runs[runs.len() - 1];
+    if let RestartLimit::Window { within, .. } = limit
+        && last.exit.unwrap_or(last.start) - runs[0].start > within
+    {
+        return Verdict::unknown("the starts were not within one period");
+    }
+    let expected = format!("{allowed} starts, the first included, and no more");
+    if let Some(more) = runs.get(allowed) {
+        return observed.broken(
+            observed.start_of(more.run),
+            expected,
+            format!("run {} was started at {}", more.run, more.start),
+        );
+    }
+    match last.exit {
+        Some(exit) if observed.looked_past(exit, runs.len()) => {}
+        _ => return Verdict::unknown("looking ended before the limit was reached"),
+    }
+    if runs.len() < allowed {
+        return observed.broken(
+            observed.exit_of(last.run),
+            expected,
+            format!("only {}", runs.len()),
+        );
+    }
+    Verdict::Pass
+}
+
+fn limit_counts(observed: &Observed) -> Verdict {
+    let Some(allowed) = observed.profile.allowed_starts(observed.service.limit) else {
+        return Verdict::unknown("there is no limit");
+    };
+    let requests: Vec<&Call> = observed.calls_of(Control::Restart).collect();
+    if requests.is_empty() {
+        clean_ends_count(observed, allowed)
+    } else {
+        requests_count(observed, &requests, allowed)
+    }
+}
+
+/// Ends that are no failure.
+fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let is_clean = |status: ExitStatus| {
+        observed.service.is_success(status) && observed.service.restarts(status)
+    };
+    let mut ends = runs.iter().filter(|run| run.exit.is_some());
+    if !ends.all(|run| run.status.is_some_and(is_clean)) {
+        return Verdict::unknown("not all ends are clean and followed by a restart");
+    }
+    // Where exactly the limit is, is the matter of another rule.
+    let goes_on = runs.len() > allowed + 1;
+    let last = &runs[runs.len() - 1];
+    let has_given_up = last
+        .exit
+        .is_some_and(|exit| observed.looked_past(exit, runs.len()));
+    let counted = observed.profile.limit_counts != LimitCounts::Failures;
+    match (counted, goes_on) {
+        (true, true) => observed.broken(
+            observed.start_of(last.run),
+            format!("restarts after clean ends count: about {allowed} starts"),
+            format!("run {} was started at {}", last.run, last.start),
+        ),
+        (false, true) => Verdict::Pass,
+        (true, false) if has_given_up => Verdict::Pass,
+        (false, false) if has_given_up => observed.broken(
+            observed.exit_of(last.run),
+            "restarts after clean ends do not count",
+            format!("there was none after run {}", last.run),
+        ),
+        _ => Verdict::unknown("looking ended before the limit was reached"),
+    }
+}
+
+/// Restarts that were asked for, of a service that stays up.
+fn requests_count(observed: &Observed, requests: &[&Call], allowed: usize) -> Verdict {
+    let counted = observed.profile.limit_counts == LimitCounts::Starts;
+    let runs = observed.runs();
+    let refused = requests.iter().find(|call| call.error.is_some());
+    let gave_up = observed
+        .notices
+        .iter()
+        .any(|noticed| matches!(noticed.notice, super::Notice::Resting(Rest::GaveUp { .. })));
+    if counted {
+        return if runs.len() > allowed + 1 {
+            observed.broken(
+                observed.start_of(runs[runs.len() - 1].run),
+                format!("starts that are asked for count: about {allowed} of them"),
+                format!("there were {}", runs.len()),
+            )
+        } else if requests.len() > allowed + 1 || refused.is_some() || gave_up {
+            Verdict::Pass
+        } else {
+            Verdict::unknown("it was asked too rarely")
+        };
+    }
+    let expected = "restarts that are asked for do not count";
+    if let Some(error) = refused.and_then(|call| call.error.as_ref()) {
+        return observed.broken(None, expected, format!("one is an error: {error}"));
+    }
+    if requests.iter().any(|call| call.to.is_none()) {
+        return Verdict::unknown("a restart has not returned");
+    }
+    if gave_up {
+        return observed.broken(
+            None,
+            expected,
+            format!("it gave up after {} of them", requests.len()),
+        );
+    }
+    if requests.len() <= allowed {
+        return Verdict::unknown("it was asked too rarely");
+    }
+    if runs.len() <= requests.len() {
+        return observed.broken(
+            None,
+            expected,
+            format!("{} restarts gave {} runs", requests.len(), runs.len()),
+        );
+    }
+    Verdict::Pass
+}
+
+fn window_kind(observed: &Observed) -> Verdict {
+    let service = &observed.service;
+    let (most, within): (u32, Option<Duration>) = match service.limit {
+        RestartLimit::Unlimited => return Verdict::unknown("there is no limit"),
+        RestartLimit::Consecutive(restarts) => (restarts.get(), None),
+        RestartLimit::Window { restarts, within } => (restarts.get(), Some(within)),
+    };
+    let most = most as usize;
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    if !all_restart(observed) {
+        return Verdict::unknown("its policy does not restart all of these runs");
+    }
+    // Restarts so far, by the end before them and by their start: either may be what is counted.
+    let mut restarts: Vec<(Timestamp, Timestamp)> = Vec::new();
+    if observed.profile.first_start_counts {
+        restarts.push((runs[0].start, runs[0].start));
+    }
+    let mut was_judged = false;
+    for (place, run) in runs.iter().enumerate() {
+        let Some(exit) = run.exit else { break };
+        let healthy = service.reset_after.unwrap_or(Duration::MAX);
+        if within.is_none() && exit - run.start >= healthy {
+            return Verdict::unknown("a healthy run came between");
+        }
+        let recent = |then: Timestamp| within.is_none_or(|within| exit - then <= within);
+        let by_end = restarts.iter().filter(|(end, _)| recent(*end)).count();
+        let by_start = restarts.iter().filter(|(_, start)| recent(*start)).count();
+        // By one more or less is the matter of another rule.
+        let too_many = by_end.min(by_start) > most;
+        let few_enough = by_end.max(by_start) + 2 <= most;
+        match runs.get(place + 1) {
+            Some(next) if too_many => {
+                return observed.broken(
+                    observed.start_of(next.run),
+                    format!("no restart after run {}: {by_end} of {most} count", run.run),
+                    format!("run {} was started at {}", next.run, next.start),
+                );
+            }
+            Some(next) => {
+                was_judged |= few_enough && restarts.len() >= most;
+                restarts.push((exit, next.start));
+            }
+            None if !observed.looked_past(exit, place) => {
+                return Verdict::unknown("looking ended before the delay was over");
+            }
+            None if few_enough => {
+                return observed.broken(
+                    observed.exit_of(run.run),
+                    format!("a restart after run {}: {by_end} of {most} count", run.run),
+                    format!("there was none by {}", observed.end),
+                );
+            }
+            None => was_judged = true,
+        }
+    }
+    if was_judged {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("the limit was not reached")
+    }
+}
+
+/// More restarts than anybody sees.
+const COUNTLESS: usize = 1000;
+
+fn limit_degenerate(observed: &Observed) -> Verdict {
+    let limit = observed.service.limit;
+    let allowed = observed.profile.allowed_starts(limit);
+    if allowed.is_some_and(|starts| starts < COUNTLESS) {
+        return Verdict::unknown("the limit is an ordinary one");
+    }
+    let begin = observed.call(Control::Begin);
+    // What is too large may be refused, where it is configured.
+    if allowed.is_some() && begin.is_some_and(|call| call.error.is_some()) {
+        return Verdict::Pass;
+    }
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    if !all_restart(observed) {
+        return Verdict::unknown("its policy does not restart all of these runs");
+    }
+    let last = &runs[runs.len() - 1];
+    let gave_up = last
+        .exit
+        .is_some_and(|exit| observed.looked_past(exit, runs.len()));
+    if gave_up {
+        return observed.broken(
+            observed.exit_of(last.run),
+            format!("a restart after run {} ({limit:?})", last.run),
+            format!("there was none by {}", observed.end),
+        );
+    }
+    if runs.len() < 5 {
+        return Verdict::unknown("there were too few restarts");
+    }
+    Verdict::Pass
+}
+
+/// When it gave up.
+fn gave_up(observed: &Observed) -> Option<Timestamp> {
+    let mut outcomes = observed.calls_of(Control::Outcome);
+    outcomes.find_map(|call| match call.rest {
+        Some(Rest::GaveUp { .. }) => call.to,
+        _ => None,
+    })
+}
+
+fn give_up_is_terminal(observed: &Observed) -> Verdict {
+    let Some(at) = gave_up(observed) else {
+        return Verdict::unknown("it did not give up");
+    };
+    let asked = [Control::Start, Control::Restart, Control::Reset]
+        .into_iter()
+        .any(|control| observed.calls_of(control).any(|call| call.from >= at));
+    if asked {
+        return Verdict::unknown("it was told to go on");
+    }
+    let runs = observed.runs();
+    if let Some(run) = runs.iter().find(|run| run.start > at) {
+        return observed.broken(
+            observed.start_of(run.run),
+            format!("no start after it gave up at {at}"),
+            format!("run {} was started at {}", run.run, run.start),
+        );
+    }
+    let period = match observed.service.limit {
+        RestartLimit::Window { within, .. } => within,
+        _ => Duration::ZERO,
+    };
+    if observed.looked_past(at + period, runs.len()) {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("looking ended too soon after it gave up")
+    }
+}
+
+fn give_up_reports_cause(observed: &Observed) -> Verdict {
+    let Some(Rest::GaveUp { cause, restarts }) = observed.rest() else {
+        return Verdict::unknown("it did not give up");
+    };
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let last = &runs[runs.len() - 1];
+    let Some(status) = last.status else {
+        return Verdict::unknown("nobody can tell how the last run ended");
+    };
+    if let RestartLimit::Window { within, .. } = observed.service.limit
+        && last.exit.unwrap_or(last.start) - runs[0].start > within
+    {
+        return Verdict::unknown("the starts were not within one period");
+    }
+    let count = runs.len() - 1;
+    let is_count = restarts.is_some_and(|restarts| restarts as usize == count);
+    if *cause == Some(EndCause::Exited(status)) && is_count {
+        return Verdict::Pass;
+    }
+    let said = cause.map_or_else(|| "no cause".to_owned(), |cause| cause.to_string());
+    let counted = restarts.map_or_else(|| "no count".to_owned(), |count| count.to_string());
+    observed.broken(
+        observed.exit_of(last.run),
+        format!("it gave up after {count} restarts, the last cause {status}"),
+        format!("restarts: {counted}, cause: {said}"),
+    )
+}

@@ -57,8 +57,8 @@ pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, Need, NotifyAccess, OwnGroup, Profile, RepeatedStop,
-    Setting, StopReturn, StopScope, Time, WhenRestarting,
+    Daemonizer, DelayOrigin, Environment, LimitCounts, Need, NotifyAccess, OwnGroup, Profile,
+    RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service};
 pub use verdict::{Verdict, Violation};

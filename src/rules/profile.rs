@@ -139,6 +139,19 @@ pub enum Environment {
     Cleared,
 }
 
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitCounts {
+    /// Restarts that nobody asked for, whatever ended the run before.
+    #[default]
+    Restarts,
+    /// These, and the starts that were asked for.
+    Starts,
+    /// Restarts after a failure.
+    Failures,
+}
+
 /// Whose notifications count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -186,6 +199,8 @@ pub struct Profile {
     pub consecutive_limit: Setting<RestartLimit>,
     /// Restarts within a period before it gives up.
     pub window_limit: Setting<RestartLimit>,
+    /// What the limits count. Default: restarts that nobody asked for.
+    pub limit_counts: LimitCounts,
     /// Whether the first start counts against the limit.
     pub first_start_counts: bool,
     /// After how long a run is healthy, so that counting begins anew.
@@ -273,6 +288,7 @@ impl Profile {
             delay_origin: DelayOrigin::Exit,
             consecutive_limit: Setting::Unsupported,
             window_limit: Setting::Unsupported,
+            limit_counts: LimitCounts::Restarts,
             first_start_counts: false,
             reset_after: Setting::Unsupported,
             stop_signal: Setting::Unsupported,
@@ -330,14 +346,24 @@ impl Profile {
     /// So many restarts, or as many as there always are at most.
     #[cfg(feature = "properties")]
     pub(crate) fn restarts(&self, wanted: u32) -> u32 {
-        [self.consecutive_limit, self.window_limit]
-            .iter()
-            .filter_map(|limit| match limit {
-                Setting::Fixed(RestartLimit::Consecutive(most)) => Some(most.get()),
-                Setting::Fixed(RestartLimit::Window { restarts, .. }) => Some(restarts.get()),
-                _ => None,
-            })
-            .fold(wanted, u32::min)
+        let fixed = [self.consecutive_limit, self.window_limit];
+        let fixed = fixed.iter().filter_map(|limit| match limit {
+            Setting::Fixed(limit) => self.allowed_starts(*limit),
+            _ => None,
+        });
+        let most = |starts: usize| u32::try_from(starts.saturating_sub(1)).unwrap_or(u32::MAX);
+        fixed.map(most).fold(wanted, u32::min)
+    }
+
+    /// How many starts a limit allows, the first included, where they come close together; `None`
+    /// is any number.
+    pub(crate) fn allowed_starts(&self, limit: RestartLimit) -> Option<usize> {
+        let restarts = match limit {
+            RestartLimit::Unlimited => return None,
+            RestartLimit::Consecutive(restarts) | RestartLimit::Window { restarts, .. } => restarts,
+        };
+        let first = usize::from(!self.first_start_counts);
+        Some((restarts.get() as usize).saturating_add(first))
     }
 
     /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
@@ -418,6 +444,9 @@ pub enum Need {
     Restarts,
     /// [`Profile::policy`], to be chosen.
     ChosenPolicy,
+    /// [`Profile::policy`] that restarts failures only, or [`Profile::reports_rest`] where a run may
+    /// be the last.
+    TellsFailures,
     /// [`Profile::success_list`]
     SuccessList,
     /// [`Profile::override_lists`]
@@ -513,6 +542,11 @@ impl Need {
         let is_there = match self {
             Need::Restarts => profile.policy.is_supported() && profile.policy != never,
             Need::ChosenPolicy => profile.policy.is_configurable(),
+            Need::TellsFailures => match profile.policy {
+                Setting::Configurable | Setting::Fixed(RestartPolicy::OnFailure) => true,
+                Setting::Fixed(RestartPolicy::Always) => false,
+                _ => profile.reports_rest,
+            },
             Need::SuccessList => profile.success_list,
             Need::OverrideLists => profile.override_lists,
             Need::Delays => profile.delays.is_supported(),
@@ -577,6 +611,7 @@ impl Need {
         match self {
             Need::Restarts => "policy that restarts",
             Need::ChosenPolicy => "choice of the restart policy",
+            Need::TellsFailures => "way to tell failure from success",
             Need::SuccessList => "list of ends that are success",
             Need::OverrideLists => "lists that prevent or force a restart",
             Need::Delays => "delay before a restart",

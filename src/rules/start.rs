@@ -1,17 +1,79 @@
 //! How a service comes up.
 
-use super::{Check, Group, Observed, Rule, Verdict};
+use std::time::Duration;
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    id: "start-exactly-one",
-    group: Group::Start,
-    invariant: "a start request yields exactly one live instance",
-    rationale: "Two instances fight over the same port, lock or file.",
-    origin: "s6-supervise, \"detailed operation\"; OTP supervisor: a child is started once.",
-    bug: None,
-    needs: &[],
-    check: Check::Observed(start_exactly_one),
-}];
+use super::{Check, Control, Group, Need, Notice, Observed, Rule, Service, Verdict};
+use crate::backoff::Jitter;
+use crate::policy::RestartLimit;
+use crate::supervisor::Readiness;
+use crate::timeline::What;
+use crate::{ExitStatus, Timestamp};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "start-exactly-one",
+        group: Group::Start,
+        invariant: "a start request yields exactly one live instance",
+        rationale: "Two instances fight over the same port, lock or file.",
+        origin: "s6-supervise, \"detailed operation\"; OTP supervisor: a child is started once.",
+        bug: None,
+        needs: &[],
+        check: Check::Observed(start_exactly_one),
+    },
+    Rule {
+        id: "up-criterion",
+        group: Group::Start,
+        invariant: "\"up\" is reported only once the declared criterion holds (exec, minimum uptime, \
+                    notification)",
+        rationale: "Whoever waits for a service to be up goes on too early, or waits for ever.",
+        origin: "supervisord startsecs; systemd.service(5) Type=; s6 notification-fd.",
+        bug: None,
+        needs: &[Need::ReportsUp],
+        check: Check::Observed(up_criterion),
+    },
+    Rule {
+        id: "early-exit-is-failure",
+        group: Group::Start,
+        invariant: "an exit before the minimum uptime is a failed start, even with code 0",
+        rationale: "A service that says nothing and goes away at once is taken for one that did its work.",
+        origin: "supervisord startsecs: an exit before it is a failed start, whatever its code.",
+        bug: None,
+        needs: &[Need::MinUptime, Need::TellsFailures],
+        check: Check::Observed(early_exit_is_failure),
+    },
+    Rule {
+        id: "start-timeout",
+        group: Group::Start,
+        invariant: "a child that never gets ready is terminated at the timeout and counted as failed",
+        rationale: "A start that hangs is never tried again, and what depends on it waits for ever.",
+        origin: "systemd.service(5) TimeoutStartSec=; dinit-service(5) start-timeout.",
+        bug: None,
+        needs: &[Need::StartTimeout, Need::TellsFailures],
+        check: Check::Observed(start_timeout),
+    },
+    Rule {
+        id: "bad-limits-rejected",
+        group: Group::Start,
+        invariant: "zero periods, negative or NaN factors, impossible limits are refused when configured, \
+                    not when used",
+        rationale: "A mistake in the settings shows in the night of the first crash.",
+        origin: "OTP supervisor check_childspecs/1, and init/1 with invalid intensity or period.",
+        bug: None,
+        needs: &[Need::RejectsBadSettings],
+        check: Check::Observed(bad_limits_rejected),
+    },
+    Rule {
+        id: "order-and-reverse",
+        group: Group::Start,
+        invariant: "start order is as declared, stop order is its reverse",
+        rationale: "A service is started before, or stopped after, what it depends on.",
+        origin: "OTP supervisor: children start from left to right and end from right to left; supervisord \
+                 priority.",
+        bug: None,
+        needs: &[],
+        check: Check::Planned("a subject is given one service at a time"),
+    },
+];
 
 fn start_exactly_one(observed: &Observed) -> Verdict {
     let runs = observed.runs();
@@ -25,4 +87,211 @@ fn start_exactly_one(observed: &Observed) -> Verdict {
         ),
         count => observed.broken(observed.start_of(2), "one start", format!("{count} starts")),
     }
+}
+
+fn up_criterion(observed: &Observed) -> Verdict {
+    let after = match observed.service.readiness {
+        Readiness::Exec => Duration::ZERO,
+        Readiness::MinUptime(time) => time,
+        Readiness::Notified => return Verdict::unknown("ready-not-early is about notifications"),
+    };
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let ups: Vec<Timestamp> = observed
+        .notices
+        .iter()
+        .filter(|noticed| noticed.notice == Notice::Up)
+        .map(|noticed| noticed.at)
+        .collect();
+    for up in &ups {
+        let Some(run) = runs.iter().rev().find(|run| run.start <= *up) else {
+            return observed.broken(
+                None,
+                "no report of being up before the first start",
+                format!("up at {up}"),
+            );
+        };
+        let due = run.start + after;
+        if *up < due {
+            return observed.broken(
+                observed.start_of(run.run),
+                format!(
+                    "run {} is up at {due} (start at {} + {after:?})",
+                    run.run, run.start
+                ),
+                format!("run {} is up at {up}, {:?} early", run.run, due - *up),
+            );
+        }
+    }
+    let mut was_up = false;
+    for run in &runs {
+        let due = run.start + after;
+        let latest = due + observed.late();
+        let over = run.exit.unwrap_or(observed.end);
+        // It had no time to be reported.
+        if over <= latest {
+            continue;
+        }
+        was_up = true;
+        if !ups.iter().any(|up| due <= *up && *up <= latest) {
+            let up = ups.iter().find(|up| latest < **up && **up <= over);
+            return observed.broken(
+                observed.start_of(run.run),
+                format!(
+                    "run {} is up at {due} (start at {} + {after:?})",
+                    run.run, run.start
+                ),
+                up.map_or_else(
+                    || format!("run {} was not reported up by {over}", run.run),
+                    |up| format!("run {} is up at {up}, {:?} late", run.run, *up - due),
+                ),
+            );
+        }
+    }
+    if was_up {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("no run met the criterion")
+    }
+}
+
+fn early_exit_is_failure(observed: &Observed) -> Verdict {
+    let Readiness::MinUptime(least) = observed.service.readiness else {
+        return Verdict::unknown("there is no minimum uptime");
+    };
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let clean = Some(ExitStatus::Exited { code: 0 });
+    let early = runs.iter().position(|run| {
+        run.status == clean && run.exit.is_some_and(|exit| exit < run.start + least)
+    });
+    let Some(place) = early else {
+        return Verdict::unknown("no run exited with code 0 before the minimum uptime");
+    };
+    match observed.was_failure(&runs, place) {
+        Ok(true) => Verdict::Pass,
+        Ok(false) => observed.broken(
+            observed.exit_of(runs[place].run),
+            format!(
+                "the exit of run {} before its minimum uptime of {least:?} is a failed start",
+                runs[place].run
+            ),
+            "it was taken for success",
+        ),
+        Err(unknown) => unknown,
+    }
+}
+
+fn start_timeout(observed: &Observed) -> Verdict {
+    let service = &observed.service;
+    let Some(timeout) = service.start_timeout else {
+        return Verdict::unknown("there is no start timeout");
+    };
+    match service.readiness {
+        Readiness::Exec => return Verdict::unknown("it is up at exec"),
+        Readiness::MinUptime(time) if time <= timeout => {
+            return Verdict::unknown("it is up before the timeout");
+        }
+        Readiness::MinUptime(_) | Readiness::Notified => {}
+    }
+    let runs = match observed.in_turn() {
+        Ok(runs) => runs,
+        Err(unknown) => return unknown,
+    };
+    let run = &runs[0];
+    if (observed.own()).any(|(_, number, event)| number == run.run && event.what == What::Ready) {
+        return Verdict::unknown("it was ready");
+    }
+    let due = run.start + timeout;
+    let mut latest = due + observed.late();
+    if !service.stop_signal.is_deadly() {
+        latest += service.grace;
+    }
+    let expected = format!(
+        "run {} is ended at {due} (start at {} + timeout {timeout:?})",
+        run.run, run.start
+    );
+    let signal = observed.signals_of(run.run).first().copied();
+    let (place, ended) = match (signal, run.exit) {
+        (Some((place, _, at)), _) => (Some(place), at),
+        (None, Some(exit)) => (observed.exit_of(run.run), exit),
+        (None, None) if observed.end > latest => {
+            let actual = format!("it still runs at {}", observed.end);
+            return observed.broken(None, expected, actual);
+        }
+        (None, None) => return Verdict::unknown("looking ended before the timeout"),
+    };
+    if ended < due {
+        if signal.is_none() && matches!(run.status, Some(ExitStatus::Exited { .. })) {
+            return Verdict::unknown("it exited before the timeout");
+        }
+        let actual = format!("it was ended at {ended}, {:?} early", due - ended);
+        return observed.broken(place, expected, actual);
+    }
+    if ended > latest {
+        let actual = format!("it was ended at {ended}, {:?} late", ended - due);
+        return observed.broken(place, expected, actual);
+    }
+    match observed.was_failure(&runs, 0) {
+        Ok(true) => Verdict::Pass,
+        Ok(false) => observed.broken(
+            observed.exit_of(run.run),
+            format!("run {}, which was not ready in time, has failed", run.run),
+            "it was taken for success",
+        ),
+        Err(unknown) => unknown,
+    }
+}
+
+fn bad_limits_rejected(observed: &Observed) -> Verdict {
+    let Some(nonsense) = nonsense(&observed.service) else {
+        return Verdict::unknown("all settings make sense");
+    };
+    let others = observed
+        .calls
+        .iter()
+        .filter(|call| call.control == Control::Begin && call.service != observed.service.name);
+    if others.into_iter().any(|call| call.error.is_some()) {
+        return Verdict::unknown("it refuses settings that make sense, too");
+    }
+    match observed.call(Control::Begin) {
+        None => Verdict::unknown("it was not told to begin"),
+        Some(call) if call.error.is_some() => Verdict::Pass,
+        Some(call) if call.to.is_none() => Verdict::unknown("the begin has not returned"),
+        Some(_) => observed.broken(
+            observed.start_of(1),
+            format!("{nonsense} is refused when it is configured"),
+            "it was taken",
+        ),
+    }
+}
+
+/// What makes no sense about the settings.
+fn nonsense(service: &Service) -> Option<String> {
+    let delays = &service.delays;
+    if !delays.multiplier.is_finite() || delays.multiplier < 0.0 {
+        return Some(format!("a delay multiplied by {}", delays.multiplier));
+    }
+    if let Jitter::Relative(part) = delays.jitter
+        && !(0.0..=1.0).contains(&part)
+    {
+        return Some(format!("a jitter of {part}"));
+    }
+    if let RestartLimit::Window { within, .. } = service.limit
+        && within.is_zero()
+    {
+        return Some("a limit within a period of 0s".to_owned());
+    }
+    let zero = Some(Duration::ZERO);
+    if service.reset_after == zero {
+        return Some("a healthy run of 0s".to_owned());
+    }
+    if service.start_timeout == zero {
+        return Some("a start timeout of 0s".to_owned());
+    }
+    None
 }

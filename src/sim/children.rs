@@ -89,14 +89,25 @@ impl Children {
         Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
     }
 
-    /// The children of the threads that run no sim: a sim's code under test may use them. A single
-    /// look leaves out what a thread that ends hands over, and threads beside one that ends.
+    /// The children of the threads that run no sim: a sim's code under test may use them. A look leaves
+    /// out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
+    /// ended.
     pub(crate) fn of_other_threads(&self) -> HashSet<u32> {
-        if self.threads.only_run_sims() {
-            return HashSet::new();
+        let mut found = HashSet::new();
+        for _ in 0..LOOKS {
+            let before = self.threads.count();
+            if self.threads.only_run_sims() {
+                return HashSet::new();
+            }
+            let (seen, children) = look_at_other_threads();
+            found = children;
+            // Where they cannot be counted, one look has to do.
+            let same = before == u64::try_from(seen).ok() && before == self.threads.count();
+            if same || before.is_none() {
+                break;
+            }
         }
-        let looked = twice(|| Ok::<_, io::Error>(look_at_other_threads()));
-        looked.unwrap_or_default()
+        found
     }
 }
 
@@ -164,7 +175,8 @@ fn read(file: &File) -> io::Result<String> {
     }
 }
 
-fn other_threads() -> Vec<Pid> {
+/// How many threads there are, and those of them that run no sim.
+fn other_threads() -> (usize, Vec<Pid>) {
     let ours: Vec<Pid> = SIM_THREADS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -172,7 +184,7 @@ fn other_threads() -> Vec<Pid> {
         .map(|(thread, _)| *thread)
         .collect();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return Vec::new();
+        return (0, Vec::new());
     };
     let number = |entry: fs::DirEntry| {
         entry
@@ -180,25 +192,29 @@ fn other_threads() -> Vec<Pid> {
             .to_str()
             .and_then(|name| name.parse().ok())
     };
-    tasks
+    let mut all: Vec<Pid> = tasks
         .flatten()
         .filter_map(number)
         .map(Pid::from_raw)
-        .filter(|thread| !ours.contains(thread))
-        .collect()
+        .collect();
+    let count = all.len();
+    all.retain(|thread| !ours.contains(thread));
+    (count, all)
 }
 
-fn look_at_other_threads() -> HashSet<u32> {
+/// How many threads there are, and the children of those that run no sim.
+fn look_at_other_threads() -> (usize, HashSet<u32>) {
+    let (count, others) = other_threads();
     let mut found = HashSet::new();
-    for thread in other_threads() {
+    for thread in others {
         found.extend(of_thread(thread));
     }
-    found
+    (count, found)
 }
 
 /// Whether no thread that runs no sim is at work, so that none is about to reap a child.
 pub(crate) fn other_threads_are_quiet() -> bool {
-    other_threads().into_iter().all(|thread| {
+    other_threads().1.into_iter().all(|thread| {
         let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
         let state = stat
             .rsplit(") ")

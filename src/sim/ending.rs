@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::children::Children;
+use super::pool::Pool;
 use crate::agent::{Server, Shared};
 use crate::leaks;
 
@@ -21,24 +22,34 @@ pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
 
 /// Ends every process of the sim and reaps those that are children of this one. Returns what was
 /// left behind, a line each.
-pub(crate) fn end_all(shared: &Shared, before: &HashSet<u32>, saw_foreign: bool) -> Vec<String> {
+pub(crate) fn end_all(
+    shared: &Shared,
+    before: &HashSet<u32>,
+    pool: &Pool,
+    saw_foreign: bool,
+) -> Vec<String> {
     let mut server = shared.lock();
     server.pump(Duration::ZERO);
-    let children = Children::of_this_thread().list().unwrap_or_default();
-    let roots: Vec<u32> = children
-        .into_iter()
-        .filter(|pid| !before.contains(pid))
-        .collect();
-    // What nobody can have left behind need not be looked for among all processes of the machine.
-    if roots.is_empty() && !saw_foreign && !server.has_left() {
-        return Vec::new();
-    }
-    match leaks::end_processes_of(&[server.address().to_owned()], &roots) {
+    let found = leaks::children_of(nix::unistd::gettid()).and_then(|mut roots| {
+        roots.retain(|child| !before.contains(&child.pid));
+        roots.extend(pool.children());
+        let roots = Vec::from_iter(roots);
+        // What nobody can have left behind need not be looked for among all processes of the machine.
+        if roots.is_empty() && !saw_foreign && !server.has_left() {
+            return Ok(Vec::new());
+        }
+        leaks::end_processes_of(&[server.address().to_owned()], &roots)
+    });
+    match found {
         Ok(found) => found
             .into_iter()
             .map(|found| named(&server, &found))
             .collect(),
-        Err(unreadable) => vec![format!("what is left behind cannot be told: {unreadable}")],
+        Err(unreadable) => {
+            // Those are known without a look.
+            server.alive().for_each(|(_, member)| member.kill());
+            vec![format!("what is left behind cannot be told: {unreadable}")]
+        }
     }
 }
 

@@ -4,9 +4,12 @@ mod builder;
 mod children;
 mod ending;
 mod gate;
+mod pool;
 mod watchdog;
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +27,7 @@ use crate::timeline::{Timeline, TimelineClock, Who};
 pub use builder::{SimBuilder, SimError};
 use children::SimThread;
 use gate::{Gate, Sight};
+use pool::Pool;
 use watchdog::Watched;
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.
@@ -35,10 +39,27 @@ use watchdog::Watched;
 ///
 /// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
 /// in which `select!` looks at its branches, and the end of a pipe whose other end is held by a process
-/// that has nothing to do with the sim. Children that are no agents run in real time, and virtual time
-/// waits for them.
+/// that has nothing to do with the sim. Children of the sim's thread that are no agents run in real
+/// time, and virtual time waits for them.
 ///
 /// Several sims may run at once, each on a thread of its own.
+///
+/// # What is ended
+///
+/// At the end, whatever it is, these are ended, reaped where they are children of this process, and
+/// named where the body should have ended them:
+///
+/// - agents and their descendants, whoever started them and wherever they were re-parented: all bear
+///   the sim's own address in their arguments;
+/// - the children that the sim's thread has forked since the sim began, and those that its
+///   `spawn_blocking` tasks have forked, agents or not, with all below them.
+///
+/// Never what another sim or another test of the process may have started. So these are left alone:
+///
+/// - children that are no agents of other threads, as of `std::thread::spawn`: the kernel does not
+///   say who started a thread, and another test's would look the same;
+/// - what a `spawn_blocking` task that does not end with the sim starts after it;
+/// - descendants of a child that is no agent, once that has ended: nothing says whose they were.
 ///
 /// ```
 /// use std::time::Duration;
@@ -128,7 +149,9 @@ impl Sim {
         self,
         body: impl AsyncFnOnce(SimHandle) -> T,
     ) -> Result<Timeline, SimFailure> {
-        let setup = |error: std::io::Error| SimFailure::setup(error.to_string());
+        let setup = |error: io::Error| SimFailure::setup(error.to_string());
+        let control =
+            |error| SimFailure::setup(format!("the control server cannot be made: {error}"));
         let program = agent_stub::path().map_err(|error| SimFailure::setup(error.to_string()))?;
         let clock = if self.is_real {
             TimelineClock::Real
@@ -138,7 +161,9 @@ impl Sim {
         let sight = Arc::new(Sight::default());
         let _thread = SimThread::enter(Some(Arc::clone(&sight)));
         let before = ending::children_before().map_err(setup)?;
-        let shared = Shared::new(Server::new(clock).map_err(setup)?, !self.is_real);
+        let shared = Shared::new(Server::new(clock).map_err(control)?, !self.is_real);
+        let news = shared.lock().descriptor().try_clone_to_owned();
+        let news = news.map_err(control)?;
         let asked_seed = Arc::new(AtomicBool::new(false));
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
@@ -156,11 +181,16 @@ impl Sim {
         });
         let unparked = Arc::clone(&sight);
         builder.on_thread_unpark(move || unparked.is_parked.store(false, Ordering::Relaxed));
-        let runtime = builder.build().map_err(setup)?;
+        let pool = Arc::new(Pool::default());
+        let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
+        builder.on_thread_start(move || begun.enter());
+        builder.on_thread_stop(move || over.leave());
+        let runtime = build(builder).map_err(SimFailure::setup)?;
         let watched = Watched::new(
             Arc::clone(&shared),
             Arc::clone(&sight),
             before.clone(),
+            Arc::clone(&pool),
             self.watchdog,
         );
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -178,6 +208,7 @@ impl Sim {
                 }
                 tokio::spawn(listen(
                     Arc::clone(&shared),
+                    news,
                     origin,
                     !self.is_real && self.gate,
                 ));
@@ -211,7 +242,7 @@ impl Sim {
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.iter().any(|pid| !server.knows(*pid))
         };
-        let mut leaks = ending::end_all(&shared, &before, saw_foreign);
+        let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign);
         if watched.verdict().is_some() {
             // The code under test was cut off: it has had no chance to end anything.
             leaks.clear();
@@ -236,6 +267,18 @@ impl Sim {
             timeline: Some(timeline),
             seed: asked_seed.load(Ordering::Relaxed).then_some(self.seed),
         })
+    }
+}
+
+/// Makes the runtime. Tokio panics where it cannot make what all runtimes of a process share.
+fn build(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, String> {
+    match catch_unwind(AssertUnwindSafe(|| builder.build())) {
+        Ok(Ok(runtime)) => Ok(runtime),
+        Ok(Err(error)) => Err(format!("the runtime cannot be made: {error}")),
+        Err(payload) => Err(format!(
+            "the runtime cannot be made: tokio panicked: {}",
+            panic_text(&*payload)
+        )),
     }
 }
 
@@ -266,15 +309,16 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
 }
 
 /// Takes in what agents say while the runtime waits for something else, or has the gate do it.
-async fn listen(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
-    let Ok(descriptor) = shared.lock().descriptor().try_clone_to_owned() else {
-        return;
-    };
+async fn listen(shared: Arc<Shared>, descriptor: OwnedFd, origin: TokioInstant, gated: bool) {
     // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
-    let Ok(readable) =
-        (unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) })
-    else {
-        return;
+    let registered =
+        unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) };
+    let readable = match registered {
+        Ok(readable) => readable,
+        Err(error) => {
+            let what = "the control connections cannot be listened to";
+            return shared.lock().trouble(what, &io::Error::from(error));
+        }
     };
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();
@@ -291,7 +335,7 @@ async fn listen(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     }
 }
 
-/// What the body of a sim returns: nothing, or a result whose error fails the run.
+/// What the body of a sim returns: nothing, a result whose error fails the run, or never.
 pub trait BodyResult {
     /// The error's text, if it is one.
     ///
@@ -299,6 +343,23 @@ pub trait BodyResult {
     ///
     /// The text.
     fn into_result(self) -> Result<(), String>;
+}
+
+/// A type that has no name of its own on stable Rust, by the function that returns it.
+#[doc(hidden)]
+pub trait Returns {
+    type Value;
+}
+
+impl<T> Returns for fn() -> T {
+    type Value = T;
+}
+
+/// A body that never returns, as one that ends in a `loop` without `break`.
+impl BodyResult for <fn() -> ! as Returns>::Value {
+    fn into_result(self) -> Result<(), String> {
+        self
+    }
 }
 
 impl BodyResult for () {

@@ -1,7 +1,7 @@
 //! What ends a sim in which nothing moves.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::children::{Children, SimThread, program_of};
 use super::gate::Sight;
+use super::pool::Pool;
 use crate::agent::Shared;
 use crate::process::{ended_status, open_pidfd, send_signal};
 use crate::{Signal, Timestamp};
@@ -18,11 +19,13 @@ use crate::{Signal, Timestamp};
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// More rests than that between two looks, and the code under test does not wait.
+const BUSY: u64 = 100;
+
 /// What the watchdog saw when something had moved last.
 #[derive(Debug)]
 struct Last {
     progress: u64,
-    parks: u64,
     at: Instant,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
     rests: (u64, Instant),
@@ -39,6 +42,9 @@ pub(crate) struct Watched {
     children: Children,
     /// Children that were there before the sim.
     before: HashSet<u32>,
+    pool: Arc<Pool>,
+    /// A descriptor to spare: without one, nothing can be ended where none is left.
+    spare: Mutex<Option<OwnedFd>>,
     last: Mutex<Last>,
     /// Why the sim was ended.
     verdict: Mutex<Option<String>>,
@@ -52,17 +58,21 @@ impl Watched {
         shared: Arc<Shared>,
         sight: Arc<Sight>,
         before: HashSet<u32>,
+        pool: Arc<Pool>,
         limit: Duration,
     ) -> Arc<Watched> {
+        // There may be none left already.
+        let spare = shared.lock().descriptor().try_clone_to_owned().ok();
         let watched = Arc::new(Watched {
             shared,
             sight,
             limit,
             children: Children::of_this_thread(),
             before,
+            pool,
+            spare: Mutex::new(spare),
             last: Mutex::new(Last {
                 progress: 0,
-                parks: 0,
                 at: Instant::now(),
                 rests: (0, Instant::now()),
                 now: Timestamp::ORIGIN,
@@ -89,11 +99,12 @@ impl Watched {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let time_passes = now != std::mem::replace(&mut last.now, now);
-        if parks != last.rests.0 {
+        let turns = parks - last.rests.0;
+        if turns > 0 {
             last.rests = (parks, Instant::now());
         }
         if progress != last.progress {
-            (last.progress, last.parks, last.at) = (progress, parks, Instant::now());
+            (last.progress, last.at) = (progress, Instant::now());
             return;
         }
         if last.at.elapsed() < self.limit {
@@ -109,41 +120,69 @@ impl Watched {
                 // Nobody has looked for as long.
                 self.shared.lock().pump(Duration::ZERO);
             }
-            *verdict = Some(self.diagnose(parks - last.parks, is_held, time_passes));
+            // Another thread may use it, and change them.
+            let troubles = self.shared.lock().troubles.clone();
+            drop(
+                self.spare
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
+            );
+            *verdict = Some(self.diagnose(troubles, turns, is_held, time_passes));
             // What blocks the thread of the sim may be waiting for one of them.
             for (_, member) in self.shared.lock().alive() {
                 member.kill();
             }
             if is_held {
-                self.foreign().for_each(|(_, pidfd)| {
+                self.each_foreign(|_, pidfd| {
                     // It fails only where there is nothing left to kill.
-                    let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
+                    let _ = send_signal(pidfd, Some(Signal::KILL));
                 });
             }
             self.abort.notify_one();
         }
     }
 
-    /// The running children of the sim's thread that are no agents.
-    fn foreign(&self) -> impl Iterator<Item = (u32, OwnedFd)> {
-        let children = self.children.list().unwrap_or_default();
-        let open = |pid| Some((pid, open_pidfd(pid).ok()?));
-        let opened: Vec<_> = children.into_iter().filter_map(open).collect();
-        // Those that are still children were it when they were opened.
-        let children = self.children.list().unwrap_or_default();
-        let is_foreign = move |pid| {
-            children.contains(&pid)
-                && !self.before.contains(&pid)
-                && self.shared.lock().member_of(pid).is_none()
-        };
-        opened
+    /// The children of the sim's threads.
+    fn children(&self) -> HashSet<u32> {
+        let mut children: HashSet<u32> = self
+            .children
+            .list()
+            .unwrap_or_default()
             .into_iter()
-            .filter(move |(pid, pidfd)| is_foreign(*pid) && ended_status(pidfd.as_fd()).is_none())
+            .collect();
+        children.extend(self.pool.children().iter().map(|child| child.pid));
+        children
+    }
+
+    /// Shows the running children of the sim's threads that are no agents, one after the other: there
+    /// may be a single descriptor to look at them with.
+    fn each_foreign(&self, mut each: impl FnMut(u32, BorrowedFd<'_>)) {
+        for pid in self.children() {
+            let is_agent = self.shared.lock().member_of(pid).is_some();
+            if is_agent || self.before.contains(&pid) {
+                continue;
+            }
+            // What is still a child was it when it was opened.
+            if let Ok(pidfd) = open_pidfd(pid)
+                && ended_status(pidfd.as_fd()).is_none()
+                && self.children().contains(&pid)
+            {
+                each(pid, pidfd.as_fd());
+            }
+        }
     }
 
     /// What everything is blocked on.
-    fn diagnose(&self, parks: u64, is_held: bool, time_passes: bool) -> String {
-        let foreign: Vec<_> = self.foreign().map(|(pid, _)| program_of(pid)).collect();
+    fn diagnose(
+        &self,
+        troubles: Vec<String>,
+        turns: u64,
+        is_held: bool,
+        time_passes: bool,
+    ) -> String {
+        let mut foreign = Vec::new();
+        self.each_foreign(|pid, _| foreign.push(pid));
         let server = self.shared.lock();
         let mut text = format!("nothing has moved for {:?} of real time", self.limit);
         let mut line = |what: String| {
@@ -164,6 +203,12 @@ impl Watched {
                  alone, again and again",
                 server.now
             ));
+        } else if self.sight.is_open.load(Ordering::Relaxed) && turns > BUSY {
+            line(format!(
+                "the code under test is at work all the time at {}, but no agent does anything: it may \
+                 be talking to itself",
+                server.now
+            ));
         } else if self.sight.is_open.load(Ordering::Relaxed) {
             line(match server.next_deadline() {
                 Some(next) => format!(
@@ -177,8 +222,9 @@ impl Watched {
                     server.now
                 ),
             });
-        } else if parks > 1_000_000 {
-            line("the code under test goes round without an agent that does anything".to_owned());
+        }
+        for trouble in troubles {
+            line(trouble);
         }
         for program in server.strangers() {
             line(format!(
@@ -195,7 +241,8 @@ impl Watched {
             true => ", and time waits for it",
             false => "",
         };
-        for program in foreign {
+        for pid in foreign {
+            let program = program_of(pid);
             line(format!("a child that is no agent runs{waits}: {program}"));
         }
         if let Some(blind) = &*self

@@ -6,6 +6,7 @@
 mod agents;
 mod blind;
 mod fake;
+mod foreign;
 mod hand;
 mod parallel;
 mod stuck;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent_stub::protocol::Order;
+use nix::libc;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::super::member::{Connection, Member};
@@ -72,10 +73,18 @@ impl Server {
         let pidfd = match peer {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                self.finding(
-                    &Who::Subject,
-                    format!("agent {agent:?} said hello and was gone: {error}"),
-                );
+                match error.raw_os_error() {
+                    Some(libc::ESRCH | libc::EINVAL) => self.finding(
+                        &Who::Subject,
+                        format!("agent {agent:?} said hello and was gone: {error}"),
+                    ),
+                    _ => self.trouble(
+                        &format!(
+                            "agent {agent:?} said hello, and was let go, since its process cannot be held"
+                        ),
+                        &error,
+                    ),
+                }
                 connection.close();
                 return None;
             }
@@ -214,7 +223,7 @@ impl Server {
             agent.runs.push(member);
             let script = agent.script.of_run(this.run).clone();
             if !script.0.is_empty() {
-                this.order(&Order::Do(script));
+                self.tell(member, &Order::Do(script));
             }
         }
         member

@@ -1,3 +1,291 @@
-use crate::conformance::trial::Trial;
+//! Which ends are followed by a start.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::path::PathBuf;
+
+use agent_stub::script::{self, Statement};
+
+use crate::conformance::trial::{Case, Trial};
+use crate::policy::RestartPolicy;
+use crate::rules::{DelayCurve, Profile, Service, Setting};
+use crate::supervisor::Readiness;
+use crate::{Script, Signal};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "policy-matrix",
+        cases: policy_matrix,
+    },
+    Trial {
+        rule: "no-start-after-stop",
+        cases: no_start_after_stop,
+    },
+    Trial {
+        rule: "status-overrides",
+        cases: status_overrides,
+    },
+    Trial {
+        rule: "one-start-per-exit",
+        cases: one_start_per_exit,
+    },
+    Trial {
+        rule: "manual-start-after-give-up",
+        cases: |profile| {
+            let cases = super::limit::limits(profile, 2).into_iter();
+            let cases = cases.map(|limit| {
+                let starts = profile.allowed_starts(limit.limit).unwrap_or(1);
+                let case = Case::new(limit.label, super::crash(profile), move |stage| {
+                    Box::pin(async move {
+                        let live = stage.begin().await?;
+                        stage.flapped(starts).await;
+                        if stage.profile().reports_rest {
+                            live.outcome().await;
+                        } else {
+                            tokio::time::sleep(stage.a_delay()).await;
+                        }
+                        stage.pass(1.0).await;
+                        live.start().await;
+                        stage.pass(1.0).await;
+                        Ok(())
+                    })
+                });
+                case.ask(limit.ask())
+            });
+            cases.collect()
+        },
+    },
+];
+
+/// The policies that the subject can be put to.
+fn policies(profile: &Profile) -> Vec<RestartPolicy> {
+    match profile.policy {
+        Setting::Configurable => vec![
+            RestartPolicy::Never,
+            RestartPolicy::OnFailure,
+            RestartPolicy::Always,
+        ],
+        Setting::Fixed(policy) => vec![policy],
+        Setting::Unsupported => vec![RestartPolicy::Never],
+    }
+}
+
+/// One end, under this policy, and what follows it.
+fn one_end(label: String, policy: RestartPolicy, script: Script) -> Case {
+    one_end_with(label, policy, script, |_| {})
+}
+
+fn one_end_with(
+    label: String,
+    policy: RestartPolicy,
+    script: Script,
+    ask: impl Fn(&mut Service) + 'static,
+) -> Case {
+    let script = Script::runs(1, script).then(Script::new().stay());
+    let case = Case::new(label, script, |stage| {
+        Box::pin(async move {
+            let _live = stage.begin().await?;
+            stage.ended(1).await?;
+            stage.next_run().await;
+            Ok(())
+        })
+    });
+    case.ask(move |service| {
+        service.policy = policy;
+        ask(service);
+    })
+}
+
+/// One end after the other, the last of which may not be followed by a start.
+fn all_ends(policy: RestartPolicy, scripts: [Script; 4]) -> Case {
+    let count = scripts.len();
+    let each = Script::runs(0, Script::new());
+    let script = scripts
+        .into_iter()
+        .fold(each, |all, script| all.then(Script::runs(1, script)));
+    let script = script.then(Script::new().stay());
+    let case = Case::new(format!("every end, {policy:?}"), script, move |stage| {
+        Box::pin(async move {
+            let _live = stage.begin().await?;
+            stage.flapped(count).await;
+            stage.next_run().await;
+            Ok(())
+        })
+    });
+    case.ask(move |service| {
+        service.policy = policy;
+        service.delays = DelayCurve::constant(service.delays.initial);
+    })
+}
+
+fn policy_matrix(profile: &Profile) -> Vec<Case> {
+    let unit = profile.unit();
+    let core_dump = Statement::Die {
+        signal: Signal::SEGV,
+        core: true,
+    };
+    let ends: [(&str, Script); 4] = [
+        ("code 1", Script::new().exit(1)),
+        ("a signal", Script::new().die_by(Signal::KILL)),
+        ("a core dump", script::Script(vec![core_dump]).into()),
+        ("code 0", Script::new().exit(0)),
+    ];
+    let signal = match profile.stop_signal {
+        Setting::Fixed(signal) => signal,
+        _ => Signal::TERM,
+    };
+    // That it goes willingly makes no success of it.
+    let willing = Script::new().on(signal, Script::new().exit(0)).stay();
+    let times_out = profile.notification.is_some() && profile.start_timeout.is_configurable();
+    let mut cases = Vec::new();
+    for policy in policies(profile) {
+        if policy != RestartPolicy::Never && super::restarts_freely(profile) {
+            let scripts = ends.each_ref().map(|(_, script)| script.clone());
+            cases.push(all_ends(policy, scripts));
+        } else {
+            for (end, script) in &ends {
+                let label = format!("{end}, {policy:?}");
+                cases.push(one_end(label, policy, script.clone()));
+            }
+        }
+        if profile.reports_start_failures {
+            let label = format!("a failed start, {policy:?}");
+            let case = Case::new(label, Script::new(), |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    tokio::time::sleep(stage.a_delay()).await;
+                    Ok(())
+                })
+            });
+            cases.push(case.ask(move |service| {
+                service.policy = policy;
+                service.program = PathBuf::from("/nonexistent/program");
+            }));
+        }
+        if times_out {
+            let label = format!("a start timeout, {policy:?}");
+            cases.push(one_end_with(
+                label,
+                policy,
+                willing.clone(),
+                move |service| {
+                    service.readiness = Readiness::Notified;
+                    service.start_timeout = Some(unit * 5);
+                },
+            ));
+        }
+    }
+    cases
+}
+
+fn no_start_after_stop(profile: &Profile) -> Vec<Case> {
+    let ask = |service: &mut Service| {
+        service.policy = RestartPolicy::Always;
+        service.delays = DelayCurve::constant(service.delays.initial);
+    };
+    let up = Case::new("while it is up", Script::new().stay(), |stage| {
+        Box::pin(async move {
+            let live = stage.begin().await?;
+            stage.started().await?;
+            stage.pass(1.0).await;
+            live.stop().await;
+            tokio::time::sleep(stage.a_delay() * 2).await;
+            Ok(())
+        })
+    });
+    let mut cases = vec![up.ask(ask)];
+    if super::restarts(profile) && profile.delays.is_supported() {
+        let delayed = Case::new("in a delay", super::crash(profile), |stage| {
+            Box::pin(async move {
+                let live = stage.begin().await?;
+                stage.ended(1).await?;
+                stage.pass(0.5).await;
+                live.stop().await;
+                tokio::time::sleep(stage.a_delay() * 2).await;
+                Ok(())
+            })
+        });
+        cases.push(delayed.ask(ask));
+    }
+    cases
+}
+
+fn status_overrides(profile: &Profile) -> Vec<Case> {
+    let policies = policies(profile);
+    let exit = |code| Script::new().exit(code);
+    let dies = Script::new().die_by(Signal::USR1);
+    let mut cases = Vec::new();
+    let restarting = [RestartPolicy::Always, RestartPolicy::OnFailure];
+    if let Some(policy) = restarting
+        .into_iter()
+        .find(|policy| policies.contains(policy))
+    {
+        let prevent = |service: &mut Service| {
+            service.prevent.codes.insert(7);
+            service.prevent.signals.push(Signal::USR1);
+        };
+        let mut add = |label: &str, script| {
+            cases.push(one_end_with(label.to_owned(), policy, script, prevent));
+        };
+        add("a code that prevents", exit(7));
+        add("a signal that prevents", dies.clone());
+        let label = "a code that prevents and forces".to_owned();
+        cases.push(one_end_with(label, policy, exit(7), |service| {
+            service.prevent.codes.insert(7);
+            service.force.codes.insert(7);
+        }));
+    }
+    let force = |service: &mut Service| {
+        service.force.codes.insert(0);
+        service.force.signals.push(Signal::USR1);
+    };
+    if policies.contains(&RestartPolicy::Never) {
+        let policy = RestartPolicy::Never;
+        let label = "a signal that forces".to_owned();
+        cases.push(one_end_with(label, policy, dies, force));
+    }
+    let resting = [RestartPolicy::Never, RestartPolicy::OnFailure];
+    if let Some(policy) = resting.into_iter().find(|policy| policies.contains(policy)) {
+        let label = "a code that forces".to_owned();
+        cases.push(one_end_with(label, policy, exit(0), force));
+    }
+    cases
+}
+
+fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
+    let unit = profile.unit();
+    let crash = super::crash(profile);
+    let ask = |service: &mut Service| {
+        service.delays = DelayCurve::constant(service.delays.initial);
+    };
+    let script = Script::runs(3, crash.clone()).then(Script::new().stay());
+    let crashes = Case::new("three crashes", script, |stage| {
+        Box::pin(async move {
+            let _live = stage.begin().await?;
+            stage.ended(3).await?;
+            stage.started().await?;
+            // Time enough for another.
+            tokio::time::sleep(stage.a_delay() * 2).await;
+            Ok(())
+        })
+    });
+    let mut cases = vec![crashes.ask(ask)];
+    if profile.start && profile.delays.is_supported() {
+        let longer = Script::new().run_for(unit).exit(1);
+        let script = Script::runs(1, crash)
+            .then(Script::runs(1, longer))
+            .then(Script::new().stay());
+        let asked = Case::new("a start on request in the delay", script, |stage| {
+            Box::pin(async move {
+                let live = stage.begin().await?;
+                stage.ended(1).await?;
+                stage.pass(0.5).await;
+                live.start().await;
+                stage.ended(1).await?;
+                stage.started().await?;
+                tokio::time::sleep(stage.a_delay() * 2).await;
+                Ok(())
+            })
+        });
+        cases.push(asked.ask(ask));
+    }
+    cases
+}

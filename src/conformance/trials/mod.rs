@@ -17,6 +17,28 @@ mod stop;
 mod tree;
 
 use super::trial::Trial;
+use crate::Script;
+use crate::policy::RestartPolicy;
+use crate::rules::{Profile, Setting};
+
+/// Whether the subject restarts anything.
+fn restarts(profile: &Profile) -> bool {
+    profile.policy.is_supported() && profile.policy != Setting::Fixed(RestartPolicy::Never)
+}
+
+/// Whether any number of restarts can be asked for, in as little time as any.
+fn restarts_freely(profile: &Profile) -> bool {
+    let limits = [profile.consecutive_limit, profile.window_limit];
+    let is_limited = limits
+        .iter()
+        .any(|limit| matches!(limit, Setting::Fixed(_)));
+    restarts(profile) && !is_limited && !matches!(profile.delays, Setting::Fixed(_))
+}
+
+/// A run that fails after a fifth of a unit.
+fn crash(profile: &Profile) -> Script {
+    Script::new().run_for(profile.unit() / 5).exit(1)
+}
 
 /// All trials, in the order of the rules.
 pub(super) fn all() -> impl Iterator<Item = &'static Trial> {

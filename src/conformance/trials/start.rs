@@ -1,19 +1,209 @@
 //! How a service comes up.
 
-use crate::Script;
-use crate::conformance::trial::{Case, Trial};
+use std::time::Duration;
 
-pub(super) const TRIALS: &[Trial] = &[Trial {
-    rule: "start-exactly-one",
-    cases: |_| {
-        vec![Case::new("", Script::new().stay(), |stage| {
+use crate::backoff::Jitter;
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::trial::{Case, Trial};
+use crate::policy::{RestartLimit, RestartPolicy};
+use crate::rules::{Profile, Service, Setting};
+use crate::supervisor::Readiness;
+use crate::{Script, Signal};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "start-exactly-one",
+        cases: |_| {
+            vec![Case::new("", Script::new().stay(), |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    stage.started().await?;
+                    // Time enough for another.
+                    stage.pass(100.0).await;
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "up-criterion",
+        cases: up_criterion,
+    },
+    Trial {
+        rule: "early-exit-is-failure",
+        cases: |profile| {
+            let uptime = min_uptime(profile);
+            let early = Script::new().run_for(uptime / 2).exit(0);
+            let script = Script::runs(1, early).then(Script::new().stay());
+            failures(profile, &script, move |service| {
+                service.readiness = Readiness::MinUptime(uptime);
+            })
+        },
+    },
+    Trial {
+        rule: "start-timeout",
+        cases: start_timeout,
+    },
+    Trial {
+        rule: "bad-limits-rejected",
+        cases: bad_limits_rejected,
+    },
+];
+
+/// The minimum uptime that is asked for.
+fn min_uptime(profile: &Profile) -> Duration {
+    match profile.min_uptime {
+        Setting::Fixed(time) => time,
+        _ => profile.unit() * 5,
+    }
+}
+
+fn up_criterion(profile: &Profile) -> Vec<Case> {
+    let mut cases = Vec::new();
+    if !matches!(profile.min_uptime, Setting::Fixed(_)) {
+        cases.push(Case::new("up at exec", Script::new().stay(), |stage| {
+            Box::pin(is_up(stage, 1))
+        }));
+    }
+    if profile.min_uptime.is_supported() {
+        let uptime = min_uptime(profile);
+        let ask = move |service: &mut Service| service.readiness = Readiness::MinUptime(uptime);
+        let stays = Script::new().stay();
+        let case = if super::restarts(profile) {
+            let early = Script::new().run_for(uptime / 2).exit(1);
+            let script = Script::runs(1, early).then(stays);
+            Case::new("a minimum uptime", script, |stage| {
+                Box::pin(is_up(stage, 2))
+            })
+        } else {
+            Case::new("a minimum uptime", stays, |stage| Box::pin(is_up(stage, 1)))
+        };
+        cases.push(case.ask(ask));
+    }
+    cases
+}
+
+/// The last of so many runs has time to be up.
+async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), Halt> {
+    let _live = stage.begin().await?;
+    for _ in 0..runs {
+        stage.started().await?;
+    }
+    if let Readiness::MinUptime(time) = stage.service().readiness {
+        tokio::time::sleep(time).await;
+    }
+    tokio::time::sleep(stage.profile().tolerance() * 2).await;
+    stage.pass(1.0).await;
+    Ok(())
+}
+
+/// A first run that fails, under the policies that show that.
+fn failures(
+    profile: &Profile,
+    script: &Script,
+    ask: impl Fn(&mut Service) + Copy + 'static,
+) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |label: &str, policy| {
+        let case = Case::new(label, script.clone(), |stage| {
             Box::pin(async move {
-                let _live = stage.begin().await?;
-                stage.started().await?;
-                // Time enough for another.
-                stage.pass(100.0).await;
+                let live = stage.begin().await?;
+                stage.ended(1).await?;
+                stage.followed(&live).await;
                 Ok(())
             })
-        })]
-    },
-}];
+        });
+        cases.push(case.ask(move |service| {
+            service.policy = policy;
+            ask(service);
+        }));
+    };
+    let chosen = profile.policy.is_configurable();
+    if chosen || profile.policy == Setting::Fixed(RestartPolicy::OnFailure) {
+        add("restart on failure", RestartPolicy::OnFailure);
+    }
+    if profile.reports_rest && (chosen || !super::restarts(profile)) {
+        add("no restart", RestartPolicy::Never);
+    }
+    cases
+}
+
+fn start_timeout(profile: &Profile) -> Vec<Case> {
+    let timeout = match profile.start_timeout {
+        Setting::Fixed(timeout) => timeout,
+        _ => profile.unit() * 5,
+    };
+    let readiness = match (profile.notification, profile.min_uptime) {
+        (Some(_), _) => Readiness::Notified,
+        (None, Setting::Configurable) => Readiness::MinUptime(timeout * 10),
+        (None, Setting::Fixed(time)) if time > timeout => Readiness::MinUptime(time),
+        _ => return Vec::new(),
+    };
+    let signal = match profile.stop_signal {
+        Setting::Fixed(signal) => signal,
+        _ => Signal::TERM,
+    };
+    // That it goes willingly makes no success of it.
+    let script = Script::new().on(signal, Script::new().exit(0)).stay();
+    failures(profile, &script, move |service| {
+        service.readiness = readiness;
+        service.start_timeout = Some(timeout);
+    })
+}
+
+fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |label: &str, ask: fn(&mut Service)| {
+        let is_first = cases.is_empty();
+        let case = Case::new(label, Script::new().stay(), move |stage| {
+            Box::pin(async move {
+                if is_first {
+                    let sound = stage.service_of("sound", Script::new().stay(), &|_| {});
+                    stage.begin_with(sound).await?;
+                }
+                // Being refused is what it is about.
+                let _ = stage.begin().await;
+                Ok(())
+            })
+        });
+        cases.push(case.ask(ask));
+    };
+    if profile.delays.is_configurable() {
+        add("delays multiplied by NaN", |service| {
+            service.delays.multiplier = f64::NAN;
+        });
+        add("delays multiplied by −1", |service| {
+            service.delays.multiplier = -1.0;
+        });
+        add("delays multiplied by infinity", |service| {
+            service.delays.multiplier = f64::INFINITY;
+        });
+        if profile.jitter {
+            add("a jitter of NaN", |service| {
+                service.delays.jitter = Jitter::Relative(f64::NAN);
+            });
+            add("a jitter of −1", |service| {
+                service.delays.jitter = Jitter::Relative(-1.0);
+            });
+        }
+    }
+    if profile.window_limit.is_configurable() {
+        add("a limit within 0s", |service| {
+            service.limit = RestartLimit::Window {
+                restarts: std::num::NonZeroU32::MIN,
+                within: Duration::ZERO,
+            };
+        });
+    }
+    if profile.reset_after.is_configurable() {
+        add("healthy after 0s", |service| {
+            service.reset_after = Some(Duration::ZERO);
+        });
+    }
+    if profile.start_timeout.is_configurable() {
+        add("a start timeout of 0s", |service| {
+            service.start_timeout = Some(Duration::ZERO);
+        });
+    }
+    cases
+}

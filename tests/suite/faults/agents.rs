@@ -165,6 +165,27 @@ fn the_process_of_the_sim_is_no_agent_of_it() {
     );
 }
 
+/// Nobody reads what it said until an order to it has failed.
+#[test]
+fn what_an_agent_said_before_its_end_is_heard_although_an_order_came_too_late() {
+    let timeline = Sim::new().run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        let steps = ["connect", HELLO, "wait", "say ready|"];
+        let mut child = fake::agent(&fake::address(&worker), &steps)
+            .spawn()
+            .unwrap();
+        let run = worker.started().await;
+        run.write("go on");
+        child.wait().unwrap();
+        run.write("too late");
+        run.ended().await;
+    });
+    assert_eq!(
+        lines(&timeline)[..2],
+        ["+0.000 worker#1 start", "+0.000 worker#1 ready"]
+    );
+}
+
 /// The kernel knows who is at the other end; what it says about itself may be another's number.
 #[test]
 fn an_agent_is_the_process_at_the_other_end_and_not_the_one_it_names() {

@@ -1,49 +1,60 @@
 //! Where /proc cannot be read.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rstest::rstest;
 use supervise_harness::{Script, Signal, Sim, Timeline};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{assert_contains, lines, seconds};
+use super::{assert_contains, lines, seconds, short, stuck};
 use crate::child;
 
-/// The descriptors that a new agent takes before the one that shows what the kernel says of it.
-const FREE: usize = 3;
-
-/// Whether this process has what the kernel says of that one open.
-fn has_open_stat(pid: u32) -> bool {
-    let name = format!("/proc/{pid}/stat");
-    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    links
-        .filter_map(|link| std::fs::read_link(link.path()).ok())
-        .any(|path| path == std::path::Path::new(&name))
+/// Lets this process have no descriptor from that one on.
+fn limit_descriptors(limit: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
 }
 
-/// An agent that is told to end and does not within the grace. Where `is_blind`, the sim cannot open
-/// what the kernel says of it: just the descriptors that come before it are left then.
-fn escalation(is_blind: bool) -> Timeline {
+/// Leaves this process that many more descriptors.
+fn leave_descriptors(count: usize) {
+    // The lowest free ones are what is opened next.
+    let free: Vec<_> = (0..=count)
+        .map(|_| File::open("/dev/null").unwrap())
+        .collect();
+    let limit = free.last().unwrap().as_raw_fd();
+    limit_descriptors(u64::try_from(limit).unwrap());
+}
+
+/// The descriptor at which this process has what the kernel says of that one.
+fn stat_descriptor(pid: u32) -> Option<u64> {
+    let name = format!("/proc/{pid}/stat");
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let mut links = links.filter_map(|link| {
+        let number = link.file_name().to_str()?.parse().ok()?;
+        Some((number, std::fs::read_link(link.path()).ok()?))
+    });
+    links.find_map(|(number, path)| (path == std::path::Path::new(&name)).then_some(number))
+}
+
+/// An agent that is told to end and does not within the grace. With a limit, no descriptor from that
+/// one on can be had while the agent comes. Also the one at which the sim then has what the kernel
+/// says of the agent.
+fn escalation(limit: Option<u64>) -> (Timeline, Option<u64>) {
+    let mut stat = None;
     let result = Sim::new().try_run(async |sim| {
         let script = Script::new()
             .on(Signal::TERM, Script::new().run_for(seconds(30)).exit(0))
             .stay();
         let worker = sim.agent("worker", script);
         let mut child = Command::from(worker.command()).spawn().unwrap();
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        if is_blind {
-            // The lowest free ones are what is opened next.
-            let free: Vec<_> = (0..FREE)
-                .map(|_| File::open("/dev/null").unwrap())
-                .collect();
-            let last = std::os::fd::AsRawFd::as_raw_fd(free.last().unwrap());
-            let limit = u64::try_from(last).unwrap() + 1;
-            setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
-        }
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        limit_descriptors(limit.unwrap_or(soft));
         let run = worker.started().await;
-        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
-        assert_eq!(has_open_stat(run.pid()), !is_blind);
+        limit_descriptors(soft);
+        stat = stat_descriptor(run.pid());
         tokio::time::sleep(seconds(60)).await;
         let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
@@ -51,7 +62,8 @@ fn escalation(is_blind: bool) -> Timeline {
             child.kill().await.unwrap();
         }
     });
-    result.unwrap_or_else(|failure| panic!("{failure}\n{:?}", failure.timeline()))
+    let timeline = result.unwrap_or_else(|failure| panic!("{failure}\n{:?}", failure.timeline()));
+    (timeline, stat)
 }
 
 #[test]
@@ -59,11 +71,18 @@ fn agents_prove_that_they_wait_where_the_kernel_cannot_be_asked() {
     child::run(
         "faults::blind::agents_prove_that_they_wait_where_the_kernel_cannot_be_asked",
         || {
-            let expected = escalation(false).to_string();
-            for _ in 0..5 {
-                assert_eq!(escalation(true).to_string(), expected);
+            // What the process opens once and keeps is open from then on.
+            escalation(None);
+            let (expected, stat) = escalation(None);
+            let expected = expected.to_string();
+            let mut last = None;
+            for _ in 0..6 {
+                let (timeline, none) = escalation(stat);
+                assert_eq!((timeline.to_string().as_str(), none), (&*expected, None));
+                last = Some(timeline);
             }
-            let lines = lines(&escalation(true));
+            assert!(stat.is_some());
+            let lines = lines(&last.unwrap());
             assert_eq!(
                 lines[..4],
                 [
@@ -77,7 +96,31 @@ fn agents_prove_that_they_wait_where_the_kernel_cannot_be_asked() {
     );
 }
 
-/// In a mount namespace of its own, with an empty file system over /proc. Needs to be root.
+#[test]
+fn a_sim_without_a_descriptor_cannot_begin_and_says_why() {
+    child::run(
+        "faults::blind::a_sim_without_a_descriptor_cannot_begin_and_says_why",
+        || {
+            supervise_harness::stub::path().unwrap();
+            let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            for free in 0.. {
+                leave_descriptors(free);
+                let result = short().try_run(async |_| ());
+                limit_descriptors(soft);
+                let Err(failure) = result else {
+                    assert!(free > 3);
+                    break;
+                };
+                let text = failure.to_string();
+                assert!(text.starts_with("the sim cannot begin: the "), "{text}");
+                assert_contains(&text, "Too many open files");
+            }
+        },
+    );
+}
+
+/// In a mount namespace of its own, with an empty file system over /proc. Who may not have one gets
+/// as far without descriptors: nothing in /proc can be read then.
 #[test]
 fn a_sim_without_proc_cannot_begin_and_says_why() {
     use nix::mount::{MsFlags, mount};
@@ -87,18 +130,91 @@ fn a_sim_without_proc_cannot_begin_and_says_why() {
         || {
             // Found through /proc, and kept.
             supervise_harness::stub::path().unwrap();
-            if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-                return;
-            }
             let none = None::<&str>;
             let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(none, "/", none, private, none).unwrap();
-            mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            let covered = unshare(CloneFlags::CLONE_NEWNS)
+                .and_then(|()| mount(none, "/", none, private, none))
+                .and_then(|()| mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::empty(), none));
+            let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+            let why = match covered {
+                Ok(()) => "No such file or directory",
+                Err(_) => {
+                    limit_descriptors(0);
+                    "Too many open files"
+                }
+            };
             let failure = Sim::new().try_run(async |_| ()).unwrap_err();
+            limit_descriptors(soft);
+            let text = failure.to_string();
             assert_contains(
-                &failure.to_string(),
+                &text,
                 "the sim cannot begin: the children of this thread cannot be listed: /proc/",
             );
+            assert_contains(&text, why);
         },
     );
+}
+
+#[rstest]
+#[case::to_accept_it(0, "a control connection cannot be accepted")]
+#[case::to_hold_its_process(
+    1,
+    "agent \"worker\" said hello, and was let go, since its process cannot be held"
+)]
+fn an_agent_for_which_no_descriptor_is_left_is_found_and_named(
+    #[case] free: usize,
+    #[case] what: &str,
+) {
+    let path = std::thread::current().name().unwrap().to_owned();
+    child::run(&path, || {
+        let mut findings = Vec::new();
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let result = short().try_run(async |sim| {
+            let worker = sim.agent("worker", Script::new().stay());
+            let _child = Command::from(worker.command())
+                .kill_on_drop(true)
+                .spawn()
+                .unwrap();
+            leave_descriptors(free);
+            worker.started().await;
+        });
+        limit_descriptors(soft);
+        if let Err(failure) = &result {
+            findings.extend(
+                failure
+                    .timeline()
+                    .unwrap()
+                    .findings()
+                    .into_iter()
+                    .map(str::to_owned),
+            );
+        }
+        let cause = format!(
+            "{what}: Too many open files (os error 24): this process, the test's own, has no descriptor left"
+        );
+        // More may come of it when the code under test has let go of its own.
+        assert_eq!(findings.first(), Some(&cause));
+        assert_contains(&stuck(result), &cause);
+    });
+}
+
+#[test]
+fn what_holds_a_sim_is_ended_although_no_descriptor_is_left() {
+    const PATH: &str = "faults::blind::what_holds_a_sim_is_ended_although_no_descriptor_is_left";
+    child::run(PATH, || {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let result = short().try_run(async |_| {
+            let mut sleep = std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .spawn()
+                .unwrap();
+            leave_descriptors(0);
+            sleep.wait().unwrap();
+        });
+        limit_descriptors(soft);
+        assert_contains(
+            &stuck(result),
+            "a child that is no agent runs, and time waits for it: sleep",
+        );
+    });
 }

@@ -1,5 +1,7 @@
 //! Agents driven by hand, in virtual time and in real time.
 
+use std::task::{Context, Poll, Waker};
+
 use rstest::rstest;
 use supervise_harness::{Agent, ExitStatus, Run, Script, Signal, Sim, SimHandle, Timeline};
 use tokio::process::{Child, Command};
@@ -19,6 +21,14 @@ async fn idle(sim: &SimHandle) -> (Child, Run) {
     let worker = sim.agent("worker", Script::new());
     let child = spawn(&worker);
     (child, worker.started().await)
+}
+
+/// What the future has for whoever asks once.
+fn now<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
 }
 
 fn in_mode(real: bool, body: impl AsyncFnOnce(SimHandle)) -> Timeline {
@@ -225,6 +235,25 @@ fn the_signals_that_a_run_trapped_are_listed(#[values(false, true)] real: bool) 
     });
 }
 
+/// Many more than a socket holds.
+#[rstest]
+fn what_a_frozen_run_is_told_it_does_when_it_goes_on(#[values(false, true)] real: bool) {
+    const BEATS: usize = 2000;
+    let timeline = in_mode(real, async |sim| {
+        let (mut child, run) = idle(&sim).await;
+        let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        for _ in 0..BEATS {
+            run.perform("beat").unwrap();
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        assert_eq!(run.exit(3).await, Some(ExitStatus::Exited { code: 3 }));
+        child.wait().await.unwrap();
+    });
+    let text = timeline.to_string();
+    assert_eq!(text.matches("beat").count(), BEATS, "{text}");
+}
+
 #[rstest]
 fn what_a_run_inherited_is_reported_each_time_until_its_end(#[values(false, true)] real: bool) {
     in_mode(real, async |sim| {
@@ -233,6 +262,59 @@ fn what_a_run_inherited_is_reported_each_time_until_its_end(#[values(false, true
         assert_eq!(Some(first.pid), child.id());
         assert!(run.hygiene().await.is_some_and(|second| second == first));
         run.exit(0).await;
+        child.wait().await.unwrap();
+        assert!(run.hygiene().await.is_none());
+    });
+}
+
+/// What it does not answer does not wake anybody.
+#[rstest]
+fn what_a_frozen_run_is_told_reaches_it_although_it_says_nothing(
+    #[values(false, true)] real: bool,
+) {
+    in_mode(real, async |sim| {
+        let (mut child, run) = idle(&sim).await;
+        let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGSTOP).unwrap();
+        for _ in 0..2000 {
+            run.open("none");
+        }
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGCONT).unwrap();
+        assert_eq!(run.exit(3).await, Some(ExitStatus::Exited { code: 3 }));
+        child.wait().await.unwrap();
+    });
+}
+
+/// Not as one before, either.
+#[test]
+fn a_run_that_cannot_report_what_it_inherited_has_not() {
+    Sim::new().run(async |sim| {
+        let (mut child, run) = idle(&sim).await;
+        run.hygiene().await.unwrap();
+        run.perform("exit 0").unwrap();
+        assert!(run.hygiene().await.is_none());
+        child.wait().await.unwrap();
+    });
+}
+
+#[rstest]
+fn a_run_is_at_one_gate_and_another_does_not_matter(#[values(false, true)] real: bool) {
+    in_mode(real, async |sim| {
+        let script = Script::new().gate("one").gate("two").exit(4);
+        let worker = sim.agent("worker", script);
+        let mut child = spawn(&worker);
+        let run = worker.started().await;
+        run.at_gate("one").await;
+        let mut other = std::pin::pin!(run.at_gate("two"));
+        assert!(now(other.as_mut()).is_none());
+        run.open("three");
+        // It is where it was.
+        run.at_gate("one").await;
+        assert!(now(other.as_mut()).is_none());
+        run.open("one");
+        other.await;
+        run.open("two");
+        assert_eq!(run.ended().await, Some(ExitStatus::Exited { code: 4 }));
         child.wait().await.unwrap();
     });
 }

@@ -86,6 +86,22 @@ fn waiting_for_an_agent_in_spawn_blocking() {
 }
 
 #[test]
+fn waiting_for_a_foreign_child_in_spawn_blocking() {
+    let text = stuck(short().try_run(async |_| {
+        let wait = || {
+            std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .status()
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
 fn waiting_for_what_never_comes() {
     let text = stuck(short().try_run(async |sim| {
         let worker = sim.agent("worker", Script::new());
@@ -127,9 +143,6 @@ fn a_loop_that_only_waits_for_time() {
     let text = stuck(short().try_run(async |_| {
         loop {
             sleep(seconds(1)).await;
-            if false {
-                break;
-            }
         }
     }));
     assert_contains(&text, "virtual time passes, and is at ");
@@ -141,12 +154,96 @@ fn a_loop_that_never_rests() {
     let text = stuck(short().try_run(async |_| {
         loop {
             tokio::task::yield_now().await;
-            if false {
-                break;
-            }
         }
     }));
     assert_contains(&text, HELD);
+}
+
+/// Its runtime comes to rest for every message.
+#[test]
+fn a_loop_that_only_talks_to_itself() {
+    let text = stuck(short().try_run(async |_| {
+        let (one, two) = tokio::net::UnixDatagram::pair().unwrap();
+        let ask = async {
+            loop {
+                one.send(b"there").await.unwrap();
+                one.recv(&mut [0; 8]).await.unwrap();
+            }
+        };
+        let answer = async {
+            loop {
+                two.recv(&mut [0; 8]).await.unwrap();
+                two.send(b"here").await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = ask => (),
+            () = answer => (),
+        }
+    }));
+    assert_contains(
+        &text,
+        "the code under test is at work all the time at 0.000s",
+    );
+}
+
+/// What an agent waited for goes with it.
+#[test]
+fn waiting_for_what_never_comes_after_an_agent_was_killed_in_a_wait() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let mut child = Command::from(worker.command()).spawn().unwrap();
+        worker.started().await;
+        sleep(seconds(5)).await;
+        child.kill().await.unwrap();
+        std::future::pending::<()>().await;
+    }));
+    assert_contains(&text, "everything waits at 5.000s, and no timer is pending");
+}
+
+#[test]
+fn a_zombie_is_named() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().exit(3));
+        std::mem::forget(worker.command().spawn().unwrap());
+        worker.started().await;
+        std::future::pending::<()>().await;
+    }));
+    assert_contains(&text, "worker#1 is a zombie that nobody has reaped");
+}
+
+/// They were there before the sim, which is held.
+#[test]
+fn children_of_the_thread_from_before_are_neither_named_nor_ended() {
+    let mut older = std::process::Command::new("/bin/sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        worker.command().status().unwrap();
+    }));
+    let still_runs = older.try_wait().unwrap().is_none();
+    older.kill().unwrap();
+    older.wait().unwrap();
+    assert!(still_runs);
+    assert_contains(&text, HELD);
+    assert!(!text.contains("no agent"), "{text}");
+}
+
+/// real-time: what the limit is of, and the sim takes longer.
+#[test]
+fn a_sim_in_which_something_moves_may_take_longer_than_the_limit() {
+    let limit = Duration::from_secs(1);
+    let sim = Sim::builder().watchdog(limit).build().unwrap();
+    sim.run(async |sim| {
+        let start = std::time::Instant::now();
+        while start.elapsed() < limit + limit / 2 {
+            std::thread::sleep(limit / 10);
+            sim.note("here");
+            sleep(seconds(1)).await;
+        }
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use supervise_harness::{Agent, Script, Signal, Sim};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{assert_contains, is_there, lines, seconds, short};
+use super::{assert_contains, fake, is_there, lines, seconds, short};
 use crate::child;
 
 fn spawn(agent: &Agent) -> tokio::process::Child {
@@ -53,6 +53,126 @@ fn a_child_that_is_left_running_is_left_behind_and_ended() {
         "running, child of this process, which should have ended it; killed by the guard",
     );
     assert!(!is_there(pid));
+}
+
+#[test]
+fn a_child_that_may_be_left_running_is_ended_and_fails_nothing() {
+    let mut pid = 0;
+    let mut body = async |sim: supervise_harness::SimHandle| {
+        let worker = sim.agent("worker", Script::new().stay());
+        std::mem::forget(worker.command().spawn().unwrap());
+        pid = worker.started().await.pid();
+    };
+    let lenient = || Sim::builder().allow_leaks().build().unwrap();
+    lenient().run(&mut body);
+    assert!(!is_there(pid));
+    let failure = lenient()
+        .try_run(async |sim| {
+            let worker = sim.agent("worker", Script::new().stay());
+            std::mem::forget(worker.command().spawn().unwrap());
+            worker.started().await;
+            Err::<(), _>("of the body")
+        })
+        .unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "the body of the sim failed: \"of the body\""
+    );
+    assert_eq!(failure.leaks(), [""; 0]);
+}
+
+/// The sim has only seen the shell, which is gone.
+#[test]
+fn an_agent_that_a_shell_left_in_the_background_before_it_said_hello_is_ended() {
+    let failure = Sim::new()
+        .try_run(async |sim| {
+            let worker = sim.agent("worker", Script::new());
+            let agent = fake::agent(&fake::address(&worker), &["freeze"]);
+            let mut shell = Command::new("/bin/sh");
+            shell
+                .args(["-c", "\"$@\" &", "sh"])
+                .arg(agent.get_program());
+            shell.args(agent.get_args());
+            for (name, value) in agent.get_envs() {
+                shell.env(name, value.unwrap());
+            }
+            assert!(shell.status().await.unwrap().success());
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
+    assert_contains(&failure.leaks()[0], "orphan");
+}
+
+/// It is reaped by a thread that may be busy elsewhere for a moment.
+#[test]
+fn an_agent_that_another_thread_reaps_is_reaped_when_it_ends_every_time() {
+    for _ in 0..10 {
+        let timeline = Sim::new().run(async |sim| {
+            let worker = sim.agent("worker", Script::new().run_for(seconds(7)).exit(1));
+            let mut child = worker.command().spawn().unwrap();
+            let reaper = std::thread::spawn(move || child.wait().unwrap());
+            worker.started().await.ended().await;
+            while !reaper.is_finished() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert_eq!(
+            lines(&timeline),
+            [
+                "+0.000 worker#1 start",
+                "+7.000 worker#1 exit code=1",
+                "+0.000 worker#1 reap",
+            ]
+        );
+    }
+}
+
+#[test]
+fn time_waits_for_an_agent_that_another_thread_has_forked_and_not_yet_started() {
+    use std::io::{Read, Write};
+    use std::os::unix::process::CommandExt;
+    let (mut forked, told) = std::io::pipe().unwrap();
+    let timeline = Sim::new().run(async |sim| {
+        let worker = sim.agent("worker", Script::new().exit(0));
+        let mut command = worker.command();
+        let start = move || {
+            let mut told = told;
+            let wait = move || {
+                told.write_all(b".")?;
+                // real-time: an exec that takes long, and less than time waits for it.
+                std::thread::sleep(Duration::from_millis(30));
+                Ok(())
+            };
+            // SAFETY: it only writes to a pipe and sleeps.
+            unsafe { command.pre_exec(wait) };
+            command.status().unwrap();
+        };
+        let thread = std::thread::spawn(start);
+        forked.read_exact(&mut [0]).unwrap();
+        assert!(timeout(seconds(1), worker.started()).await.is_ok());
+        thread.join().unwrap();
+    });
+    assert_eq!(lines(&timeline)[0], "+0.000 worker#1 start");
+}
+
+#[test]
+fn a_zombie_of_another_thread_does_not_hold_time() {
+    let (release, hold) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let other = std::thread::spawn(move || {
+        use nix::sys::wait::{Id, WaitPidFlag, waitid};
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        tell.send(()).unwrap();
+        hold.recv().unwrap();
+        child.wait().unwrap();
+    });
+    told.recv().unwrap();
+    let result = short().try_run(async |_| sleep(seconds(60)).await);
+    release.send(()).unwrap();
+    other.join().unwrap();
+    result.unwrap();
 }
 
 #[test]

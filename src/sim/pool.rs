@@ -1,0 +1,90 @@
+//! The threads on which a sim's `spawn_blocking` runs: their children are the sim's, and nobody
+//! else's, since only its runtime gives them anything to do.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::unistd::{Pid, gettid};
+
+use crate::leaks::{self, Identity};
+
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Mutex<Threads>);
+
+#[derive(Debug, Default)]
+struct Threads {
+    alive: Vec<Pid>,
+    /// The children that threads had when they ended. The kernel gives them to any other thread.
+    left: Vec<Identity>,
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called by a thread of the pool before all else.
+    pub(crate) fn enter(&self) {
+        self.lock().alive.push(gettid());
+    }
+
+    /// To be called by a thread of the pool after all else.
+    pub(crate) fn leave(&self) {
+        let mut threads = self.lock();
+        let thread = gettid();
+        // Under the lock: whoever asks finds the children with the thread, or without it. Where they
+        // cannot be listed, neither can this thread say so to anybody.
+        threads
+            .left
+            .extend(leaks::children_of(thread).into_iter().flatten());
+        threads.alive.retain(|alive| *alive != thread);
+    }
+
+    /// The children of all of them. Some may have been reaped.
+    pub(crate) fn children(&self) -> Vec<Identity> {
+        let threads = self.lock();
+        let mut children = threads.left.clone();
+        for thread in &threads.alive {
+            children.extend(leaks::children_of(*thread).into_iter().flatten());
+        }
+        children
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_children_of_a_thread_that_ended_are_the_pools() {
+        let pool = Pool::default();
+        let mut child = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                pool.enter();
+                let child = std::process::Command::new("/bin/sleep").arg("1000").spawn();
+                pool.leave();
+                child.unwrap()
+            });
+            thread.join().unwrap()
+        });
+        let children: Vec<_> = pool.children().iter().map(|child| child.pid).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(children, [child.id()]);
+    }
+
+    #[test]
+    fn the_children_of_other_threads_are_not_the_pools() {
+        let pool = Pool::default();
+        let mut other = std::process::Command::new("/bin/sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.enter());
+        });
+        let children = pool.children();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(children, []);
+    }
+}

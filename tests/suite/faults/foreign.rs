@@ -1,0 +1,100 @@
+//! Children that are no agents: whose they are when a sim ends.
+
+use rstest::rstest;
+use supervise_harness::{Script, Sim};
+use tokio::process::Command;
+
+use super::{assert_contains, is_there};
+
+/// Starts a process that never ends by itself, and is no agent. Nobody waits for it.
+fn start_foreign() -> u32 {
+    let child = std::process::Command::new("/bin/sleep").arg("1000").spawn();
+    child.unwrap().id()
+}
+
+#[rstest]
+#[case::of_the_runtimes_thread(false)]
+#[case::of_spawn_blocking(true)]
+fn a_child_that_is_no_agent_is_left_behind_and_ended(#[case] is_blocking: bool) {
+    let mut pid = 0;
+    let failure = Sim::new()
+        .try_run(async |_| {
+            pid = match is_blocking {
+                true => tokio::task::spawn_blocking(start_foreign).await.unwrap(),
+                false => start_foreign(),
+            };
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
+    assert_contains(&failure.leaks()[0], "sleep, running, child of this process");
+    assert!(!is_there(pid));
+}
+
+/// It goes on when its child is killed, and is not waited for.
+#[test]
+fn a_child_that_a_task_in_spawn_blocking_waits_for_is_left_behind_and_ended() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let failure = Sim::new()
+        .try_run(async |_| {
+            let (begin, begun) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let mut child = std::process::Command::new("/bin/sleep")
+                    .arg("1000")
+                    .spawn()
+                    .unwrap();
+                begin.send(child.id()).unwrap();
+                // It may have been reaped for it.
+                let _ = child.wait();
+                tell.send(()).unwrap();
+            });
+            begun.await.unwrap();
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
+    assert_contains(&failure.leaks()[0], "sleep, running, child of this process");
+    told.recv().unwrap();
+}
+
+/// Nobody can tell whose thread that is: another test's child would look the same.
+#[test]
+fn a_child_that_is_no_agent_of_a_thread_of_its_own_is_left_alone() {
+    let mut child = None;
+    Sim::new().run(async |_| {
+        let start = || {
+            std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .spawn()
+                .unwrap()
+        };
+        child = Some(std::thread::spawn(start).join().unwrap());
+    });
+    let mut child = child.unwrap();
+    let still_runs = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(still_runs);
+}
+
+#[test]
+fn the_end_of_a_sim_leaves_alone_what_another_has_started() {
+    let mut pid = 0;
+    let failure = Sim::new()
+        .try_run(async |sim| {
+            pid = tokio::task::spawn_blocking(start_foreign).await.unwrap();
+            let worker = sim.agent("worker", Script::new().stay());
+            let mut child = Command::from(worker.command()).spawn().unwrap();
+            let run = worker.started().await;
+            let other = std::thread::spawn(|| {
+                let failure = Sim::new().try_run(async |_| {
+                    tokio::task::spawn_blocking(start_foreign).await.unwrap();
+                });
+                failure.unwrap_err().leaks().len()
+            });
+            assert_eq!(other.join().unwrap(), 1);
+            assert!(run.is_alive() && is_there(pid));
+            child.kill().await.unwrap();
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
+    assert!(!is_there(pid));
+}
