@@ -58,7 +58,9 @@ impl Subject for Reference {
         profile.stop = Some(StopReturn::Reaped);
         profile.repeated_stop = Some(RepeatedStop::Harmless);
         profile.stop_scope = Some(StopScope::Group);
+        profile.wakes_frozen = true;
         profile.own_group = Some(OwnGroup::Group);
+        profile.clears_leftovers = true;
         profile.daemonizer = Some(Daemonizer::Exit);
         profile.restart = true;
         profile.start = true;

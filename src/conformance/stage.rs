@@ -384,4 +384,14 @@ impl Live<'_> {
         let answer = self.session.outcome();
         self.stage.told(&self.name, Control::Outcome, answer).await
     }
+
+    /// Ends its supervisor: drops the session. No clone of this may be left.
+    pub(super) fn end(self) {
+        let sim = self.stage.sim();
+        let mut call = Call::new(&self.name, Control::End, sim.now());
+        sim.note(format_args!("told `{}`: {}", self.name, Control::End));
+        drop(self.session);
+        call.to = Some(sim.now());
+        self.stage.log().calls.push(call);
+    }
 }

@@ -156,8 +156,24 @@ macro_rules! __each_rule {
         $rule! { no_early_reset }
         $rule! { manual_reset }
         // Stop and escalation
+        $rule! { stop_signal_first }
+        $rule! { grace_not_early }
+        $rule! { grace_not_late }
+        $rule! { stop_sync }
+        $rule! { stop_wakes_frozen }
+        $rule! { stop_idempotent }
+        $rule! { stop_races_exit }
         // Process tree
+        $rule! { own_group }
+        $rule! { stop_scope }
+        $rule! { never_own_group }
+        $rule! { old_tree_gone }
+        $rule! { daemonizer }
         // Reaping
+        $rule! { no_zombies }
+        $rule! { mass_exit }
+        $rule! { instant_exit }
+        $rule! { no_foreign_reap }
         // File descriptors, environment, signal state
         $rule! { mask_clear }
         $rule! { dispositions_default }
@@ -175,6 +191,14 @@ macro_rules! __each_rule {
         $rule! { last_bytes_kept }
         $rule! { held_pipe_exit }
         // Concurrency
+        $rule! { stop_during_start }
+        $rule! { stop_vs_retry }
+        $rule! { stale_exit_ignored }
+        $rule! { no_respawn_in_grace }
+        $rule! { concurrent_restarts }
+        $rule! { start_while_restarting }
+        $rule! { control_responsive }
+        $rule! { shutdown_during_startup }
         // Crash of the supervisor
         // Resource exhaustion
         $rule! { enoent_eacces }

@@ -113,6 +113,8 @@ pub enum Control {
     Reset,
     /// To say when it rests, and how.
     Outcome,
+    /// To end, and the service with it: its session was dropped.
+    End,
 }
 
 impl fmt::Display for Control {
@@ -124,6 +126,7 @@ impl fmt::Display for Control {
             Control::Start => "start",
             Control::Reset => "reset",
             Control::Outcome => "outcome",
+            Control::End => "end",
         })
     }
 }

@@ -215,8 +215,13 @@ pub struct Profile {
     pub repeated_stop: Option<RepeatedStop>,
     /// Which processes a stop ends.
     pub stop_scope: Option<StopScope>,
+    /// Whether a stop continues a process that is stopped, as by SIGSTOP, so that it can act on the
+    /// stop signal.
+    pub wakes_frozen: bool,
     /// Whose process group a service is in.
     pub own_group: Option<OwnGroup>,
+    /// Whether what a run leaves in its process group is ended before the next run starts.
+    pub clears_leftovers: bool,
     /// What a daemonizer counts as.
     pub daemonizer: Option<Daemonizer>,
     /// Whether it can be told to restart a service.
@@ -296,7 +301,9 @@ impl Profile {
             stop: None,
             repeated_stop: None,
             stop_scope: None,
+            wakes_frozen: false,
             own_group: None,
+            clears_leftovers: false,
             daemonizer: None,
             restart: false,
             start: false,
@@ -473,6 +480,8 @@ pub enum Need {
     ResetAfter,
     /// [`Profile::stop_signal`]
     StopSignal,
+    /// [`Profile::stop_signal`], to be chosen.
+    ChosenStopSignal,
     /// [`Profile::grace`]
     Grace,
     /// [`Profile::stop`]
@@ -483,8 +492,12 @@ pub enum Need {
     StopScope,
     /// [`Profile::stop_scope`], of more than the process.
     WideScope,
+    /// [`Profile::wakes_frozen`]
+    WakesFrozen,
     /// [`Profile::own_group`]
     OwnGroup,
+    /// [`Profile::clears_leftovers`]
+    ClearsLeftovers,
     /// [`Profile::daemonizer`]
     Daemonizer,
     /// [`Profile::restart`]
@@ -569,6 +582,7 @@ impl Need {
             Need::WindowLimit => profile.window_limit.is_supported(),
             Need::ResetAfter => profile.reset_after.is_supported(),
             Need::StopSignal => profile.stop_signal.is_supported(),
+            Need::ChosenStopSignal => profile.stop_signal.is_configurable(),
             Need::Grace => profile.grace.is_supported(),
             Need::Stop => profile.stop.is_some(),
             Need::RepeatedStop => profile.repeated_stop.is_some(),
@@ -576,7 +590,9 @@ impl Need {
             Need::WideScope => {
                 matches!(profile.stop_scope, Some(StopScope::Group | StopScope::Tree))
             }
+            Need::WakesFrozen => profile.wakes_frozen,
             Need::OwnGroup => profile.own_group.is_some(),
+            Need::ClearsLeftovers => profile.clears_leftovers,
             Need::Daemonizer => profile.daemonizer.is_some(),
             Need::Restart => profile.restart,
             Need::Start => profile.start,
@@ -625,12 +641,15 @@ impl Need {
             Need::WindowLimit => "limit of restarts within a period",
             Need::ResetAfter => "time after which a run is healthy",
             Need::StopSignal => "stop signal",
+            Need::ChosenStopSignal => "choice of the stop signal",
             Need::Grace => "grace",
             Need::Stop => "stop",
             Need::RepeatedStop => "effect of a second stop",
             Need::StopScope => "scope of a stop",
             Need::WideScope => "stop of more than the process itself",
+            Need::WakesFrozen => "continuing of a process that is stopped",
             Need::OwnGroup => "process group",
+            Need::ClearsLeftovers => "end of what a run leaves behind",
             Need::Daemonizer => "treatment of a daemonizer",
             Need::Restart => "restart on request",
             Need::Start => "start on request",

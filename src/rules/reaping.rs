@@ -1,3 +1,205 @@
-use super::Rule;
+//! What becomes of the dead.
 
-pub(super) const RULES: &[Rule] = &[];
+use super::{Check, Control, Group, Need, Observed, Rule, Verdict};
+use crate::timeline::{What, Who};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "no-zombies",
+        group: Group::Reaping,
+        invariant: "no direct child stays a zombie beyond δ",
+        rationale: "A zombie holds a process number; enough of them, and nothing can be started any more.",
+        origin: "wait(2), notes; PID 1 of a container has to reap.",
+        bug: None,
+        needs: &[],
+        check: Check::Observed(no_zombies),
+    },
+    Rule {
+        id: "mass-exit",
+        group: Group::Reaping,
+        invariant: "k simultaneous exits are all seen",
+        rationale: "Two SIGCHLD at once are one: whoever waits once for each signal misses an end.",
+        origin: "signal(7): standard signals do not queue.",
+        bug: Some("openSUSE/catatonit#4 coalesced SIGCHLD hangs init"),
+        needs: &[Need::Restarts],
+        check: Check::Observed(mass_exit),
+    },
+    Rule {
+        id: "instant-exit",
+        group: Group::Reaping,
+        invariant: "an exit before the spawn is registered is still seen",
+        rationale: "A child may be gone before its parent has written down that it has one.",
+        origin: "sigprocmask(2): what a race-free SIGCHLD handler blocks while it forks.",
+        bug: None,
+        needs: &[Need::Restarts],
+        check: Check::Observed(instant_exit),
+    },
+    Rule {
+        id: "adopt-orphans",
+        group: Group::Reaping,
+        invariant: "as PID 1 or subreaper, unknown children are reaped",
+        rationale: "Orphans come to it, and nobody else will ever wait for them.",
+        origin: "prctl(2) PR_SET_CHILD_SUBREAPER; tini; s6-svscan as PID 1.",
+        bug: None,
+        needs: &[],
+        check: Check::Planned(
+            "being a subreaper is a whole process's: it takes a subject in a process of its own, and none \
+             of the references is one",
+        ),
+    },
+    Rule {
+        id: "no-foreign-reap",
+        group: Group::Reaping,
+        invariant: "an in-process supervisor leaves the statuses of children that others started alone",
+        rationale: "Whoever started the other child waits for a status that is gone, and fails or hangs.",
+        origin: "wait(2): waitpid(-1); a SIGCHLD handler is a whole process's.",
+        bug: None,
+        needs: &[Need::InProcess],
+        check: Check::Observed(no_foreign_reap),
+    },
+];
+
+fn no_zombies(observed: &Observed) -> Verdict {
+    let late = observed.profile.tolerance() + observed.granularity();
+    let mut seen = false;
+    for run in observed.runs() {
+        let Some(exit) = run.exit else { continue };
+        let reap = observed
+            .own()
+            .find(|(_, number, event)| *number == run.run && event.what == What::Reap)
+            .map(|(place, _, event)| (place, event.at));
+        let expected = format!(
+            "run {}, which ended at {exit}, is reaped by {}",
+            run.run,
+            exit + late
+        );
+        match reap {
+            Some((_, at)) if at <= exit + late => seen = true,
+            Some((place, at)) => {
+                return observed.broken(
+                    Some(place),
+                    expected,
+                    format!("it was a zombie until {at}, for {:?}", at - exit),
+                );
+            }
+            None if observed.end > exit + late => {
+                return observed.broken(
+                    observed.exit_of(run.run),
+                    expected,
+                    format!("it is a zombie at {}", observed.end),
+                );
+            }
+            None => {}
+        }
+    }
+    if seen {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("no run has ended")
+    }
+}
+
+/// Several services fail at once, and all of them are to be restarted.
+fn mass_exit(observed: &Observed) -> Verdict {
+    let begun = observed
+        .calls
+        .iter()
+        .filter(|c| c.control == Control::Begin);
+    let names: Vec<&str> = begun.map(|call| call.service.as_str()).collect();
+    let mut exits = Vec::new();
+    for name in &names {
+        let runs = observed.timeline.runs(name);
+        let Some(exit) = runs.first().and_then(|run| run.exit) else {
+            return Verdict::Unknown(format!("{name} has not ended"));
+        };
+        exits.push((*name, exit, runs.len()));
+    }
+    let (Some(first), Some(last)) = (
+        exits.iter().map(|(_, exit, _)| *exit).min(),
+        exits.iter().map(|(_, exit, _)| *exit).max(),
+    ) else {
+        return Verdict::unknown("there was no service");
+    };
+    if exits.len() < 2 || last > first + observed.profile.tolerance() {
+        return Verdict::unknown("they did not end at once");
+    }
+    let due = last + observed.service.delays.bounds(0).1;
+    if observed.end <= due + observed.profile.tolerance() + observed.granularity() {
+        return Verdict::unknown("they were not looked at for as long as the delay");
+    }
+    let unseen = exits.iter().filter(|(_, _, runs)| *runs < 2);
+    let unseen: Vec<&str> = unseen.map(|(name, ..)| *name).collect();
+    let Some(one) = unseen.first() else {
+        return Verdict::Pass;
+    };
+    let mut events = observed.timeline.events().iter();
+    let place = events.position(|event| {
+        matches!(event.what, What::Exit { .. }) && event.who == Who::run(*one, 1)
+    });
+    observed.broken(
+        place,
+        format!(
+            "all {} services that ended at {first} are started again by {due}",
+            exits.len()
+        ),
+        format!("{} of them are not: {}", unseen.len(), unseen.join(", ")),
+    )
+}
+
+/// Runs that exit as the first thing they do, each followed by another.
+fn instant_exit(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let Some(last) = runs.last() else {
+        return Verdict::unknown("it was never started");
+    };
+    let instant = observed.profile.tolerance() + observed.granularity();
+    let is_instant = |exit| exit <= last.start + instant;
+    match last.exit {
+        None if runs.len() > 1 => Verdict::Pass,
+        None => Verdict::unknown("it has not ended"),
+        Some(exit) if !is_instant(exit) => Verdict::unknown("it did not exit at once"),
+        Some(exit) => {
+            let n = u32::try_from(runs.len() - 1).unwrap_or(u32::MAX);
+            let due = exit + observed.service.delays.bounds(n).1;
+            if observed.end <= due + observed.profile.tolerance() + observed.granularity() {
+                return Verdict::unknown("it was not looked at for as long as the delay");
+            }
+            observed.broken(
+                observed.exit_of(last.run),
+                format!(
+                    "run {}, which ended at {exit} as soon as it had started, is followed by another by {due}",
+                    last.run
+                ),
+                format!("none by {}", observed.end),
+            )
+        }
+    }
+}
+
+/// Another child of the subject's process ends, and so does the service.
+fn no_foreign_reap(observed: &Observed) -> Verdict {
+    if !observed.runs().iter().any(|run| run.exit.is_some()) {
+        return Verdict::unknown("its own child has not ended");
+    }
+    if observed.facts.bystanders.is_empty() {
+        return Verdict::unknown("nobody else had a child");
+    }
+    let Some((name, _)) = observed
+        .facts
+        .bystanders
+        .iter()
+        .find(|(_, is_well)| !is_well)
+    else {
+        return Verdict::Pass;
+    };
+    let mut events = observed.timeline.events().iter();
+    let place =
+        events.position(|event| event.what == What::Reap && event.who.agent() == Some(name));
+    observed.broken(
+        place,
+        format!(
+            "the status of {name}, a child that the subject did not start, is left to whoever did"
+        ),
+        "it was gone when it was asked for",
+    )
+}

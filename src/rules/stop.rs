@@ -1,3 +1,441 @@
-use super::Rule;
+//! How a service is ended.
 
-pub(super) const RULES: &[Rule] = &[];
+use std::time::Duration;
+
+use super::{Call, Check, Control, Group, Need, Observed, RepeatedStop, Rule, StopReturn, Verdict};
+use crate::timeline::{RunSpan, What};
+use crate::{ExitStatus, Signal, Timestamp};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "stop-signal-first",
+        group: Group::Stop,
+        invariant: "the configured signal arrives once, before anything stronger",
+        rationale: "What is killed at once saves nothing; what is told twice may take the second for \
+                    \"at once\".",
+        origin: "systemd.service(5) KillSignal=; supervisord stopsignal=; s6-supervise, \"-d\".",
+        bug: None,
+        needs: &[Need::Stop, Need::StopSignal],
+        check: Check::Observed(stop_signal_first),
+    },
+    Rule {
+        id: "grace-not-early",
+        group: Group::Stop,
+        invariant: "a child that exits just inside its grace is never SIGKILLed",
+        rationale: "The grace is what a service may plan its shutdown with; less of it loses data.",
+        origin: "systemd.service(5) TimeoutStopSec=; supervisord stopwaitsecs=; OTP supervisor, shutdown.",
+        bug: None,
+        needs: &[Need::Stop, Need::StopSignal, Need::Grace],
+        check: Check::Observed(grace_not_early),
+    },
+    Rule {
+        id: "grace-not-late",
+        group: Group::Stop,
+        invariant: "a child that ignores the signal is SIGKILLed by grace + δ",
+        rationale: "One child that does not listen would hold up every shutdown.",
+        origin: "systemd.service(5) TimeoutStopSec=; OTP supervisor_SUITE, sup_stop_timeout.",
+        bug: None,
+        needs: &[Need::Stop, Need::Grace],
+        check: Check::Observed(grace_not_late),
+    },
+    Rule {
+        id: "stop-sync",
+        group: Group::Stop,
+        invariant: "stop returns after the reap, or is declared asynchronous",
+        rationale: "Whoever is told that it is down takes its port, its lock or its files.",
+        origin: "OTP supervisor:terminate_child/2; s6-svc -wd; systemctl stop and --no-block.",
+        bug: None,
+        needs: &[Need::Stop, Need::StopSignal],
+        check: Check::Observed(stop_sync),
+    },
+    Rule {
+        id: "stop-wakes-frozen",
+        group: Group::Stop,
+        invariant: "a SIGSTOPped child stops well inside its grace",
+        rationale: "What is stopped acts on no signal until it is continued; without that it always ends by \
+                    SIGKILL.",
+        origin: "systemd.kill(5): SIGCONT follows; s6-svc -d sends SIGTERM and then SIGCONT.",
+        bug: None,
+        needs: &[Need::Stop, Need::StopSignal, Need::Grace, Need::WakesFrozen],
+        check: Check::Observed(stop_wakes_frozen),
+    },
+    Rule {
+        id: "stop-idempotent",
+        group: Group::Stop,
+        invariant: "a repeated stop is harmless, or escalates as declared",
+        rationale: "Scripts and people stop twice; the second must not be an error, nor cut a shutdown short \
+                    unasked.",
+        origin: "s6-svc -d; dinitctl stop; systemctl stop: a unit that is stopping stays so.",
+        bug: None,
+        needs: &[Need::Stop, Need::StopSignal, Need::RepeatedStop],
+        check: Check::Observed(stop_idempotent),
+    },
+    Rule {
+        id: "stop-races-exit",
+        group: Group::Stop,
+        invariant: "stopping a child that has just died succeeds without an error or a crash",
+        rationale: "A child may end between the decision to signal it and the signal.",
+        origin: "kill(2), ESRCH; OTP supervisor:terminate_child/2 of a child that has ended.",
+        bug: Some("Supervisor/supervisor#1477 ESRCH during kill crashes"),
+        needs: &[Need::Stop],
+        check: Check::Observed(stop_races_exit),
+    },
+    Rule {
+        id: "no-reused-pid-kill",
+        group: Group::Stop,
+        invariant: "a reaped or unverified pid is never signalled",
+        rationale: "The number may be another process's by then, and a stranger is killed.",
+        origin: "pidfd_open(2), pidfd_send_signal(2): what they were made for.",
+        bug: Some("ponylang/ponyc#5765 signalling a reaped pid"),
+        needs: &[Need::Stop],
+        check: Check::Planned(
+            "a signal to a number that nobody has leaves no trace, and a number is given again on demand \
+             only in a pid namespace, which takes privileges",
+        ),
+    },
+];
+
+/// The first run, the stop that was to end it, and when that stop was asked for.
+fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
+    let Some(run) = observed.runs().first().copied() else {
+        return Err(Verdict::unknown("it was never started"));
+    };
+    let Some(call) = observed.call(Control::Stop) else {
+        return Err(Verdict::unknown("it was not told to stop"));
+    };
+    if run.exit.is_some_and(|exit| exit < call.from) {
+        return Err(Verdict::unknown("it had ended before it was told to stop"));
+    }
+    Ok((run, call))
+}
+
+/// Whether SIGKILL ended the run.
+fn is_killed(run: &RunSpan) -> bool {
+    matches!(
+        run.status,
+        Some(ExitStatus::Signaled {
+            signal: Signal::KILL,
+            ..
+        })
+    )
+}
+
+/// How the run ended, in words.
+fn end(run: &RunSpan) -> String {
+    match (run.exit, run.status) {
+        (Some(exit), Some(status)) => format!("run {} ended at {exit}: {status}", run.run),
+        (Some(exit), None) => format!("run {} ended at {exit}", run.run),
+        (None, _) => format!("run {} is still alive", run.run),
+    }
+}
+
+/// How late an end may show.
+fn late(observed: &Observed) -> Duration {
+    observed.profile.tolerance() + observed.granularity()
+}
+
+fn stop_signal_first(observed: &Observed) -> Verdict {
+    let (run, call) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let wanted = observed.service.stop_signal;
+    let expected = format!("{wanted} once, after {}", call.from);
+    let signals = observed.signals_of(run.run);
+    if let Some((place, signal, at)) = signals.iter().find(|(_, signal, _)| *signal != wanted) {
+        return observed.broken(Some(*place), expected, format!("{signal} at {at}"));
+    }
+    match signals[..] {
+        [(place, _, at)] if at < call.from => {
+            observed.broken(Some(place), expected, format!("{wanted} at {at}"))
+        }
+        [_] => Verdict::Pass,
+        [_, (place, _, at), ..] => observed.broken(
+            Some(place),
+            expected,
+            format!("{wanted} {} times, again at {at}", signals.len()),
+        ),
+        [] if run.exit.is_some() => observed.broken(
+            observed.exit_of(run.run),
+            expected,
+            format!("{}, and it had no signal before", end(&run)),
+        ),
+        [] => observed.broken(None, expected, format!("no signal until {}", observed.end)),
+    }
+}
+
+/// The child takes a little less than the grace.
+fn grace_not_early(observed: &Observed) -> Verdict {
+    let (run, _) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let Some((_, signal, at)) = observed.signals_of(run.run).first().copied() else {
+        return Verdict::unknown("it has not had the stop signal");
+    };
+    let grace = observed.service.grace;
+    match (run.exit, run.status) {
+        (Some(exit), _) if is_killed(&run) && exit < at + grace => observed.broken(
+            observed.exit_of(run.run),
+            format!(
+                "no SIGKILL before {} ({signal} at {at} + grace {grace:?})",
+                at + grace
+            ),
+            format!("{}, {:?} early", end(&run), at + grace - exit),
+        ),
+        (Some(exit), Some(ExitStatus::Exited { .. })) if exit < at + grace + late(observed) => {
+            Verdict::Pass
+        }
+        _ => Verdict::Unknown(format!(
+            "it did not exit by itself inside its grace: {}",
+            end(&run)
+        )),
+    }
+}
+
+/// The child does nothing about the signal.
+fn grace_not_late(observed: &Observed) -> Verdict {
+    let (run, call) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let grace = observed.service.grace;
+    let due = call.from + grace;
+    let expected = format!(
+        "SIGKILL by {} (stop at {} + grace {grace:?})",
+        due + late(observed),
+        call.from
+    );
+    match run.exit {
+        None if observed.end > due + late(observed) => {
+            observed.broken(None, expected, format!("{} at {}", end(&run), observed.end))
+        }
+        None => Verdict::unknown("it was not looked at for as long as its grace"),
+        Some(exit) if exit > due + late(observed) => observed.broken(
+            observed.exit_of(run.run),
+            expected,
+            format!("{}, {:?} late", end(&run), exit - due),
+        ),
+        // Another rule's matter.
+        Some(exit) if exit < due => {
+            Verdict::Unknown(format!("before its grace was over, {}", end(&run)))
+        }
+        Some(_) if is_killed(&run) => Verdict::Pass,
+        Some(_) => Verdict::Unknown(format!("it was not killed: {}", end(&run))),
+    }
+}
+
+/// The child takes a while to end.
+fn stop_sync(observed: &Observed) -> Verdict {
+    let (run, call) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let Some(returned) = call.to else {
+        return observed.broken(
+            None,
+            "the stop returns",
+            format!("it has not returned by {}", observed.end),
+        );
+    };
+    let Some(exit) = run.exit else {
+        return Verdict::unknown("it has not ended");
+    };
+    if exit <= call.from + late(observed) {
+        return Verdict::unknown("it ended at once, so that the two cannot be told apart");
+    }
+    match observed.profile.stop {
+        Some(StopReturn::Reaped) => {
+            let Some((place, reaped)) = reap(observed, run.run) else {
+                return Verdict::unknown("it was never reaped");
+            };
+            if returned < reaped {
+                return observed.broken(
+                    Some(place),
+                    format!("the stop returns at {reaped}, when it was reaped"),
+                    format!("it returned at {returned}, {:?} early", reaped - returned),
+                );
+            }
+            // Whoever polls may be a little late.
+            let most = reaped + late(observed) + observed.profile.unit();
+            if returned > most {
+                return observed.broken(
+                    Some(place),
+                    format!("the stop returns by {most}, soon after it was reaped"),
+                    format!("it returned at {returned}, {:?} late", returned - reaped),
+                );
+            }
+            Verdict::Pass
+        }
+        Some(StopReturn::AtOnce) if returned > call.from + late(observed) => observed.broken(
+            None,
+            format!("the stop returns at {}, when it was asked for", call.from),
+            format!("it returned at {returned}"),
+        ),
+        Some(StopReturn::AtOnce) => Verdict::Pass,
+        _ => Verdict::unknown("its profile does not say when a stop returns"),
+    }
+}
+
+/// Where and when the run was reaped.
+fn reap(observed: &Observed, run: u32) -> Option<(usize, Timestamp)> {
+    observed
+        .own()
+        .find(|(_, number, event)| *number == run && event.what == What::Reap)
+        .map(|(place, _, event)| (place, event.at))
+}
+
+fn stop_wakes_frozen(observed: &Observed) -> Verdict {
+    let (run, call) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let is_frozen = observed.own().any(|(_, number, event)| {
+        number == run.run && event.what == What::Frozen && event.at <= call.from
+    });
+    if !is_frozen {
+        return Verdict::unknown("it was not frozen when it was told to stop");
+    }
+    let most = call.from + observed.service.grace / 2 + late(observed);
+    let expected = format!("it ends by {most}, well inside its grace");
+    match run.exit {
+        Some(exit) if exit <= most && is_killed(&run) => Verdict::Unknown(format!(
+            "it was killed before it could act on the signal: {}",
+            end(&run)
+        )),
+        Some(exit) if exit <= most => Verdict::Pass,
+        Some(_) => observed.broken(observed.exit_of(run.run), expected, end(&run)),
+        None if observed.end > most => observed.broken(None, expected, end(&run)),
+        None => Verdict::unknown("it was not looked at for long enough"),
+    }
+}
+
+/// Two stops while the child takes a while to end, and one when it is down.
+fn stop_idempotent(observed: &Observed) -> Verdict {
+    let (run, _) = match stopped(observed) {
+        Ok(found) => found,
+        Err(unknown) => return unknown,
+    };
+    let stops: Vec<&Call> = observed.calls_of(Control::Stop).collect();
+    let [first, second, later @ ..] = &stops[..] else {
+        return Verdict::unknown("it was not told to stop twice");
+    };
+    let Some((_, signal, at)) = observed.signals_of(run.run).first().copied() else {
+        return Verdict::unknown("it has not had the stop signal");
+    };
+    if run.exit.is_some_and(|exit| exit < second.from) {
+        return Verdict::unknown("it had ended before it was told to stop again");
+    }
+    let calls = [*first, *second].into_iter().chain(later.iter().copied());
+    for (number, call) in (1..).zip(calls) {
+        let expected = format!("stop {number}, at {}, returns without an error", call.from);
+        if let Some(error) = &call.error {
+            return observed.broken(None, expected, format!("it is an error: {error}"));
+        }
+        if call.to.is_none() {
+            return observed.broken(
+                None,
+                expected,
+                format!("it has not returned by {}", observed.end),
+            );
+        }
+    }
+    let place = observed.exit_of(run.run);
+    match observed.profile.repeated_stop {
+        Some(RepeatedStop::Harmless) => {
+            let signals = observed.signals_of(run.run);
+            // One at another time is not the second stop's doing.
+            let again = signals
+                .iter()
+                .skip(1)
+                .find(|(_, _, at)| *at >= second.from && *at <= second.from + late(observed));
+            if let Some((place, again, at)) = again {
+                return observed.broken(
+                    Some(*place),
+                    "the second stop does nothing more",
+                    format!("{again} again at {at}"),
+                );
+            }
+            if is_killed(&run) {
+                return observed.broken(
+                    place,
+                    format!("after {signal} at {at} it has its grace, whatever else comes"),
+                    format!("{}; the second stop was at {}", end(&run), second.from),
+                );
+            }
+            match run.exit {
+                Some(_) => Verdict::Pass,
+                None => Verdict::unknown("it has not ended"),
+            }
+        }
+        Some(RepeatedStop::Escalates) => {
+            let due = second.from + late(observed);
+            match run.exit {
+                Some(exit) if exit <= due && is_killed(&run) => Verdict::Pass,
+                _ => observed.broken(
+                    place,
+                    format!("SIGKILL by {due}, when it was told to stop again"),
+                    end(&run),
+                ),
+            }
+        }
+        None => Verdict::unknown("its profile does not say what a second stop does"),
+    }
+}
+
+/// The child dies when it is told to stop, or a moment before.
+fn stop_races_exit(observed: &Observed) -> Verdict {
+    let Some(run) = observed.runs().first().copied() else {
+        return Verdict::unknown("it was never started");
+    };
+    let Some(call) = observed.call(Control::Stop) else {
+        return Verdict::unknown("it was not told to stop");
+    };
+    let Some(exit) = run.exit else {
+        return Verdict::unknown("it has not died");
+    };
+    let place = observed.exit_of(run.run);
+    let most = call.from + observed.service.grace + late(observed);
+    let expected = format!(
+        "the stop at {} returns by {most} without an error",
+        call.from
+    );
+    match (&call.error, call.to) {
+        (Some(error), _) => observed.broken(
+            place,
+            expected,
+            format!("it died at {exit}, and the stop is an error: {error}"),
+        ),
+        (None, None) if observed.end > most => observed.broken(
+            place,
+            expected,
+            format!(
+                "it died at {exit}, and the stop has not returned by {}",
+                observed.end
+            ),
+        ),
+        (None, None) => Verdict::unknown("the stop was not waited for"),
+        (None, Some(to)) if to > most => observed.broken(
+            place,
+            expected,
+            format!("it died at {exit}, and the stop returned at {to}"),
+        ),
+        (None, Some(_)) => {
+            // What has crashed does nothing more.
+            let mut starts = observed.calls_of(Control::Start);
+            let wrong = match starts.find(|start| start.from >= call.from) {
+                None => return Verdict::Pass,
+                Some(start) => match (&start.error, start.to) {
+                    (Some(error), _) => format!("is an error: {error}"),
+                    (None, None) => format!("has not returned by {}", observed.end),
+                    (None, Some(_)) => return Verdict::Pass,
+                },
+            };
+            observed.broken(
+                place,
+                "after the stop it can be started again",
+                format!("it died at {exit}, and the start {wrong}"),
+            )
+        }
+    }
+}

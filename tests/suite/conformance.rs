@@ -1,6 +1,9 @@
 //! The suite for anybody's supervisor, on our own.
 
-use supervise_harness::conformance::{self, Reference};
+use supervise_harness::conformance::{self, Reference, Subject, SubjectError};
+use supervise_harness::rules::{
+    OwnGroup, Profile, RepeatedStop, Service, StopReturn, StopScope, WhenRestarting,
+};
 
 /// A `#[test]` for each rule.
 mod reference {
@@ -30,17 +33,14 @@ fn the_textbook_supervisor_passes_what_it_declares() {
 
 #[test]
 fn each_broken_supervisor_breaks_exactly_the_rules_that_name_its_bug() {
-    let mut wrong = Vec::new();
+    let mut wrong = String::new();
     for (bug, rules) in Bug::ALL {
         let report = conformance::run(Textbook { bug: Some(*bug) });
-        let broken = report.with("fail");
-        if broken != *rules {
-            wrong.push(format!(
-                "{bug:?} breaks {broken:?}, not {rules:?}: {report}"
-            ));
+        if report.with("fail") != *rules {
+            wrong.push_str(&format!("\n{bug:?} should break {rules:?}:\n{report}\n"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]
@@ -55,4 +55,95 @@ fn every_rule_that_works_is_broken_by_a_broken_supervisor() {
         .filter(|id| !broken.contains(id))
         .collect();
     assert!(never.is_empty(), "no broken supervisor breaks {never:?}");
+}
+
+/// A supervisor that declares something else than it would.
+#[derive(Clone, Copy)]
+struct Declares(Option<Bug>, fn(&mut Profile));
+
+impl Subject for Declares {
+    type Session = <Textbook as Subject>::Session;
+
+    fn profile(&self) -> Profile {
+        let mut profile = Textbook { bug: self.0 }.profile();
+        self.1(&mut profile);
+        profile
+    }
+
+    async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError> {
+        Textbook { bug: self.0 }.start(service).await
+    }
+}
+
+/// What is a bug in one supervisor is what another declares.
+#[test]
+fn a_supervisor_is_held_to_what_it_declares() {
+    type Row = (Option<Bug>, fn(&mut Profile), &'static str, &'static str);
+    let rows: &[Row] = &[
+        (
+            None,
+            |p| p.stop = Some(StopReturn::AtOnce),
+            "stop-sync",
+            "fail",
+        ),
+        (
+            Some(Bug::AnswersEarly),
+            |p| p.stop = Some(StopReturn::AtOnce),
+            "stop-sync",
+            "pass",
+        ),
+        (
+            None,
+            |p| p.repeated_stop = Some(RepeatedStop::Escalates),
+            "stop-idempotent",
+            "fail",
+        ),
+        (
+            Some(Bug::SecondStopKills),
+            |p| p.repeated_stop = Some(RepeatedStop::Escalates),
+            "stop-idempotent",
+            "pass",
+        ),
+        (
+            None,
+            |p| p.own_group = Some(OwnGroup::None),
+            "own-group",
+            "fail",
+        ),
+        (
+            None,
+            |p| p.stop_scope = Some(StopScope::Process),
+            "stop-scope",
+            "fail",
+        ),
+        (
+            None,
+            |p| p.stop_scope = Some(StopScope::Tree),
+            "stop-scope",
+            "fail",
+        ),
+        (
+            None,
+            |p| p.when_restarting = Some(WhenRestarting::Rejected),
+            "start-while-restarting",
+            "fail",
+        ),
+        (
+            Some(Bug::RejectsStarts),
+            |p| p.when_restarting = Some(WhenRestarting::Rejected),
+            "start-while-restarting",
+            "pass",
+        ),
+        (
+            None,
+            |p| p.wakes_frozen = false,
+            "stop-wakes-frozen",
+            "unsupported",
+        ),
+        (None, |p| p.stop = None, "stop-vs-retry", "unsupported"),
+    ];
+    for (bug, declare, rule, word) in rows {
+        let verdict = conformance::check(Declares(*bug, *declare), rule);
+        assert_eq!(verdict.word(), *word, "{rule}, {bug:?}: {verdict:?}");
+    }
 }

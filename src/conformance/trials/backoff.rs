@@ -132,22 +132,19 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "backoff-interruptible",
         cases: |profile| {
             let unit = profile.unit();
+            let crash = Script::new().run_for(unit / 5).exit(1);
             vec![
-                Case::new(
-                    "stopped in the first delay",
-                    Script::new().exit(1),
-                    |stage| {
-                        Box::pin(async move {
-                            let live = stage.begin().await?;
-                            stage.ended(1).await?;
-                            // Into the delay, however long it is.
-                            let (least, _) = stage.service().delays.bounds(0);
-                            tokio::time::sleep(least / 4).await;
-                            live.stop().await;
-                            Ok(())
-                        })
-                    },
-                )
+                Case::new("stopped in the first delay", crash, |stage| {
+                    Box::pin(async move {
+                        let live = stage.begin().await?;
+                        stage.ended(1).await?;
+                        // Into the delay, however long it is.
+                        let (least, _) = stage.service().delays.bounds(0);
+                        tokio::time::sleep(least / 4).await;
+                        live.stop().await;
+                        Ok(())
+                    })
+                })
                 .ask(move |service| service.delays = DelayCurve::constant(unit * 50)),
             ]
         },

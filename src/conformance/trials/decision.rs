@@ -1,6 +1,7 @@
 //! Which ends are followed by a start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agent_stub::script::{self, Statement};
 
@@ -68,6 +69,11 @@ fn policies(profile: &Profile) -> Vec<RestartPolicy> {
     }
 }
 
+/// How long a run lasts that is not about ends that come at once.
+fn soon(profile: &Profile) -> Duration {
+    profile.unit() / 10
+}
+
 /// One end, under this policy, and what follows it.
 fn one_end(label: String, policy: RestartPolicy, script: Script) -> Case {
     one_end_with(label, policy, script, |_| {})
@@ -122,11 +128,14 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
         signal: Signal::SEGV,
         core: true,
     };
+    let soon = soon(profile);
+    let core_dump = script::Script(vec![Statement::Run(soon), core_dump]);
+    let brief = || Script::new().run_for(soon);
     let ends: [(&str, Script); 4] = [
-        ("code 1", Script::new().exit(1)),
-        ("a signal", Script::new().die_by(Signal::KILL)),
-        ("a core dump", script::Script(vec![core_dump]).into()),
-        ("code 0", Script::new().exit(0)),
+        ("code 1", brief().exit(1)),
+        ("a signal", brief().die_by(Signal::KILL)),
+        ("a core dump", core_dump.into()),
+        ("code 0", brief().exit(0)),
     ];
     let signal = match profile.stop_signal {
         Setting::Fixed(signal) => signal,
@@ -210,8 +219,9 @@ fn no_start_after_stop(profile: &Profile) -> Vec<Case> {
 
 fn status_overrides(profile: &Profile) -> Vec<Case> {
     let policies = policies(profile);
-    let exit = |code| Script::new().exit(code);
-    let dies = Script::new().die_by(Signal::USR1);
+    let soon = soon(profile);
+    let exit = |code| Script::new().run_for(soon).exit(code);
+    let dies = Script::new().run_for(soon).die_by(Signal::USR1);
     let mut cases = Vec::new();
     let restarting = [RestartPolicy::Always, RestartPolicy::OnFailure];
     if let Some(policy) = restarting

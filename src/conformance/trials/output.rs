@@ -59,10 +59,11 @@ pub(super) const TRIALS: &[Trial] = &[
     },
     Trial {
         rule: "held-pipe-exit",
-        cases: |_| {
+        cases: |profile| {
             let helper = Script::new().stay();
             let script = Script::new()
                 .start("helper", Placement::OwnSession, helper)
+                .run_for(profile.unit())
                 .exit(1);
             vec![written(
                 "a helper in a session of its own",

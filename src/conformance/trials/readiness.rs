@@ -80,7 +80,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 case("a descendant notifies", helped),
                 case(
                     "it notifies and exits",
-                    notify(Script::new(), profile).exit(1),
+                    notify(Script::new().run_for(unit), profile).exit(1),
                 ),
             ]
         },

@@ -1,3 +1,189 @@
-use crate::conformance::trial::Trial;
+//! How a service is ended.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::time::Duration;
+
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::trial::{Case, Trial};
+use crate::rules::{Profile, Setting};
+use crate::{Script, Signal};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "stop-signal-first",
+        cases: |profile| {
+            let mut signals = vec![signal_of(profile)];
+            if profile.stop_signal.is_configurable() {
+                signals.push(Signal::INT);
+            }
+            let grace = grace_of(profile, 5);
+            let cases = signals.into_iter().map(|signal| {
+                // Long enough for another signal to come.
+                let slow = Script::new().run_for(grace / 2).exit(0);
+                let others = [
+                    Signal::TERM,
+                    Signal::INT,
+                    Signal::HUP,
+                    Signal::QUIT,
+                    Signal::USR1,
+                    Signal::USR2,
+                ];
+                let others = others.into_iter().filter(|other| *other != signal);
+                let script = others.fold(Script::new().on(signal, slow), Script::count);
+                Case::new(format!("stopped by {signal}"), script, |stage| {
+                    Box::pin(stop_once(stage))
+                })
+                .ask(move |service| {
+                    service.stop_signal = signal;
+                    service.grace = grace;
+                })
+            });
+            cases.collect()
+        },
+    },
+    Trial {
+        rule: "grace-not-early",
+        cases: |profile| {
+            let grace = grace_of(profile, 7);
+            let signal = signal_of(profile);
+            // In real time its own timer may be late.
+            let short = (Duration::from_millis(1) + profile.tolerance()).min(grace / 2);
+            let slow = Script::new().run_for(grace - short).exit(0);
+            let script = Script::new().on(signal, slow);
+            let case = Case::new("", script, |stage| Box::pin(stop_once(stage)));
+            vec![case.ask(move |service| service.grace = grace)]
+        },
+    },
+    Trial {
+        rule: "grace-not-late",
+        cases: |profile| {
+            let grace = grace_of(profile, 2);
+            let deaf = Script::new().ignore(signal_of(profile));
+            let case = Case::new("", deaf, |stage| Box::pin(stop_once(stage)));
+            vec![case.ask(move |service| service.grace = grace)]
+        },
+    },
+    Trial {
+        rule: "stop-sync",
+        cases: |profile| {
+            vec![Case::new("", slow_to_stop(profile), |stage| {
+                Box::pin(stop_once(stage))
+            })]
+        },
+    },
+    Trial {
+        rule: "stop-wakes-frozen",
+        cases: |profile| {
+            let exits = Script::new().exit(0);
+            let script = Script::new().on(signal_of(profile), exits).freeze();
+            vec![Case::new("", script, |stage| Box::pin(stop_once(stage)))]
+        },
+    },
+    Trial {
+        rule: "stop-idempotent",
+        cases: |profile| {
+            vec![Case::new("", slow_to_stop(profile), |stage| {
+                Box::pin(async move {
+                    let live = stage.begin().await?;
+                    let run = settled(stage).await?;
+                    let quarter = stage.service().grace / 4;
+                    let again = async {
+                        tokio::time::sleep(quarter).await;
+                        live.stop().await;
+                    };
+                    tokio::join!(live.stop(), again);
+                    stage.wait(run.ended()).await;
+                    // And once more when it is down.
+                    stage.pass(1.0).await;
+                    live.stop().await;
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "stop-races-exit",
+        cases: |_| {
+            let dies = |label: &str, code: u8, units: Option<f64>| {
+                Case::new(label, Script::new(), move |stage| {
+                    Box::pin(async move {
+                        let live = stage.begin().await?;
+                        let run = settled(stage).await?;
+                        match units {
+                            // Who is first is the kernel's to say.
+                            None => order_exit(&run, code)?,
+                            Some(units) => {
+                                run.exit(code).await;
+                                // At the same instant without a tick of the clock.
+                                if units > 0.0 {
+                                    stage.pass(units).await;
+                                }
+                            }
+                        }
+                        live.stop().await;
+                        stage.wait(run.ended()).await;
+                        stage.pass(1.0).await;
+                        if stage.profile().start {
+                            live.start().await;
+                        }
+                        Ok(())
+                    })
+                })
+            };
+            vec![
+                dies("at the same instant", 1, None),
+                dies("it may not be reaped yet", 1, Some(0.0)),
+                dies(
+                    "a moment after an exit that calls for a restart",
+                    1,
+                    Some(0.1),
+                ),
+                dies("a moment after an exit that calls for none", 0, Some(0.1)),
+            ]
+        },
+    },
+];
+
+/// What a stop of this subject sends.
+pub(super) fn signal_of(profile: &Profile) -> Signal {
+    match profile.stop_signal {
+        Setting::Fixed(signal) => signal,
+        _ => Signal::TERM,
+    }
+}
+
+/// The grace where it is fixed, else so many units.
+pub(super) fn grace_of(profile: &Profile, units: u32) -> Duration {
+    match profile.grace {
+        Setting::Fixed(grace) => grace,
+        _ => profile.unit() * units,
+    }
+}
+
+/// Takes half its grace to stop.
+pub(super) fn slow_to_stop(profile: &Profile) -> Script {
+    let slow = Script::new().run_for(grace_of(profile, 5) / 2).exit(0);
+    Script::new().on(signal_of(profile), slow)
+}
+
+/// The next run, when it has done what its script begins with.
+pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::Run, Halt> {
+    let run = stage.started().await?;
+    stage.pass(1.0).await;
+    Ok(run)
+}
+
+/// Has a run exit, and does not wait until it has.
+pub(super) fn order_exit(run: &crate::Run, code: u8) -> Result<(), Halt> {
+    let order = run.perform(&format!("exit {code}"));
+    order.map_err(|error| Halt(error.to_string()))
+}
+
+/// Begins, stops, and looks on until the run has ended and the grace is over.
+async fn stop_once<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+    let live = stage.begin().await?;
+    let run = settled(stage).await?;
+    live.stop().await;
+    stage.wait(run.ended()).await;
+    stage.pass(1.0).await;
+    Ok(())
+}

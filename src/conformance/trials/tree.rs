@@ -1,3 +1,162 @@
-use crate::conformance::trial::Trial;
+//! What becomes of descendants.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::process::Stdio;
+
+use agent_stub::script::Placement;
+use nix::unistd::{Pid, getpgrp, getsid};
+use tokio::sync::Mutex;
+
+use super::stop::settled;
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::trial::{Case, Trial};
+use crate::{Script, Signal};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "own-group",
+        cases: |_| {
+            vec![Case::new("", Script::new(), |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    let run = stage.started().await?;
+                    let hygiene = stage.wait(run.hygiene()).await.flatten();
+                    let is_here = stage.profile().in_process;
+                    stage.facts(|facts| {
+                        facts
+                            .hygiene
+                            .extend(hygiene.map(|hygiene| (run.number(), hygiene)));
+                        let session = getsid(None).map_or(0, Pid::as_raw);
+                        let own = [getpgrp().as_raw(), session].map(i32::cast_unsigned);
+                        facts.own_group = is_here.then_some((own[0], own[1]));
+                    });
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "stop-scope",
+        cases: |profile| {
+            let deaf = Script::new().ignore(super::stop::signal_of(profile));
+            let script = Script::new()
+                .start("near", Placement::SameGroup, deaf)
+                .start("far", Placement::OwnSession, Script::new());
+            vec![Case::new("", script, |stage| {
+                Box::pin(async move {
+                    let live = stage.begin().await?;
+                    let run = settled(stage).await?;
+                    live.stop().await;
+                    stage.wait(run.ended()).await;
+                    tokio::time::sleep(stage.service().grace).await;
+                    stage.pass(1.0).await;
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "never-own-group",
+        cases: |_| {
+            let case = |label: &str, units: f64| {
+                let script = Script::new().on(HARMLESS, Script::new().exit(0));
+                Case::new(label, script, move |stage| {
+                    Box::pin(async move {
+                        // Two subjects of one process are in one group: what one does there must not be
+                        // taken for the other's doing.
+                        let _alone = ALONE.lock().await;
+                        stand_by(stage).await?;
+                        let live = stage.begin().await?;
+                        if units > 0.0 {
+                            stage.started().await?;
+                            stage.pass(units).await;
+                        }
+                        live.stop().await;
+                        stage.pass(1.0).await;
+                        Ok(())
+                    })
+                })
+                .ask(|service| service.stop_signal = HARMLESS)
+            };
+            vec![
+                case("stopped while it is up", 1.0),
+                case("stopped as soon as it was begun", 0.0),
+            ]
+        },
+    },
+    Trial {
+        rule: "old-tree-gone",
+        cases: |profile| {
+            let unit = profile.unit();
+            let deaf = Script::new().ignore(super::stop::signal_of(profile));
+            let leaves = || Script::new().start("left", Placement::SameGroup, deaf.clone());
+            let crash = Script::runs(1, leaves().run_for(unit).exit(1)).then(Script::new());
+            let mut cases = vec![Case::new("after a crash", crash, |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    stage.started().await?;
+                    stage.started().await?;
+                    stage.pass(1.0).await;
+                    Ok(())
+                })
+            })];
+            if profile.restart {
+                let script = Script::runs(1, leaves()).then(Script::new());
+                cases.push(Case::new("at a restart", script, |stage| {
+                    Box::pin(async move {
+                        let live = stage.begin().await?;
+                        settled(stage).await?;
+                        live.restart().await;
+                        stage.started().await?;
+                        stage.pass(1.0).await;
+                        Ok(())
+                    })
+                }));
+            }
+            cases
+        },
+    },
+    Trial {
+        rule: "daemonizer",
+        cases: |profile| {
+            let unit = profile.unit();
+            let daemon = Script::new().run_for(unit * 10).exit(1);
+            let daemonizes = Script::new()
+                .start("daemon", Placement::DoubleFork, daemon)
+                .run_for(unit)
+                .exit(1);
+            let script = Script::runs(1, daemonizes).then(Script::new());
+            vec![Case::new("", script, |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    let run = stage.started().await?;
+                    stage.wait(run.ended()).await;
+                    stage.pass(12.0).await;
+                    let delay = stage.service().delays.bounds(0).1;
+                    tokio::time::sleep(delay).await;
+                    Ok(())
+                })
+            })]
+        },
+    },
+];
+
+/// A signal that does nothing to those that do not trap it.
+const HARMLESS: Signal = Signal::URG;
+
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// Starts a process in the subject's own group, which traps that signal.
+async fn stand_by(stage: &Stage<'_>) -> Result<(), Halt> {
+    const NAME: &str = "bystander";
+    let agent = stage.sim().agent(NAME, Script::new().count(HARMLESS));
+    let mut command = agent.command();
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    // The end of the sim is its end.
+    let child = command.spawn();
+    child.map_err(|error| Halt(format!("the bystander was not started: {error}")))?;
+    let started = stage.wait(agent.started()).await;
+    started.ok_or_else(|| Halt("the bystander has not started".to_owned()))?;
+    stage.facts(|facts| facts.bystanders.push((NAME.to_owned(), true)));
+    stage.pass(1.0).await;
+    Ok(())
+}
