@@ -19,6 +19,7 @@
 //!     Ok::<_, std::io::Error>(())
 //! });
 //! let mut profile = Profile::new("mine");
+//! profile.policy = Setting::Configurable;
 //! profile.delays = Setting::Configurable;
 //! // The default service doubles its delay from 1 s.
 //! let observed = Observed::new(timeline, Service::new("worker"), profile);

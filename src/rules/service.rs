@@ -73,10 +73,15 @@ impl DelayCurve {
             Jitter::None => (v, v),
             Jitter::Full => (Duration::ZERO, v),
             Jitter::Equal => (v / 2, v),
-            Jitter::Relative(part) => (
-                v.mul_f64((1.0 - part).clamp(0.0, 1.0)),
-                v.mul_f64(1.0 + part.max(0.0)).min(self.max),
-            ),
+            Jitter::Relative(part) => {
+                // What is no number, or too large, is refused elsewhere.
+                let part = part.clamp(0.0, f64::from(u32::MAX)).max(0.0);
+                let most = Duration::try_from_secs_f64(v.as_secs_f64() * (1.0 + part));
+                (
+                    v.mul_f64((1.0 - part).max(0.0)),
+                    most.map_or(self.max, |most| most.min(self.max)),
+                )
+            }
             Jitter::Decorrelated => (self.initial.min(self.max), self.max),
         }
     }

@@ -37,10 +37,10 @@ pub(super) const TRIALS: &[Trial] = &[
                         let live = stage.begin().await?;
                         live.outcome().await;
                         if let RestartLimit::Window { within, .. } = stage.service().limit {
-                            tokio::time::sleep(within * 2).await;
+                            tokio::time::sleep(within.saturating_mul(2)).await;
                         }
                         // A slow retry shows, too.
-                        stage.pass(200.0).await;
+                        stage.pass(60.0).await;
                         tokio::time::sleep(stage.a_delay() * 2).await;
                         Ok(())
                     })
@@ -110,7 +110,7 @@ pub(super) fn limits(profile: &Profile, restarts: u32) -> Vec<Limit> {
             limit: asked,
         }),
     };
-    let within = profile.unit() * 100;
+    let within = profile.unit() * 20;
     add(
         "in a row",
         profile.consecutive_limit,
@@ -195,7 +195,7 @@ fn window_kind(profile: &Profile) -> Vec<Case> {
                     ..limit
                 };
                 let script = Script::runs(quick, crash.clone())
-                    .then(Script::runs(1, later(within + unit)))
+                    .then(Script::runs(1, later(within.saturating_add(unit))))
                     .then(Script::new().stay());
                 let old = Case::new("old restarts leave the period", script, move |stage| {
                     Box::pin(async move {

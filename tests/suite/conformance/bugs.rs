@@ -1,0 +1,75 @@
+//! Each rule bites, and only where it should.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::thread;
+
+use supervise_harness::conformance;
+use supervise_harness::rules::{self, Rule};
+
+use super::broken::{Bug, Textbook};
+
+/// The rules of these that a supervisor with the bug breaks.
+fn broken_by(bug: Bug, rules: &[&'static Rule]) -> Vec<&'static str> {
+    let broken = rules.iter().filter(|rule| {
+        let verdict = conformance::check(Textbook { bug: Some(bug) }, rule.id);
+        verdict.violation().is_some()
+    });
+    broken.map(|rule| rule.id).collect()
+}
+
+/// Fails where a bug does not break exactly the rules that it should, of those that `looked` picks for
+/// it.
+fn assert_exact(looked: impl Fn(&Rule, &[&str]) -> bool + Sync) {
+    let left: Mutex<VecDeque<_>> = Mutex::new(Bug::ALL.iter().collect());
+    let wrong: Mutex<Vec<String>> = Mutex::default();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let Some((bug, expected)) = left.lock().unwrap().pop_front() else {
+                        return;
+                    };
+                    let rules: Vec<_> = rules::all()
+                        .filter(|rule| rule.planned().is_none() && looked(rule, expected))
+                        .collect();
+                    let broken = broken_by(*bug, &rules);
+                    if broken != *expected {
+                        let text = format!("{bug:?} breaks {broken:?}, not {expected:?}");
+                        wrong.lock().unwrap().push(text);
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_bug_breaks_the_rules_that_name_it_and_no_other_of_their_groups() {
+    assert_exact(|rule, expected| {
+        let mut named = expected.iter().filter_map(|id| rules::rule(id));
+        named.any(|named| named.group == rule.group)
+    });
+}
+
+#[test]
+#[ignore = "puts every broken supervisor to every rule: .ci/run asks for it"]
+fn each_bug_breaks_the_rules_that_name_it_and_no_other() {
+    assert_exact(|_, _| true);
+}
+
+#[test]
+fn every_rule_that_works_is_broken_by_a_bug() {
+    let broken: Vec<&str> = Bug::ALL
+        .iter()
+        .flat_map(|(_, rules)| rules.iter().copied())
+        .collect();
+    let working = rules::all().filter(|rule| rule.planned().is_none());
+    let never: Vec<&str> = working
+        .map(|rule| rule.id)
+        .filter(|id| !broken.contains(id))
+        .collect();
+    assert!(never.is_empty(), "no bug breaks {never:?}");
+}
