@@ -34,6 +34,7 @@ mod descriptors;
 mod exhaustion;
 mod exit;
 mod limit;
+mod need;
 mod observed;
 mod output;
 mod page;
@@ -53,12 +54,13 @@ use std::fmt;
 
 #[cfg(feature = "properties")]
 pub(crate) use exhaustion::CLEARED;
+pub use need::Need;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
 #[cfg(feature = "properties")]
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, LimitCounts, Need, NotifyAccess, OwnGroup, Profile,
+    Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service};
