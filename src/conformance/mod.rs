@@ -13,6 +13,7 @@ mod inheritance;
 mod play;
 mod reference;
 mod report;
+mod sent;
 mod stage;
 mod strategy;
 mod subject;

@@ -163,6 +163,7 @@ macro_rules! __each_rule {
         $rule! { stop_wakes_frozen }
         $rule! { stop_idempotent }
         $rule! { stop_races_exit }
+        $rule! { no_reused_pid_kill }
         // Process tree
         $rule! { own_group }
         $rule! { stop_scope }

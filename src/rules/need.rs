@@ -111,9 +111,8 @@ pub enum Need {
 impl Need {
     /// What the profile lacks; `None` where it is there.
     pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
-        let never = Setting::Fixed(RestartPolicy::Never);
         let is_there = match self {
-            Need::Restarts => profile.policy.is_supported() && profile.policy != never,
+            Need::Restarts => profile.restarts(),
             Need::ChosenPolicy => profile.policy.is_configurable(),
             Need::TellsFailures => match profile.policy {
                 Setting::Configurable | Setting::Fixed(RestartPolicy::OnFailure) => true,

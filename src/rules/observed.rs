@@ -186,6 +186,9 @@ pub struct Facts {
     pub environment: Vec<(OsString, OsString)>,
     /// Processes that nobody may touch, and whether they were still as they should be.
     pub bystanders: Vec<(String, bool)>,
+    /// Signals that the subject sent to the number of a process that had been reaped, or to that of
+    /// its group, and which run that was; `None` where nobody looked.
+    pub strays: Option<Vec<(Signal, Option<u32>)>>,
     /// What else a rule's case found, by name.
     pub numbers: BTreeMap<&'static str, u64>,
 }

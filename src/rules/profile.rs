@@ -341,6 +341,11 @@ impl Profile {
         }
     }
 
+    /// Whether some end is followed by a start.
+    pub(crate) fn restarts(&self) -> bool {
+        self.policy.is_supported() && self.policy != Setting::Fixed(RestartPolicy::Never)
+    }
+
     /// How late the subject may be: not at all in virtual time.
     #[must_use]
     pub fn tolerance(&self) -> Duration {
@@ -352,7 +357,7 @@ impl Profile {
 
     /// So many restarts, or as many as there always are at most.
     #[cfg(feature = "properties")]
-    pub(crate) fn restarts(&self, wanted: u32) -> u32 {
+    pub(crate) fn restarts_up_to(&self, wanted: u32) -> u32 {
         let fixed = [self.consecutive_limit, self.window_limit];
         let fixed = fixed.iter().filter_map(|limit| match limit {
             Setting::Fixed(limit) => self.allowed_starts(*limit),

@@ -87,11 +87,8 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "The number may be another process's by then, and a stranger is killed.",
         origin: "pidfd_open(2), pidfd_send_signal(2): what they were made for.",
         bug: Some("ponylang/ponyc#5765 signalling a reaped pid"),
-        needs: &[Need::Stop],
-        check: Check::Planned(
-            "a signal to a number that nobody has leaves no trace, and a number is given again on demand \
-             only in a pid namespace, which takes privileges",
-        ),
+        needs: &[Need::Stop, Need::InProcess],
+        check: Check::Observed(no_reused_pid_kill),
     },
 ];
 
@@ -438,4 +435,24 @@ fn stop_races_exit(observed: &Observed) -> Verdict {
             )
         }
     }
+}
+
+/// Runs that end by themselves and by a stop, and stops when there is none.
+fn no_reused_pid_kill(observed: &Observed) -> Verdict {
+    let Some(strays) = &observed.facts.strays else {
+        return Verdict::unknown("nobody looked at the signals that it sent");
+    };
+    if observed.runs().iter().all(|run| run.exit.is_none()) {
+        return Verdict::unknown("no run has ended");
+    }
+    let Some((signal, run)) = strays.first() else {
+        return Verdict::Pass;
+    };
+    let whose = run.map_or("a process's".to_owned(), |run| format!("run {run}'s"));
+    let reaped = run.and_then(|run| reap(observed, run));
+    observed.broken(
+        reaped.map(|(place, _)| place),
+        "no signal goes to a number whose process was reaped",
+        format!("{signal} to the number that was {whose}, after it was reaped"),
+    )
 }

@@ -9,7 +9,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "min-spacing",
         cases: |profile| {
             let unit = profile.unit();
-            let runs = profile.restarts(3) as usize + 1;
+            let runs = profile.restarts_up_to(3) as usize + 1;
             vec![
                 Case::new(
                     "every run dies at once",
@@ -56,7 +56,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "delay-curve",
         cases: |profile| {
             let unit = profile.unit();
-            let runs = profile.restarts(6) as usize + 1;
+            let runs = profile.restarts_up_to(6) as usize + 1;
             let crash = Script::new().run_for(unit / 5).exit(1);
             vec![
                 Case::new("every run crashes", crash, move |stage| {

@@ -56,7 +56,7 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         rule: "fd-stable",
         cases: |profile| {
-            let runs = profile.restarts(24) + 1;
+            let runs = profile.restarts_up_to(24) + 1;
             let delay = profile.unit() / 10;
             let case = Case::new("every run crashes", Script::new().exit(1), move |stage| {
                 Box::pin(async move {

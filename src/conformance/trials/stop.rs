@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::conformance::sent::Sent;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::rules::{Profile, Setting};
+use crate::rules::{DelayCurve, Profile, Setting};
 use crate::{Script, Signal};
 
 pub(super) const TRIALS: &[Trial] = &[
@@ -141,7 +142,55 @@ pub(super) const TRIALS: &[Trial] = &[
             ]
         },
     },
+    Trial {
+        rule: "no-reused-pid-kill",
+        // One case: a thread can be watched but once.
+        cases: |profile| {
+            let unit = profile.unit();
+            let crash = Script::new().run_for(unit).exit(1);
+            let script = Script::runs(2, crash).then(Script::new());
+            let case = Case::new("", script, |stage| {
+                Box::pin(async move {
+                    let sent = Sent::watch().map_err(|error| {
+                        Halt(format!(
+                            "the kernel does not let signals be watched: {error}"
+                        ))
+                    })?;
+                    let mut runs = Vec::new();
+                    let halted = stop_the_dead(stage, &mut runs).await;
+                    let of_run = |pid| runs.iter().find(|r| r.pid() == pid).map(crate::Run::number);
+                    let strays = sent.strays().into_iter();
+                    let strays = strays.map(|(signal, pid)| (signal, of_run(pid))).collect();
+                    stage.facts(|facts| facts.strays = Some(strays));
+                    halted
+                })
+            });
+            vec![case.ask(move |service| service.delays = DelayCurve::constant(unit * 2))]
+        },
+    },
 ];
+
+/// Runs that end by themselves, and stops when none is there; then a run that is stopped.
+async fn stop_the_dead<'a>(stage: &'a Stage<'a>, runs: &mut Vec<crate::Run>) -> Result<(), Halt> {
+    let live = stage.begin().await?;
+    let ends = if stage.profile().restarts() { 2 } else { 1 };
+    for _ in 0..ends {
+        let run = stage.started().await?;
+        runs.push(run.clone());
+        stage.wait(run.ended()).await;
+    }
+    stage.pass(1.0).await;
+    live.stop().await;
+    if stage.profile().start {
+        live.start().await;
+        runs.push(settled(stage).await?);
+        live.stop().await;
+        stage.pass(1.0).await;
+        live.stop().await;
+    }
+    stage.pass(1.0).await;
+    Ok(())
+}
 
 /// What a stop of this subject sends.
 pub(super) fn signal_of(profile: &Profile) -> Signal {
