@@ -3,7 +3,10 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use processkit::{Command, Outcome, StopReason, SupervisionEvent, SupervisionSession, Supervisor};
+use processkit::{
+    Command, Mechanism, Outcome, ProcessGroup, StopReason, SupervisionEvent, SupervisionSession,
+    Supervisor,
+};
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
     Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service, Setting, StopReturn,
@@ -49,8 +52,14 @@ impl Subject for Processkit {
         profile.stop_signal = Setting::Fixed(Signal::TERM);
         profile.stop = Some(StopReturn::Reaped);
         profile.repeated_stop = Some(RepeatedStop::Harmless);
-        profile.stop_scope = Some(StopScope::Group);
-        profile.own_group = Some(OwnGroup::Group);
+        // By what it finds on the machine.
+        let by_cgroup =
+            ProcessGroup::new().is_ok_and(|group| group.mechanism() == Mechanism::CgroupV2);
+        (profile.stop_scope, profile.own_group) = if by_cgroup {
+            (Some(StopScope::Tree), Some(OwnGroup::None))
+        } else {
+            (Some(StopScope::Group), Some(OwnGroup::Group))
+        };
         profile.environment = Some(Environment::Inherited);
         profile.current_dir = true;
         profile.output = true;
