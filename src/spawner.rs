@@ -113,9 +113,19 @@ impl Spawner {
             });
         }
         options::without_nul("agent id", OsStr::new(agent_id))?;
-        let path = resolve(given)?;
+        let mut path = resolve(given)?;
+        if options.current_dir.is_some() && path.is_relative() {
+            // The child looks for it after it has entered its working directory.
+            path = std::path::absolute(&path).map_err(|error| {
+                SpawnError::of_step(&path, "tell its absolute path", "its path", error)
+            })?;
+        }
         let program = c_string("agent path", path.as_os_str())?;
         let envp = self.environment(agent_id)?;
+        let dir = options.current_dir.as_deref();
+        let current_dir = dir
+            .map(|dir| c_string("working directory", dir.as_os_str()))
+            .transpose()?;
 
         let (host_half, agent_half) = UnixStream::pair().map_err(|error| {
             SpawnError::of_step(&path, "make a socket pair", "a socket pair", error)
@@ -124,6 +134,7 @@ impl Spawner {
             program: &program,
             argv: &self.argv,
             envp: &envp,
+            current_dir: current_dir.as_deref(),
             agent_half: agent_half.as_fd(),
             stdio: [&options.stdin, &options.stdout, &options.stderr],
         }
@@ -134,7 +145,7 @@ impl Spawner {
             LaunchError::Prepare(wanted, error) => {
                 SpawnError::of_step(&path, "prepare its streams", wanted, error)
             }
-            LaunchError::Exec(error) => SpawnError::of_exec(&path, error),
+            LaunchError::Exec(error) => SpawnError::of_exec(&path, dir, error),
         })?;
         let process = Process::adopt(pid).map_err(|error| match error {
             WaitError::Taken => SpawnError::StatusTaken {

@@ -22,7 +22,9 @@ use life::{Command, Request};
 /// 2. It waits until the agent is ready, as [`Readiness`] says. An agent that ends before that has
 ///    failed to start, whatever its exit code. One that is not ready at the start timeout is stopped
 ///    as in 6, and that run ends with [`EndCause::StartTimeout`](crate::EndCause::StartTimeout).
-/// 3. The agent is up. What counts as a healthy run counts from here.
+/// 3. The agent is up. What counts as a healthy run counts from here. With a
+///    [`watchdog`](SupervisorBuilder::watchdog), an agent that misses a heartbeat is killed, and that
+///    run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout); go to 5.
 /// 4. The agent ends. Its status is read and it is reaped at once; what it left in its process group
 ///    is killed before the next run starts.
 /// 5. The [`RestartTracker`](crate::RestartTracker) decides. A restart waits for the backoff's delay,

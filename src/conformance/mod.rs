@@ -8,11 +8,14 @@
 //! Rules do not touch each other: each case has a sim of its own, and a subject that panics or hangs
 //! in one gets its verdict there.
 
+mod folder;
+mod inheritance;
 mod play;
 mod reference;
 mod report;
 mod sent;
 mod stage;
+mod strategy;
 mod subject;
 mod suite;
 mod trial;

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::report::{Line, Report};
-use super::stage::{Halt, Stage};
+use super::stage::{self, Halt, Stage};
+use super::strategy;
 use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
 use super::trials;
@@ -149,8 +150,14 @@ fn judge_by(
         if start.elapsed() > LONG {
             return Verdict::Unknown(format!("its cases took longer than {LONG:?}"));
         }
-        match play(subject, profile, &case) {
-            Ok((observed, halted)) => match rule.check(&observed) {
+        let judged = if rule.is_of_strategy() {
+            let service = stage::asked(Stage::SERVICE, profile, &case.ask);
+            Ok((strategy::judge(subject, profile, rule, &service), None))
+        } else {
+            play(subject, profile, &case).map(|(observed, halted)| (rule.check(&observed), halted))
+        };
+        match judged {
+            Ok((verdict, halted)) => match verdict {
                 Verdict::Fail(mut violation) => {
                     if !case.label.is_empty() {
                         violation.case = Some(case.label);

@@ -6,8 +6,8 @@ use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::policy::RestartTracker;
 use crate::rules::{
-    Daemonizer, DelayOrigin, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
-    Setting, StopReturn, StopScope, WhenRestarting,
+    Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile, RepeatedStop,
+    Rest, Service, Setting, StopReturn, StopScope, WhenRestarting,
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{Outcome, Supervisor, SupervisorEvent};
@@ -48,6 +48,7 @@ impl Subject for Reference {
         profile.override_lists = true;
         profile.delays = Setting::Configurable;
         profile.jitter = true;
+        profile.retries_failed_starts = true;
         profile.delay_origin = DelayOrigin::Exit;
         profile.consecutive_limit = Setting::Configurable;
         profile.window_limit = Setting::Configurable;
@@ -67,11 +68,14 @@ impl Subject for Reference {
         profile.when_restarting = Some(WhenRestarting::Queued);
         profile.min_uptime = Setting::Configurable;
         profile.notification = Some(3);
+        profile.notify_access = Some(NotifyAccess::All);
+        profile.watchdog = Setting::Configurable;
         profile.start_timeout = Setting::Configurable;
         profile.clears_mask = true;
         profile.resets_dispositions = true;
         profile.descriptors = Some(vec![3]);
         profile.environment = Some(Environment::Inherited);
+        profile.current_dir = true;
         profile.output = true;
         profile.reports_ends = true;
         profile.reports_up = true;
@@ -80,6 +84,7 @@ impl Subject for Reference {
         profile.reports_give_up_cause = true;
         profile.rejects_bad_settings = true;
         profile.lends_strategy = true;
+        profile.seedable = true;
         profile.in_process = true;
         profile
     }
@@ -92,6 +97,9 @@ impl Subject for Reference {
             .stop_signal(service.stop_signal);
         for (key, value) in &service.env {
             options = options.env(key, value);
+        }
+        if let Some(dir) = &service.current_dir {
+            options = options.current_dir(dir);
         }
         if let Some(output) = &service.output {
             let file = OpenOptions::new().append(true).create(true).open(output)?;
@@ -118,6 +126,9 @@ impl Subject for Reference {
             .readiness(service.readiness);
         if let Some(timeout) = service.start_timeout {
             builder = builder.start_timeout(timeout);
+        }
+        if let Some(period) = service.watchdog {
+            builder = builder.watchdog(period);
         }
         let (supervisor, mut events) = builder.start()?;
         let reporter = service.reporter();

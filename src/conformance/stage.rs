@@ -2,14 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::subject::{AnySession, AnySubject, Local, SubjectError};
 use crate::Timestamp;
 use crate::agent::{Agent, Run, Script};
-use crate::rules::{Call, Control, Facts, Noticed, Observed, Profile, Reporter, Rest, Service};
+use crate::rules::{
+    Call, Control, Facts, Notice, Noticed, Observed, Profile, Reporter, Rest, Service,
+};
 use crate::sim::SimHandle;
 
 /// How long a subject is waited for, in units.
@@ -18,6 +23,13 @@ const PATIENCE: u32 = 300;
 /// Why a case was not played to its end. What was seen until then is judged all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Halt(pub(super) String);
+
+impl Halt {
+    /// The harness itself could not do its part.
+    pub(super) fn of(what: &str, error: &std::io::Error) -> Halt {
+        Halt(format!("{what}: {error}"))
+    }
+}
 
 /// What was said and told so far.
 #[derive(Debug, Default)]
@@ -33,6 +45,8 @@ pub(super) struct Stage<'a> {
     profile: &'a Profile,
     service: RefCell<Service>,
     log: Arc<Mutex<Log>>,
+    /// Told when the subject has said something.
+    said: Arc<Notify>,
     facts: RefCell<Facts>,
     agents: RefCell<BTreeMap<String, Agent>>,
     /// Set once, when what was seen is taken.
@@ -45,6 +59,19 @@ pub(super) struct Live<'a> {
     name: String,
     session: Rc<dyn AnySession>,
     stage: &'a Stage<'a>,
+}
+
+/// A service with the defaults in the profile's unit and what is asked beside them, as the subject
+/// will have it.
+pub(super) fn asked(name: &str, profile: &Profile, ask: &dyn Fn(&mut Service)) -> Service {
+    let unit = profile.unit();
+    let mut service = Service::new(name);
+    service.delays.initial = unit;
+    service.delays.max = unit * 60;
+    service.grace = unit * 5;
+    ask(&mut service);
+    profile.fit(&mut service);
+    service
 }
 
 impl<'a> Stage<'a> {
@@ -65,6 +92,7 @@ impl<'a> Stage<'a> {
             profile,
             service: RefCell::new(Service::new(Stage::SERVICE)),
             log: Arc::default(),
+            said: Arc::default(),
             facts: RefCell::default(),
             agents: RefCell::default(),
             end: Cell::new(None),
@@ -82,23 +110,23 @@ impl<'a> Stage<'a> {
         ask: &dyn Fn(&mut Service),
     ) -> Service {
         let agent = self.sim.agent(name, script);
-        let unit = self.profile.unit();
-        let mut service = Service::new(name);
-        service.program = agent.program().to_owned();
-        service.args = agent.args();
-        service.delays.initial = unit;
-        service.delays.max = unit * 60;
-        service.grace = unit * 5;
-        service.seed = self.sim.seed();
-        ask(&mut service);
-        self.profile.fit(&mut service);
-        let log = Arc::clone(&self.log);
+        // Each service draws its own.
+        let place = self.agents.borrow().len() as u64;
+        let seed = self.sim.seed().wrapping_add(place);
+        let mut service = asked(name, self.profile, &|service| {
+            service.program = agent.program().to_owned();
+            service.args = agent.args();
+            service.seed = seed;
+            ask(service);
+        });
+        let (log, said) = (Arc::clone(&self.log), Arc::clone(&self.said));
         let (sim, noted) = (self.sim.clone(), agent.clone());
         service.set_reporter(Reporter::new(move |notice| {
             noted.note(&notice);
             let at = sim.now();
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.notices.push(Noticed::new(at, notice));
+            said.notify_waiters();
         }));
         self.agents.borrow_mut().insert(name.to_owned(), agent);
         service
@@ -188,6 +216,32 @@ impl<'a> Stage<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the subject has said so many things of a kind.
+    pub(super) async fn heard(
+        &self,
+        count: usize,
+        is_meant: impl Fn(&Notice) -> bool,
+    ) -> Result<(), Halt> {
+        let heard = async {
+            loop {
+                let mut said = pin!(self.said.notified());
+                // Registered before the look: nothing that comes after it is missed.
+                said.as_mut().enable();
+                let is_heard = |noticed: &&Noticed| is_meant(&noticed.notice);
+                if self.log().notices.iter().filter(is_heard).count() >= count {
+                    return;
+                }
+                said.await;
+            }
+        };
+        let halt = || {
+            Halt(format!(
+                "the subject has not said what was expected {count} times"
+            ))
+        };
+        self.wait(heard).await.ok_or_else(halt)
     }
 
     /// Longer than the delay after the service's last run may be.

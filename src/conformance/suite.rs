@@ -133,7 +133,17 @@ macro_rules! __each_rule {
         $rule! { one_start_per_exit }
         $rule! { manual_start_after_give_up }
         // Backoff and jitter
+        $rule! { min_spacing }
+        $rule! { delay_origin }
         $rule! { delay_curve }
+        $rule! { delay_capped }
+        $rule! { delay_no_overflow }
+        $rule! { delay_monotone }
+        $rule! { jitter_law }
+        $rule! { jitter_at_cap }
+        $rule! { jitter_seeded }
+        $rule! { herd_spacing }
+        $rule! { backoff_interruptible }
         // Rate limit
         $rule! { limit_boundary }
         $rule! { limit_counts }
@@ -166,8 +176,21 @@ macro_rules! __each_rule {
         $rule! { instant_exit }
         $rule! { no_foreign_reap }
         // File descriptors, environment, signal state
+        $rule! { mask_clear }
+        $rule! { dispositions_default }
+        $rule! { fds_declared_only }
+        $rule! { fd_stable }
+        $rule! { env_contract }
+        $rule! { setup_failure_aborts }
         // Readiness and liveness
+        $rule! { ready_not_early }
+        $rule! { ready_not_stale }
+        $rule! { ready_sender }
+        $rule! { watchdog }
         // Output
+        $rule! { flood_no_block }
+        $rule! { last_bytes_kept }
+        $rule! { held_pipe_exit }
         // Concurrency
         $rule! { stop_during_start }
         $rule! { stop_vs_retry }
@@ -179,6 +202,10 @@ macro_rules! __each_rule {
         $rule! { shutdown_during_startup }
         // Crash of the supervisor
         // Resource exhaustion
+        $rule! { enoent_eacces }
+        $rule! { etxtbsy }
+        $rule! { exec_error_distinct }
+        $rule! { log_open_error }
     };
 }
 

@@ -41,6 +41,11 @@ impl Case {
         }
     }
 
+    /// Of a rule about the backoff strategy alone: nothing runs.
+    pub(super) fn of_strategy(label: impl Into<String>) -> Case {
+        Case::new(label, Script::new(), |_| Box::pin(async { Ok(()) }))
+    }
+
     /// What is asked of the subject beside the defaults.
     pub(super) fn ask(mut self, ask: impl Fn(&mut Service) + 'static) -> Case {
         self.ask = Box::new(ask);

@@ -1,20 +1,215 @@
 //! How long it takes until the next start.
 
-use super::{Check, Group, Need, Observed, Rule, Verdict};
+use std::time::Duration;
 
-pub(super) const RULES: &[Rule] = &[Rule {
-    id: "delay-curve",
-    group: Group::BackoffAndJitter,
-    invariant: "the k-th delay matches the declared curve",
-    rationale: "A delay that grows too slowly keeps a broken machine busy; one that grows too fast keeps a \
-                mended service down.",
-    origin: "systemd.service(5) RestartSteps=, RestartMaxDelaySec=; Kubernetes CrashLoopBackOff.",
-    bug: Some("systemd/systemd#43813 backoff steps never reset"),
-    needs: &[Need::Restarts, Need::Delays],
-    check: Check::Observed(delay_curve),
-}];
+use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
+use crate::Timestamp;
+use crate::timeline::RunSpan;
 
-/// The delay before the k-th restart, by the bounds of the curve.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "min-spacing",
+        group: Group::BackoffAndJitter,
+        invariant: "starts of a child that dies at once are never closer than the declared spacing",
+        rationale: "A child that cannot live is otherwise started as fast as the machine can, and takes the \
+                    machine with it.",
+        origin: "daemontools supervise: at most one start a second; s6-supervise, \"detailed operation\".",
+        bug: None,
+        needs: &[Need::Restarts, Need::Delays],
+        check: Check::Observed(min_spacing),
+    },
+    Rule {
+        id: "delay-origin",
+        group: Group::BackoffAndJitter,
+        invariant: "the delay counts from the exit or from the last start, as declared",
+        rationale: "Counted from the start, a service that ran for longer than the delay is back at once; \
+                    counted from the exit, it never is.",
+        origin: "s6-supervise: one second from the last start; systemd.service(5) RestartSec=: from the exit.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Delays],
+        check: Check::Observed(delay_origin),
+    },
+    Rule {
+        id: "delay-curve",
+        group: Group::BackoffAndJitter,
+        invariant: "the k-th delay matches the declared curve",
+        rationale: "A delay that grows too slowly keeps a broken machine busy; one that grows too fast keeps a \
+                    mended service down.",
+        origin: "systemd.service(5) RestartSteps=, RestartMaxDelaySec=; Kubernetes CrashLoopBackOff.",
+        bug: Some("systemd/systemd#43813 backoff steps never reset"),
+        needs: &[Need::Restarts, Need::Delays],
+        check: Check::Observed(delay_curve),
+    },
+    Rule {
+        id: "delay-capped",
+        group: Group::BackoffAndJitter,
+        invariant: "no delay, jitter included, exceeds the maximum",
+        rationale: "Whoever sets a maximum counts on it; jitter that is added afterwards breaks it.",
+        origin: "systemd.service(5) RestartMaxDelaySec=; \"maximum delay\" in the docs of retry libraries.",
+        bug: None,
+        needs: &[Need::Delays, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "delay-no-overflow",
+        group: Group::BackoffAndJitter,
+        invariant: "at attempt 10 000, and at u32::MAX, the delay is the cap: no panic, no zero, no NaN",
+        rationale: "A doubling overflows after 64 restarts, which is one bad night.",
+        origin: "The arithmetic of `initial << attempt` and of `Duration * 2`.",
+        bug: None,
+        needs: &[Need::Delays, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "delay-monotone",
+        group: Group::BackoffAndJitter,
+        invariant: "without jitter, delays never shrink between resets",
+        rationale: "A delay that shrinks is a restart storm that has only been put off.",
+        origin: "Kubernetes CrashLoopBackOff; Docker restart policies: the delay doubles until it is reset.",
+        bug: None,
+        needs: &[Need::PlainDelays, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "jitter-law",
+        group: Group::BackoffAndJitter,
+        invariant: "delays lie within the declared jitter, with its mean and its spread",
+        rationale: "A jitter that draws from less than it says leaves the crowd together.",
+        origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
+        bug: None,
+        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "jitter-at-cap",
+        group: Group::BackoffAndJitter,
+        invariant: "delays at the cap still vary",
+        rationale: "An outage that lasts brings everybody to the cap; clamped there, they come back together.",
+        origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
+        bug: None,
+        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "jitter-seeded",
+        group: Group::BackoffAndJitter,
+        invariant: "one seed gives one sequence; two seeds, or two instances without a seed, give different ones",
+        rationale: "A test must be able to see the same delays again, and two machines must not have the same.",
+        origin: "Marc Brooker, \"Exponential Backoff And Jitter\": clients that draw alike collide again.",
+        bug: None,
+        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        check: Check::Strategy,
+    },
+    Rule {
+        id: "herd-spacing",
+        group: Group::BackoffAndJitter,
+        invariant: "children that fail together do not restart together",
+        rationale: "What failed together for want of something falls over it together again.",
+        origin: "Nomad restart block: the delay plus up to 25 % of it at random; AWS, as for jitter-law.",
+        bug: None,
+        needs: &[Need::Restarts, Need::Delays, Need::Jitter],
+        check: Check::Observed(herd_spacing),
+    },
+    Rule {
+        id: "backoff-interruptible",
+        group: Group::BackoffAndJitter,
+        invariant: "a stop during a delay returns promptly",
+        rationale: "A shutdown that waits for a backoff of minutes is killed halfway.",
+        origin: "moby, `docker stop` of a container that restarts; OTP supervisor: terminate_child of one that restarts.",
+        bug: Some(
+            "moby/moby#22342 stop hangs while restarting; Supervisor/supervisor#746 update hangs on a process in BACKOFF",
+        ),
+        needs: &[Need::Restarts, Need::Delays, Need::Stop],
+        check: Check::Observed(backoff_interruptible),
+    },
+    Rule {
+        id: "clock-step-safe",
+        group: Group::BackoffAndJitter,
+        invariant: "a step of the wall clock neither crashes the subject nor shifts its timers",
+        rationale: "A machine that boots without a clock gets its time while its services start.",
+        origin: "clock_gettime(2): CLOCK_REALTIME is set, CLOCK_MONOTONIC is not.",
+        bug: Some("Supervisor/supervisor#281 clock step crashes"),
+        needs: &[Need::Restarts, Need::Delays],
+        check: Check::Planned(
+            "only the whole machine's wall clock can be stepped: time namespaces have none of their own",
+        ),
+    },
+];
+
+/// The exit of a run that the next one follows; `None` where they overlap, which is another rule's.
+fn exit_before(pair: &[RunSpan]) -> Option<Timestamp> {
+    pair[0].exit.filter(|exit| *exit <= pair[1].start)
+}
+
+const OVERLAP: &str = "a run was started before the last had ended";
+
+/// From start to start, of runs that take no time.
+fn min_spacing(observed: &Observed) -> Verdict {
+    let curve = observed.service.delays;
+    let runs = observed.runs();
+    if runs.len() < 2 {
+        return Verdict::unknown("there was no restart");
+    }
+    if curve.bounds(0).0.is_zero() {
+        return Verdict::unknown("the declared delays may be zero");
+    }
+    for (k, pair) in (0..).zip(runs.windows(2)) {
+        if exit_before(pair).is_none() {
+            return Verdict::unknown(OVERLAP);
+        }
+        let (least, _) = curve.bounds(k);
+        let spacing = pair[1].start - pair[0].start;
+        if spacing + observed.early() < least {
+            return observed.broken(
+                observed.start_of(pair[1].run),
+                format!(
+                    "runs {} and {} start {least:?} apart or more",
+                    pair[0].run, pair[1].run
+                ),
+                format!("they start {spacing:?} apart"),
+            );
+        }
+    }
+    Verdict::Pass
+}
+
+/// The one restart after a run that took time.
+fn delay_origin(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let [first, second, ..] = runs.as_slice() else {
+        return Verdict::unknown("there was no restart");
+    };
+    let Some(exit) = exit_before(&runs[..2]) else {
+        return Verdict::unknown(OVERLAP);
+    };
+    let (least, most) = observed.service.delays.bounds(0);
+    let origin = observed.profile.delay_origin;
+    let due = |delay: Duration| match origin {
+        DelayOrigin::Exit => exit + delay,
+        DelayOrigin::LastStart => exit.max(first.start + delay),
+    };
+    let (earliest, latest) = (due(least), due(most));
+    if second.start + observed.early() >= earliest
+        && (second.start <= latest || observed.is_on_time(second.start, latest))
+    {
+        return Verdict::Pass;
+    }
+    let from = match origin {
+        DelayOrigin::Exit => format!("the exit at {exit}"),
+        DelayOrigin::LastStart => format!("the start at {}", first.start),
+    };
+    observed.broken(
+        observed.start_of(second.run),
+        format!(
+            "run {} starts between {earliest} and {latest}: the delay from {from}",
+            second.run
+        ),
+        format!("run {} starts at {}", second.run, second.start),
+    )
+}
+
+/// The delay before the k-th restart, by the bounds of the curve. What it is counted from is another
+/// rule's matter: both are taken.
 fn delay_curve(observed: &Observed) -> Verdict {
     let curve = observed.service.delays;
     let runs = observed.runs();
@@ -23,39 +218,113 @@ fn delay_curve(observed: &Observed) -> Verdict {
     }
     let late = observed.profile.tolerance() + observed.granularity();
     for (k, pair) in (0..).zip(runs.windows(2)) {
-        // Another rule's matter.
-        let Some(exit) = pair[0].exit.filter(|exit| *exit <= pair[1].start) else {
-            return Verdict::unknown("a run was started before the last had ended");
+        let Some(exit) = exit_before(pair) else {
+            return Verdict::unknown(OVERLAP);
         };
         let (least, most) = curve.bounds(k);
         let start = pair[1].start;
-        if start < exit + least {
-            let early = exit + least - start;
+        let fits = |origin: Timestamp| {
+            start + observed.early() >= origin + least && start <= origin + most + late
+        };
+        let (origin, other) = match observed.profile.delay_origin {
+            DelayOrigin::Exit => (exit, pair[0].start),
+            DelayOrigin::LastStart => (pair[0].start, exit),
+        };
+        if fits(origin) || fits(other) {
+            continue;
+        }
+        let run = pair[1].run;
+        if start + observed.early() < origin + least {
+            let early = origin + least - start;
             return observed.broken(
-                observed.start_of(pair[1].run),
+                observed.start_of(run),
                 format!(
-                    "run {} starts at {} (exit at {exit} + delay {least:?})",
-                    pair[1].run,
-                    exit + least
+                    "run {run} starts at {} ({origin} + delay {least:?})",
+                    origin + least
                 ),
-                format!("run {} starts at {start}, {early:?} early", pair[1].run),
+                format!("run {run} starts at {start}, {early:?} early"),
             );
         }
-        if start > exit + most + late {
-            return observed.broken(
-                observed.start_of(pair[1].run),
-                format!(
-                    "run {} starts by {} (exit at {exit} + delay {most:?})",
-                    pair[1].run,
-                    exit + most + late
-                ),
-                format!(
-                    "run {} starts at {start}, {:?} late",
-                    pair[1].run,
-                    start - (exit + most)
-                ),
-            );
-        }
+        return observed.broken(
+            observed.start_of(run),
+            format!(
+                "run {run} starts by {} ({origin} + delay {most:?})",
+                origin + most + late
+            ),
+            format!(
+                "run {run} starts at {start}, {:?} late",
+                start - (origin + most)
+            ),
+        );
     }
     Verdict::Pass
+}
+
+/// The second starts of all agents, whose first runs ended at one instant.
+fn herd_spacing(observed: &Observed) -> Verdict {
+    let together = observed.profile.tolerance() + observed.granularity();
+    let mut starts = Vec::new();
+    let mut exits = Vec::new();
+    for agent in observed.timeline.agents() {
+        let runs = observed.timeline.runs(agent);
+        let [_, second, ..] = runs.as_slice() else {
+            return Verdict::Unknown(format!("`{agent}` was not restarted"));
+        };
+        let Some(exit) = exit_before(&runs[..2]) else {
+            return Verdict::unknown(OVERLAP);
+        };
+        exits.push(exit);
+        starts.push(second.start);
+    }
+    let apart = |times: &[Timestamp]| match (times.iter().min(), times.iter().max()) {
+        (Some(first), Some(last)) => *last - *first,
+        _ => Duration::ZERO,
+    };
+    if starts.len() < 2 {
+        return Verdict::unknown("there was only one child");
+    }
+    if apart(&exits) > together {
+        return Verdict::unknown("they did not fail together");
+    }
+    // Four draws from a range are within a fiftieth of it by chance once in 30 000, at worst; in
+    // virtual time, of milliseconds, once in 10¹³.
+    let (least, most) = observed.service.delays.bounds(0);
+    if most.saturating_sub(least) < together * 50 {
+        return Verdict::unknown("the declared jitter is too narrow to be seen");
+    }
+    let seen = apart(&starts);
+    if seen > together {
+        return Verdict::Pass;
+    }
+    observed.broken(
+        observed.start_of(2),
+        format!(
+            "{} children, which failed together, start at different times",
+            starts.len()
+        ),
+        format!("all of them start within {seen:?}"),
+    )
+}
+
+/// The stop in the first delay.
+fn backoff_interruptible(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let (Some(first), Some(stop)) = (runs.first(), observed.call(Control::Stop)) else {
+        return Verdict::unknown("there was no run, or no stop");
+    };
+    let (least, _) = observed.service.delays.bounds(0);
+    let in_delay = |exit: Timestamp| exit <= stop.from && stop.from < exit + least;
+    if !first.exit.is_some_and(in_delay) || runs.get(1).is_some_and(|run| run.start <= stop.from) {
+        return Verdict::unknown("the stop was not made during a delay");
+    }
+    let promptly = observed.profile.tolerance() + observed.granularity();
+    let expected = format!(
+        "the stop at {}, in a delay of {least:?}, returns within {promptly:?}",
+        stop.from
+    );
+    match stop.took() {
+        Some(took) if took <= promptly => Verdict::Pass,
+        Some(took) => observed.broken(None, expected, format!("it returns after {took:?}")),
+        None => observed.broken(None, expected, "it has not returned"),
+    }
 }

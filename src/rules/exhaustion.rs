@@ -1,3 +1,242 @@
-use super::Rule;
+//! What happens when something runs out, or is not there.
 
-pub(super) const RULES: &[Rule] = &[];
+use std::time::Duration;
+
+use super::{Check, Control, Group, Need, Notice, Noticed, Observed, Rule, Verdict};
+use crate::{ExitStatus, Timestamp};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "fork-eagain",
+        group: Group::Exhaustion,
+        invariant: "a start without a free process is reported, tried again after a delay, and succeeds later",
+        rationale: "A machine that is full for a moment must not lose its services for good.",
+        origin: "fork(2) EAGAIN; getrlimit(2) RLIMIT_NPROC.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::ReportsStartFailures,
+            Need::RetriedStarts,
+        ],
+        check: Check::Planned(
+            "the limit counts all processes of the user: the subject has to be a process, and a user, of its own",
+        ),
+    },
+    Rule {
+        id: "emfile",
+        group: Group::Exhaustion,
+        invariant: "a start without a free descriptor is reported, tried again after a delay, and succeeds later",
+        rationale: "A supervisor that dies, or leaks more, where descriptors are short makes a shortage an outage.",
+        origin: "open(2) EMFILE; getrlimit(2) RLIMIT_NOFILE.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::ReportsStartFailures,
+            Need::RetriedStarts,
+        ],
+        check: Check::Planned(
+            "the limit is the whole process's: the subject has to be a process of its own",
+        ),
+    },
+    Rule {
+        id: "enoent-eacces",
+        group: Group::Exhaustion,
+        invariant: "a program that is missing or may not be executed is reported, tried again after the delay, \
+                    and started when it is there",
+        rationale: "A program is missing while it is replaced; its service must neither be forgotten nor be tried \
+                    a thousand times a second.",
+        origin: "execve(2) ENOENT, EACCES; s6-supervise: a failed exec is an end like others.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::Delays,
+            Need::ReportsStartFailures,
+            Need::RetriedStarts,
+        ],
+        check: Check::Observed(recovers),
+    },
+    Rule {
+        id: "etxtbsy",
+        group: Group::Exhaustion,
+        invariant: "a program that is being written is reported, tried again after the delay, and started when \
+                    it is whole",
+        rationale: "An upgrade in place must not end the service that it upgrades.",
+        origin: "execve(2) ETXTBSY.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::Delays,
+            Need::ReportsStartFailures,
+            Need::RetriedStarts,
+        ],
+        check: Check::Observed(recovers),
+    },
+    Rule {
+        id: "exec-error-distinct",
+        group: Group::Exhaustion,
+        invariant: "a failed exec is distinct from a child that exits with 126 or 127",
+        rationale: "Whoever reads \"exit code 127\" looks for the fault in the program, which never ran.",
+        origin: "POSIX sh, \"Exit Status for Commands\": 126 and 127 are the shell's, and anybody's.",
+        bug: None,
+        needs: &[Need::ReportsEnds, Need::ReportsStartFailures],
+        check: Check::Observed(exec_error_distinct),
+    },
+    Rule {
+        id: "log-open-error",
+        group: Group::Exhaustion,
+        invariant: "a file for the output that cannot be opened is reported, and the service starts when it can",
+        rationale: "One bad path must not take the supervisor down, nor silence a service without a word.",
+        origin: "systemd.exec(5) StandardOutput=file:; supervisord stdout_logfile=.",
+        bug: None,
+        needs: &[
+            Need::Restarts,
+            Need::Output,
+            Need::ReportsStartFailures,
+            Need::RetriedStarts,
+        ],
+        check: Check::Observed(log_open_error),
+    },
+];
+
+/// The fact that says when the fault was taken away, in nanoseconds.
+pub(crate) const CLEARED: &str = "cleared";
+
+fn cleared(observed: &Observed) -> Option<Timestamp> {
+    let nanos = observed.facts.numbers.get(CLEARED)?;
+    Some(Timestamp::ORIGIN + Duration::from_nanos(*nanos))
+}
+
+fn failed_starts(observed: &Observed) -> Vec<&Noticed> {
+    let failed = |said: &&Noticed| matches!(said.notice, Notice::StartFailed(_));
+    observed.notices.iter().filter(failed).collect()
+}
+
+/// A fault that lasts over two failed starts, and then is gone.
+fn recovers(observed: &Observed) -> Verdict {
+    let curve = observed.service.delays;
+    let failed = failed_starts(observed);
+    let late = observed.profile.tolerance() + observed.granularity();
+    if failed.is_empty() {
+        return if observed.reported_ends().is_empty() && observed.runs().is_empty() {
+            observed.broken(
+                None,
+                "the failed start is reported",
+                "nothing is said of it",
+            )
+        } else {
+            Verdict::unknown("what failed was not reported as a start")
+        };
+    }
+    for (k, pair) in (0..).zip(failed.windows(2)) {
+        let (least, _) = curve.bounds(k);
+        let apart = pair[1].at - pair[0].at;
+        if apart < least {
+            return observed.broken(
+                None,
+                format!("failed starts are {least:?} apart or more"),
+                format!(
+                    "one at {} follows one at {}, {apart:?} later",
+                    pair[1].at, pair[0].at
+                ),
+            );
+        }
+    }
+    let last = failed[failed.len() - 1].at;
+    let again = u32::try_from(failed.len() - 1).unwrap_or(u32::MAX);
+    let due = last + curve.bounds(again).1;
+    let runs = observed.runs();
+    match (cleared(observed), runs.first()) {
+        (Some(cleared), Some(run)) if run.start < cleared => {
+            Verdict::unknown("it ran before the fault was gone")
+        }
+        (None, Some(_)) => Verdict::unknown("it ran before the fault was gone"),
+        (_, Some(run)) if run.start > due + late => observed.broken(
+            observed.start_of(run.run),
+            format!(
+                "run 1 starts by {}: the delay after the failed start at {last}",
+                due + late
+            ),
+            format!("it starts at {}", run.start),
+        ),
+        (Some(_), Some(_)) => Verdict::Pass,
+        (_, None) if observed.end > due + late => observed.broken(
+            None,
+            format!(
+                "a start is tried by {}: the delay after the failed one at {last}",
+                due + late
+            ),
+            format!("there is none until {}", observed.end),
+        ),
+        (_, None) => Verdict::unknown("looking ended before the next start was due"),
+    }
+}
+
+/// Either the program is not there, or it exits with a shell's code.
+fn exec_error_distinct(observed: &Observed) -> Verdict {
+    let failed = failed_starts(observed);
+    let ends = observed.reported_ends();
+    let runs = observed.runs();
+    let Some(run) = runs.first() else {
+        let refused = observed
+            .call(Control::Begin)
+            .is_some_and(|call| call.error.is_some());
+        return match ends.first() {
+            Some(status) => observed.broken(
+                None,
+                "a failed start is reported: there is no such program",
+                format!("the end of a run is reported, with {status}"),
+            ),
+            None if failed.is_empty() && !refused => Verdict::unknown("nothing was reported"),
+            None => Verdict::Pass,
+        };
+    };
+    let Some(status) = run.status else {
+        return Verdict::unknown("the run has not ended");
+    };
+    if let (Some(said), ExitStatus::Exited { code }) = (failed.first(), status) {
+        return observed.broken(
+            observed.exit_of(run.run),
+            format!(
+                "the end of run {} is reported, with exit code {code}",
+                run.run
+            ),
+            format!("a failed start is reported at {}", said.at),
+        );
+    }
+    match ends.first() {
+        Some(said) if *said == status => Verdict::Pass,
+        _ => Verdict::unknown("the end was not reported as it was"),
+    }
+}
+
+fn log_open_error(observed: &Observed) -> Verdict {
+    let Some(cleared) = cleared(observed) else {
+        return Verdict::unknown("the fault was never taken away");
+    };
+    let refused = observed
+        .call(Control::Begin)
+        .is_some_and(|call| call.error.is_some());
+    let runs = observed.runs();
+    if !refused && failed_starts(observed).is_empty() {
+        if !observed.reported_ends().is_empty() {
+            return Verdict::unknown("what failed was not reported as a start");
+        }
+        let expected = "that the file for the output cannot be opened is reported";
+        return match runs.first() {
+            Some(run) if run.start < cleared => observed.broken(
+                observed.start_of(run.run),
+                expected,
+                "the service runs without a word, and without its output",
+            ),
+            _ => observed.broken(None, expected, "nothing is said of it"),
+        };
+    }
+    if runs.is_empty() {
+        return observed.broken(
+            None,
+            format!("the service starts once the file can be opened, from {cleared} on"),
+            format!("there is no start until {}", observed.end),
+        );
+    }
+    Verdict::Pass
+}

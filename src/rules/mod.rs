@@ -34,6 +34,7 @@ mod descriptors;
 mod exhaustion;
 mod exit;
 mod limit;
+mod need;
 mod observed;
 mod output;
 mod page;
@@ -45,15 +46,22 @@ mod service;
 mod start;
 mod stop;
 mod tree;
+#[cfg(all(test, feature = "properties"))]
+mod unseeded;
 mod verdict;
 
 use std::fmt;
 
+#[cfg(feature = "properties")]
+pub(crate) use exhaustion::CLEARED;
+pub use need::Need;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
+#[cfg(feature = "properties")]
+pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, LimitCounts, Need, OwnGroup, Profile, RepeatedStop,
-    Setting, StopReturn, StopScope, Time, WhenRestarting,
+    Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
+    RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service};
 pub use verdict::{Verdict, Violation};
@@ -178,6 +186,12 @@ impl Rule {
             Check::Planned(reason) => Some(reason),
             _ => None,
         }
+    }
+
+    /// As its own verdict on that service.
+    #[cfg(feature = "properties")]
+    pub(crate) fn say(&'static self, verdict: Verdict, service: &str) -> Verdict {
+        verdict.named(self, service)
     }
 
     /// Whether it is judged by the backoff strategy itself.

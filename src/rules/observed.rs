@@ -1,6 +1,7 @@
 //! What a rule judges.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
@@ -179,8 +180,10 @@ pub struct Facts {
     pub own_group: Option<(u32, u32)>,
     /// What reached the file for the output.
     pub output: Option<Vec<u8>>,
-    /// How many descriptors the subject's process had, each time they were counted.
+    /// How many descriptors each restart left open in the subject's process to the end.
     pub descriptors: Vec<usize>,
+    /// The environment of the subject's process, where that is the test's own.
+    pub environment: Vec<(OsString, OsString)>,
     /// Processes that nobody may touch, and whether they were still as they should be.
     pub bystanders: Vec<(String, bool)>,
     /// Signals that the subject sent to the number of a process that had been reaped, or to that of
@@ -303,7 +306,13 @@ impl Observed {
     /// Whether a time is what it should be: not before, and not later than the subject may be.
     pub(super) fn is_on_time(&self, at: Timestamp, due: Timestamp) -> bool {
         // Virtual timers have milliseconds.
-        at >= due && at <= due + self.profile.tolerance() + self.granularity()
+        at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
+    }
+
+    /// How much too early something may seem: by the machine's clock the harness sees what it counts
+    /// from a moment after it happened.
+    pub(super) fn early(&self) -> Duration {
+        self.profile.tolerance()
     }
 
     /// What clocks round to: tokio's timers have milliseconds.

@@ -1,3 +1,129 @@
-use super::Rule;
+//! What becomes of what a service writes.
 
-pub(super) const RULES: &[Rule] = &[];
+use super::{Check, Group, Need, Notice, Observed, Rule, Verdict};
+use crate::timeline::What;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "flood-no-block",
+        group: Group::Output,
+        invariant: "1 MiB and more never blocks a child whose output goes to a file",
+        rationale: "A pipe that nobody empties stops whoever writes to it, after 64 KiB and without a trace.",
+        origin: "pipe(7), \"Pipe capacity\"; supervisord stdout_logfile=.",
+        bug: Some("Supervisor/supervisor#1554 unread pipe blocks the child"),
+        needs: &[Need::Output],
+        check: Check::Observed(flood_no_block),
+    },
+    Rule {
+        id: "last-bytes-kept",
+        group: Group::Output,
+        invariant: "what is written on the stop signal or just before the exit reaches the file",
+        rationale: "The last words before a death are those that say why.",
+        origin: "s6-log, svlogd: a logger reads to the end of file, whatever became of the service.",
+        bug: None,
+        needs: &[Need::Output],
+        check: Check::Observed(last_bytes_kept),
+    },
+    Rule {
+        id: "held-pipe-exit",
+        group: Group::Output,
+        invariant: "an exit is noticed though a descendant still holds stdout",
+        rationale: "Whoever waits for the end of the output waits for a helper that never ends.",
+        origin: "wait(2): the end of a process is told by the kernel, not by its pipes.",
+        bug: None,
+        needs: &[Need::Output, Need::ReportsEnds],
+        check: Check::Observed(held_pipe_exit),
+    },
+];
+
+/// What the flood writes.
+pub(crate) const FLOOD: u64 = 1 << 20;
+
+/// What is written last.
+pub(crate) const LAST_WORDS: &str = "these are my last words\n";
+
+/// How much the first run has written.
+fn written(observed: &Observed) -> u64 {
+    let own = observed.own().map(|(_, run, event)| match event.what {
+        What::Wrote { bytes, .. } if run == 1 => bytes,
+        _ => 0,
+    });
+    own.fold(0, u64::saturating_add)
+}
+
+fn flood_no_block(observed: &Observed) -> Verdict {
+    let Some(run) = observed.runs().first().copied() else {
+        return Verdict::unknown("it was never started");
+    };
+    let expected = format!("run 1 writes {FLOOD} bytes and exits");
+    if written(observed) >= FLOOD {
+        return Verdict::Pass;
+    }
+    let blocked = observed
+        .own()
+        .find(|(_, run, event)| *run == 1 && matches!(event.what, What::Blocked { .. }));
+    match (run.status, blocked) {
+        (Some(status), _) => observed.broken(
+            observed.exit_of(1),
+            expected,
+            format!("it ends before, with {status}"),
+        ),
+        (None, Some((place, _, event))) => observed.broken(
+            Some(place),
+            expected,
+            format!("nobody reads what it writes from {} on", event.at),
+        ),
+        (None, None) => Verdict::unknown("the run has neither written nor ended"),
+    }
+}
+
+fn last_bytes_kept(observed: &Observed) -> Verdict {
+    let Some(output) = &observed.facts.output else {
+        return Verdict::unknown("the file for the output could not be read");
+    };
+    let words = LAST_WORDS.len() as u64;
+    if written(observed) < words || observed.exit_of(1).is_none() {
+        return Verdict::unknown("the run has not written and ended");
+    }
+    if output
+        .windows(LAST_WORDS.len())
+        .any(|part| part == LAST_WORDS.as_bytes())
+    {
+        return Verdict::Pass;
+    }
+    observed.broken(
+        observed.exit_of(1),
+        format!("the file has the {words} bytes that run 1 wrote before its end"),
+        format!("it has {} bytes, and not these", output.len()),
+    )
+}
+
+fn held_pipe_exit(observed: &Observed) -> Verdict {
+    let Some((exit, place)) = observed
+        .runs()
+        .first()
+        .and_then(|run| run.exit)
+        .zip(observed.exit_of(1))
+    else {
+        return Verdict::unknown("the run has not ended");
+    };
+    let late = observed.profile.tolerance() + observed.granularity();
+    let expected = format!("the end of run 1 at {exit} is reported by {}", exit + late);
+    let ended = observed
+        .notices
+        .iter()
+        .find(|said| matches!(said.notice, Notice::Ended(_)));
+    match ended {
+        Some(said) if said.at <= exit + late => Verdict::Pass,
+        Some(said) => observed.broken(
+            Some(place),
+            expected,
+            format!("it is reported at {}", said.at),
+        ),
+        None if observed.end > exit + late => {
+            let actual = format!("it is not reported until {}", observed.end);
+            observed.broken(Some(place), expected, actual)
+        }
+        None => Verdict::unknown("looking ended with the run"),
+    }
+}

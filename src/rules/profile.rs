@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{DelayCurve, Service};
+use super::DelayCurve;
+#[cfg(feature = "properties")]
+use super::Service;
 use crate::Signal;
 use crate::policy::{RestartLimit, RestartPolicy};
+#[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
 
 /// What a subject can be told about one thing.
@@ -16,7 +19,7 @@ pub enum Setting<T> {
     Unsupported,
     /// It is always this.
     Fixed(T),
-    /// It is what the [`Service`] says.
+    /// It is what the [`Service`](super::Service) says.
     Configurable,
 }
 
@@ -34,6 +37,7 @@ impl<T> Setting<T> {
     }
 
     /// Puts what is fixed into the place of what was asked for.
+    #[cfg(feature = "properties")]
     fn fit(&self, asked: &mut T)
     where
         T: Clone,
@@ -148,6 +152,16 @@ pub enum LimitCounts {
     Failures,
 }
 
+/// Whose notifications count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotifyAccess {
+    /// Those of the process that was started.
+    Main,
+    /// Those of any process that has the descriptor.
+    All,
+}
+
 /// What a start does while a restart is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -177,6 +191,8 @@ pub struct Profile {
     pub delays: Setting<DelayCurve>,
     /// Whether it can be told a jitter.
     pub jitter: bool,
+    /// Whether a start that failed is tried again after the delay, as a run that crashed is.
+    pub retries_failed_starts: bool,
     /// What the delays are counted from. Default: the end.
     pub delay_origin: DelayOrigin,
     /// Restarts in a row before it gives up.
@@ -221,6 +237,11 @@ pub struct Profile {
     /// Whether it takes a notification for readiness: a line `ready`, or an empty one, on the
     /// descriptor of this number.
     pub notification: Option<u16>,
+    /// Whose notifications count.
+    pub notify_access: Option<NotifyAccess>,
+    /// After how long without a heartbeat, which is a notification more, a service that is up is
+    /// killed.
+    pub watchdog: Setting<Duration>,
     /// How long a service may take until it is up.
     pub start_timeout: Setting<Duration>,
     /// Whether a child's blocked signals are none.
@@ -250,6 +271,8 @@ pub struct Profile {
     pub rejects_bad_settings: bool,
     /// Whether [`Subject::strategy`](crate::conformance::Subject::strategy) lends its backoff.
     pub lends_strategy: bool,
+    /// Whether the strategy that it lends draws from the seed that it is given.
+    pub seedable: bool,
     /// Whether it runs in the process of the test, so that what it holds can be counted there.
     pub in_process: bool,
 }
@@ -266,6 +289,7 @@ impl Profile {
             override_lists: false,
             delays: Setting::Unsupported,
             jitter: false,
+            retries_failed_starts: false,
             delay_origin: DelayOrigin::Exit,
             consecutive_limit: Setting::Unsupported,
             window_limit: Setting::Unsupported,
@@ -287,6 +311,8 @@ impl Profile {
             when_restarting: None,
             min_uptime: Setting::Unsupported,
             notification: None,
+            notify_access: None,
+            watchdog: Setting::Unsupported,
             start_timeout: Setting::Unsupported,
             clears_mask: false,
             resets_dispositions: false,
@@ -301,6 +327,7 @@ impl Profile {
             reports_give_up_cause: false,
             rejects_bad_settings: false,
             lends_strategy: false,
+            seedable: false,
             in_process: false,
         }
     }
@@ -328,6 +355,18 @@ impl Profile {
         }
     }
 
+    /// So many restarts, or as many as there always are at most.
+    #[cfg(feature = "properties")]
+    pub(crate) fn restarts_up_to(&self, wanted: u32) -> u32 {
+        let fixed = [self.consecutive_limit, self.window_limit];
+        let fixed = fixed.iter().filter_map(|limit| match limit {
+            Setting::Fixed(limit) => self.allowed_starts(*limit),
+            _ => None,
+        });
+        let most = |starts: usize| u32::try_from(starts.saturating_sub(1)).unwrap_or(u32::MAX);
+        fixed.map(most).fold(wanted, u32::min)
+    }
+
     /// How many starts a limit allows, the first included, where they come close together; `None`
     /// is any number.
     pub(crate) fn allowed_starts(&self, limit: RestartLimit) -> Option<usize> {
@@ -341,6 +380,7 @@ impl Profile {
 
     /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
     /// unsupported is not asked for.
+    #[cfg(feature = "properties")]
     pub(crate) fn fit(&self, service: &mut Service) {
         self.policy.fit(&mut service.policy);
         if !self.policy.is_supported() {
@@ -378,6 +418,11 @@ impl Profile {
             Setting::Fixed(timeout) => service.start_timeout = Some(timeout),
             Setting::Configurable => {}
         }
+        match self.watchdog {
+            Setting::Unsupported => service.watchdog = None,
+            Setting::Fixed(period) => service.watchdog = Some(period),
+            Setting::Configurable => {}
+        }
         self.stop_signal.fit(&mut service.stop_signal);
         self.grace.fit(&mut service.grace);
         match (service.readiness, self.min_uptime, self.notification) {
@@ -399,220 +444,6 @@ impl Profile {
         }
         if !self.current_dir {
             service.current_dir = None;
-        }
-    }
-}
-
-/// What a rule needs a subject to declare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Need {
-    /// [`Profile::policy`], one that restarts something.
-    Restarts,
-    /// [`Profile::policy`], to be chosen.
-    ChosenPolicy,
-    /// [`Profile::policy`] that restarts failures only, or [`Profile::reports_rest`] where a run may
-    /// be the last.
-    TellsFailures,
-    /// [`Profile::success_list`]
-    SuccessList,
-    /// [`Profile::override_lists`]
-    OverrideLists,
-    /// [`Profile::delays`]
-    Delays,
-    /// [`Profile::delays`], to be chosen.
-    ChosenDelays,
-    /// A jitter, fixed or to be chosen.
-    Jitter,
-    /// [`Profile::lends_strategy`]
-    Strategy,
-    /// Either limit.
-    Limit,
-    /// [`Profile::consecutive_limit`]
-    ConsecutiveLimit,
-    /// [`Profile::window_limit`]
-    WindowLimit,
-    /// [`Profile::reset_after`]
-    ResetAfter,
-    /// [`Profile::stop_signal`]
-    StopSignal,
-    /// [`Profile::stop_signal`], to be chosen.
-    ChosenStopSignal,
-    /// [`Profile::grace`]
-    Grace,
-    /// [`Profile::stop`]
-    Stop,
-    /// [`Profile::repeated_stop`]
-    RepeatedStop,
-    /// [`Profile::stop_scope`]
-    StopScope,
-    /// [`Profile::stop_scope`], of more than the process.
-    WideScope,
-    /// [`Profile::wakes_frozen`]
-    WakesFrozen,
-    /// [`Profile::own_group`]
-    OwnGroup,
-    /// [`Profile::clears_leftovers`]
-    ClearsLeftovers,
-    /// [`Profile::daemonizer`]
-    Daemonizer,
-    /// [`Profile::restart`]
-    Restart,
-    /// [`Profile::start`]
-    Start,
-    /// [`Profile::reset`]
-    Reset,
-    /// [`Profile::when_restarting`]
-    WhenRestarting,
-    /// [`Profile::min_uptime`]
-    MinUptime,
-    /// [`Profile::notification`]
-    Notification,
-    /// [`Profile::start_timeout`]
-    StartTimeout,
-    /// [`Profile::clears_mask`]
-    ClearMask,
-    /// [`Profile::resets_dispositions`]
-    DefaultDispositions,
-    /// [`Profile::descriptors`]
-    Descriptors,
-    /// [`Profile::environment`]
-    Environment,
-    /// [`Profile::current_dir`]
-    CurrentDir,
-    /// [`Profile::output`]
-    Output,
-    /// [`Profile::reports_ends`]
-    ReportsEnds,
-    /// [`Profile::reports_up`]
-    ReportsUp,
-    /// [`Profile::reports_start_failures`]
-    ReportsStartFailures,
-    /// [`Profile::reports_rest`]
-    ReportsRest,
-    /// [`Profile::reports_give_up_cause`]
-    ReportsGiveUpCause,
-    /// [`Profile::rejects_bad_settings`]
-    RejectsBadSettings,
-    /// [`Profile::in_process`]
-    InProcess,
-    /// [`Profile::time`], virtual.
-    VirtualTime,
-}
-
-impl Need {
-    /// What the profile lacks; `None` where it is there.
-    pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
-        let is_there = match self {
-            Need::Restarts => profile.restarts(),
-            Need::ChosenPolicy => profile.policy.is_configurable(),
-            Need::TellsFailures => match profile.policy {
-                Setting::Configurable | Setting::Fixed(RestartPolicy::OnFailure) => true,
-                Setting::Fixed(RestartPolicy::Always) => false,
-                _ => profile.reports_rest,
-            },
-            Need::SuccessList => profile.success_list,
-            Need::OverrideLists => profile.override_lists,
-            Need::Delays => profile.delays.is_supported(),
-            Need::ChosenDelays => profile.delays.is_configurable(),
-            Need::Jitter => {
-                profile.jitter
-                    || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::Jitter::None)
-            }
-            Need::Strategy => profile.lends_strategy,
-            Need::Limit => {
-                profile.consecutive_limit.is_supported() || profile.window_limit.is_supported()
-            }
-            Need::ConsecutiveLimit => profile.consecutive_limit.is_supported(),
-            Need::WindowLimit => profile.window_limit.is_supported(),
-            Need::ResetAfter => profile.reset_after.is_supported(),
-            Need::StopSignal => profile.stop_signal.is_supported(),
-            Need::ChosenStopSignal => profile.stop_signal.is_configurable(),
-            Need::Grace => profile.grace.is_supported(),
-            Need::Stop => profile.stop.is_some(),
-            Need::RepeatedStop => profile.repeated_stop.is_some(),
-            Need::StopScope => profile.stop_scope.is_some(),
-            Need::WideScope => {
-                matches!(profile.stop_scope, Some(StopScope::Group | StopScope::Tree))
-            }
-            Need::WakesFrozen => profile.wakes_frozen,
-            Need::OwnGroup => profile.own_group.is_some(),
-            Need::ClearsLeftovers => profile.clears_leftovers,
-            Need::Daemonizer => profile.daemonizer.is_some(),
-            Need::Restart => profile.restart,
-            Need::Start => profile.start,
-            Need::Reset => profile.reset,
-            Need::WhenRestarting => profile.when_restarting.is_some(),
-            Need::MinUptime => profile.min_uptime.is_supported(),
-            Need::Notification => profile.notification.is_some(),
-            Need::StartTimeout => profile.start_timeout.is_supported(),
-            Need::ClearMask => profile.clears_mask,
-            Need::DefaultDispositions => profile.resets_dispositions,
-            Need::Descriptors => profile.descriptors.is_some(),
-            Need::Environment => profile.environment.is_some(),
-            Need::CurrentDir => profile.current_dir,
-            Need::Output => profile.output,
-            Need::ReportsEnds => profile.reports_ends,
-            Need::ReportsUp => profile.reports_up,
-            Need::ReportsStartFailures => profile.reports_start_failures,
-            Need::ReportsRest => profile.reports_rest,
-            Need::ReportsGiveUpCause => profile.reports_give_up_cause,
-            Need::RejectsBadSettings => profile.rejects_bad_settings,
-            Need::InProcess => profile.in_process,
-            Need::VirtualTime => profile.time == Time::Virtual,
-        };
-        (!is_there).then(|| format!("its profile declares no {}", self.text()))
-    }
-
-    /// What it is, after "no".
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Need::Restarts => "policy that restarts",
-            Need::ChosenPolicy => "choice of the restart policy",
-            Need::TellsFailures => "way to tell failure from success",
-            Need::SuccessList => "list of ends that are success",
-            Need::OverrideLists => "lists that prevent or force a restart",
-            Need::Delays => "delay before a restart",
-            Need::ChosenDelays => "choice of the delays",
-            Need::Jitter => "jitter",
-            Need::Strategy => "strategy that it lends",
-            Need::Limit => "restart limit",
-            Need::ConsecutiveLimit => "limit of restarts in a row",
-            Need::WindowLimit => "limit of restarts within a period",
-            Need::ResetAfter => "time after which a run is healthy",
-            Need::StopSignal => "stop signal",
-            Need::ChosenStopSignal => "choice of the stop signal",
-            Need::Grace => "grace",
-            Need::Stop => "stop",
-            Need::RepeatedStop => "effect of a second stop",
-            Need::StopScope => "scope of a stop",
-            Need::WideScope => "stop of more than the process itself",
-            Need::WakesFrozen => "continuing of a process that is stopped",
-            Need::OwnGroup => "process group",
-            Need::ClearsLeftovers => "end of what a run leaves behind",
-            Need::Daemonizer => "treatment of a daemonizer",
-            Need::Restart => "restart on request",
-            Need::Start => "start on request",
-            Need::Reset => "reset on request",
-            Need::WhenRestarting => "effect of a start during a restart",
-            Need::MinUptime => "minimum uptime",
-            Need::Notification => "notification of readiness",
-            Need::StartTimeout => "start timeout",
-            Need::ClearMask => "clear signal mask",
-            Need::DefaultDispositions => "default signal dispositions",
-            Need::Descriptors => "list of descriptors",
-            Need::Environment => "environment",
-            Need::CurrentDir => "working directory",
-            Need::Output => "file for the output",
-            Need::ReportsEnds => "report of ends",
-            Need::ReportsUp => "report of being up",
-            Need::ReportsStartFailures => "report of failed starts",
-            Need::ReportsRest => "report of coming to rest",
-            Need::ReportsGiveUpCause => "cause of giving up",
-            Need::RejectsBadSettings => "refusal of bad settings",
-            Need::InProcess => "place in the test's own process",
-            Need::VirtualTime => "virtual time",
         }
     }
 }

@@ -1,3 +1,246 @@
-use super::Rule;
+//! When a service is up, and whether it still is.
 
-pub(super) const RULES: &[Rule] = &[];
+use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict};
+use crate::Timestamp;
+use crate::timeline::{What, Who};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "ready-not-early",
+        group: Group::Readiness,
+        invariant: "a service is not up before it has said that it is ready",
+        rationale: "What depends on it is started for nothing, and fails.",
+        origin: "systemd.service(5) Type=notify; s6-supervise notification-fd.",
+        bug: None,
+        needs: &[Need::Notification, Need::ReportsUp],
+        check: Check::Observed(ready_not_early),
+    },
+    Rule {
+        id: "ready-not-stale",
+        group: Group::Readiness,
+        invariant: "run k's notification never makes run k+1 ready",
+        rationale: "A service that was ready before its crash is not ready while it comes up again.",
+        origin: "s6-supervise: ready since, cleared at each death; sd_notify(3).",
+        bug: None,
+        needs: &[Need::Restarts, Need::Notification, Need::ReportsUp],
+        check: Check::Observed(ready_not_stale),
+    },
+    Rule {
+        id: "ready-sender",
+        group: Group::Readiness,
+        invariant: "those may notify who are declared to, and an exit after a notification is an exit",
+        rationale: "Where a helper may speak for a service, the service must get on; where not, it must not be \
+                    believed.",
+        origin: "systemd.service(5) NotifyAccess=.",
+        bug: None,
+        needs: &[
+            Need::Notification,
+            Need::NotifyAccess,
+            Need::ReportsUp,
+            Need::ReportsEnds,
+        ],
+        check: Check::Observed(ready_sender),
+    },
+    Rule {
+        id: "watchdog",
+        group: Group::Readiness,
+        invariant: "a service that misses a heartbeat is killed then, and not before",
+        rationale: "A process that hangs looks alive to the kernel; only its silence tells.",
+        origin: "systemd.service(5) WatchdogSec=.",
+        bug: None,
+        needs: &[Need::Notification, Need::Watchdog],
+        check: Check::Observed(watchdog),
+    },
+    Rule {
+        id: "probe-failure-policy",
+        group: Group::Readiness,
+        invariant: "so many failed probes in a row are an end that the restart policy applies to",
+        rationale: "One lost probe is no reason to kill a service; three are.",
+        origin: "Kubernetes livenessProbe failureThreshold; Docker HEALTHCHECK --retries.",
+        bug: None,
+        needs: &[Need::Restarts],
+        check: Check::Planned(
+            "no subject so far probes its service: a profile has no words for it yet",
+        ),
+    },
+];
+
+fn ups(observed: &Observed) -> Vec<Timestamp> {
+    let up = observed
+        .notices
+        .iter()
+        .filter(|said| said.notice == Notice::Up);
+    up.map(|said| said.at).collect()
+}
+
+/// When, and where in the timeline, the run said that it is ready.
+fn said_ready(observed: &Observed, run: u32) -> Option<(usize, Timestamp)> {
+    observed
+        .own()
+        .find(|(_, number, event)| *number == run && event.what == What::Ready)
+        .map(|(place, _, event)| (place, event.at))
+}
+
+fn ready_not_early(observed: &Observed) -> Verdict {
+    let Some((place, ready)) = said_ready(observed, 1) else {
+        return Verdict::unknown("the run has not said that it is ready");
+    };
+    let Some(up) = ups(observed).first().copied() else {
+        return Verdict::unknown("it was never reported as up");
+    };
+    if up + observed.early() >= ready {
+        return Verdict::Pass;
+    }
+    observed.broken(
+        Some(place),
+        format!("run 1 is reported as up from {ready} on, when it says that it is ready"),
+        format!("it is reported as up at {up}"),
+    )
+}
+
+fn ready_not_stale(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let [first, second, ..] = runs.as_slice() else {
+        return Verdict::unknown("there was no restart");
+    };
+    if first.exit.is_none_or(|exit| exit >= second.start) {
+        return Verdict::unknown("the runs were not one after the other");
+    }
+    let Some((_, first_ready)) = said_ready(observed, first.run) else {
+        return Verdict::unknown("the first run has not said that it is ready");
+    };
+    let Some((place, ready)) = said_ready(observed, second.run) else {
+        return Verdict::unknown("the second run has not said that it is ready");
+    };
+    let ups = ups(observed);
+    if ups
+        .first()
+        .is_some_and(|up| *up + observed.early() < first_ready)
+    {
+        // Another rule's matter.
+        return Verdict::unknown("the first run was up before it had said so");
+    }
+    let since = |from: Timestamp| {
+        let mut ups = ups.iter();
+        ups.find(|up| **up + observed.early() >= from).copied()
+    };
+    match since(second.start) {
+        None => Verdict::unknown("the second run was never reported as up"),
+        Some(up) if up + observed.early() >= ready => Verdict::Pass,
+        Some(up) => observed.broken(
+            Some(place),
+            format!("run 2 is reported as up from {ready} on, when it says that it is ready"),
+            format!("it is reported as up at {up}, and only run 1 had said so"),
+        ),
+    }
+}
+
+/// Either a descendant notifies, or the run does and exits.
+fn ready_sender(observed: &Observed) -> Verdict {
+    let late = observed.profile.tolerance() + observed.granularity();
+    let ups = ups(observed);
+    let events = observed.timeline.events().iter().enumerate();
+    let helper = events
+        .filter(|(_, event)| {
+            matches!(
+                event.who,
+                Who::Run {
+                    descendant: Some(_),
+                    ..
+                }
+            )
+        })
+        .find(|(_, event)| event.what == What::Ready);
+    if let Some((place, event)) = helper {
+        let said = format!("a descendant says at {} that run 1 is ready", event.at);
+        let up = ups.first();
+        return match (observed.profile.notify_access, up) {
+            (Some(NotifyAccess::Main), Some(up)) => observed.broken(
+                Some(place),
+                format!("run 1 is not up: {said}, who has no say"),
+                format!("it is reported as up at {up}"),
+            ),
+            (Some(NotifyAccess::All), None) if observed.end > event.at + late => observed.broken(
+                Some(place),
+                format!("run 1 is up by {}: {said}", event.at + late),
+                format!("it is not reported as up until {}", observed.end),
+            ),
+            (Some(NotifyAccess::All), None) => Verdict::unknown("looking ended at once"),
+            (None, _) => Verdict::unknown("it is not declared who may notify"),
+            _ => Verdict::Pass,
+        };
+    }
+    let Some((exit, place)) = observed
+        .runs()
+        .first()
+        .and_then(|run| run.exit)
+        .zip(observed.exit_of(1))
+    else {
+        return Verdict::unknown("nobody has notified and nothing has ended");
+    };
+    if said_ready(observed, 1).is_none() {
+        return Verdict::unknown("the run has not said that it is ready");
+    }
+    if let Some(up) = ups.iter().find(|up| **up > exit + late) {
+        return observed.broken(
+            Some(place),
+            format!("run 1, which ended at {exit}, is not up any more"),
+            format!("it is reported as up at {up}"),
+        );
+    }
+    let expected = format!("the end of run 1 at {exit} is reported by {}", exit + late);
+    let ended = observed
+        .notices
+        .iter()
+        .find(|said| matches!(said.notice, Notice::Ended(_)));
+    match ended {
+        Some(said) if said.at <= exit + late => Verdict::Pass,
+        Some(said) => observed.broken(
+            Some(place),
+            expected,
+            format!("it is reported at {}", said.at),
+        ),
+        None if observed.end > exit + late => {
+            let actual = format!("it is not reported until {}", observed.end);
+            observed.broken(Some(place), expected, actual)
+        }
+        None => Verdict::unknown("looking ended with the run"),
+    }
+}
+
+/// The end of the first run, from its last heartbeat.
+fn watchdog(observed: &Observed) -> Verdict {
+    let Some(period) = observed.service.watchdog else {
+        return Verdict::unknown("no heartbeat was asked for");
+    };
+    let Some(run) = observed.runs().first().copied() else {
+        return Verdict::unknown("it was never started");
+    };
+    let beats = observed
+        .own()
+        .filter(|(_, run, event)| *run == 1 && event.what == What::Beat);
+    let last = beats
+        .map(|(_, _, event)| event.at)
+        .last()
+        .unwrap_or(run.start);
+    let due = last + period;
+    let latest = due + observed.profile.tolerance() + observed.granularity();
+    let expected = format!("run 1, silent since {last}, is killed at {due}, {period:?} later");
+    match run.exit {
+        Some(exit) if exit + observed.early() < due => observed.broken(
+            observed.exit_of(1),
+            expected,
+            format!("it ends at {exit}, {:?} early", due - exit),
+        ),
+        Some(exit) if exit > latest => observed.broken(
+            observed.exit_of(1),
+            expected,
+            format!("it ends at {exit}, {:?} late", exit - due),
+        ),
+        Some(_) => Verdict::Pass,
+        None if observed.end > latest => {
+            observed.broken(None, expected, format!("it is alive at {}", observed.end))
+        }
+        None => Verdict::unknown("looking ended before a heartbeat was missed"),
+    }
+}

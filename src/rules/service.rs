@@ -188,6 +188,8 @@ pub struct Service {
     pub readiness: Readiness,
     /// How long it may take until it is up.
     pub start_timeout: Option<Duration>,
+    /// How long it may be silent while it is up: on the descriptor of the notification.
+    pub watchdog: Option<Duration>,
     /// What a stop sends first.
     pub stop_signal: Signal,
     /// How long after that it sends SIGKILL.
@@ -218,6 +220,7 @@ impl Service {
             reset_after: None,
             readiness: Readiness::Exec,
             start_timeout: None,
+            watchdog: None,
             stop_signal: Signal::TERM,
             grace: Duration::from_secs(5),
             seed: 0,
@@ -244,6 +247,7 @@ impl Service {
         self.reporter.clone()
     }
 
+    #[cfg(feature = "properties")]
     pub(crate) fn set_reporter(&mut self, reporter: Reporter) {
         self.reporter = reporter;
     }

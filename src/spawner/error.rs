@@ -27,7 +27,7 @@ pub enum SpawnError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The program's path, an argument, the runtime directory or the agent's id cannot be passed on.
+    /// The program's path, an argument, a directory or the agent's id cannot be passed on.
     #[error("invalid {what} `{}`: {reason}", value.display())]
     InvalidValue {
         /// Which of them.
@@ -88,6 +88,16 @@ pub enum SpawnError {
         path: PathBuf,
         /// The interpreter of the `#!` line; `None` for a program, whose loader is missing.
         interpreter: Option<PathBuf>,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The working directory cannot be entered, and so the program was not run.
+    #[error("cannot start `{}`: cannot enter its working directory `{}`", path.display(), dir.display())]
+    CurrentDir {
+        /// The program's path.
+        path: PathBuf,
+        /// The working directory.
+        dir: PathBuf,
         /// The kernel's reason.
         source: io::Error,
     },
@@ -170,9 +180,19 @@ impl SpawnError {
     }
 
     /// An error of posix_spawn: the exec's or one of the steps before it in the child. A look at the
-    /// file afterwards tells what the number alone does not.
-    pub(super) fn of_exec(path: &Path, source: io::Error) -> SpawnError {
+    /// files afterwards tells what the number alone does not.
+    pub(super) fn of_exec(path: &Path, dir: Option<&Path>, source: io::Error) -> SpawnError {
         let owned = path.to_owned();
+        if let Some(dir) = dir
+            && !(dir.is_dir() && access(dir, AccessFlags::X_OK).is_ok())
+        {
+            let dir = dir.to_owned();
+            return SpawnError::CurrentDir {
+                path: owned,
+                dir,
+                source,
+            };
+        }
         match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES) => of_file(path, source),
             Some(libc::ENOEXEC) => SpawnError::NotAProgram { path: owned },

@@ -34,6 +34,7 @@ pub(super) struct Launch<'a> {
     pub(super) program: &'a CStr,
     pub(super) argv: &'a [CString],
     pub(super) envp: &'a [CString],
+    pub(super) current_dir: Option<&'a CStr>,
     pub(super) agent_half: BorrowedFd<'a>,
     pub(super) stdio: [&'a AgentStdio; 3],
 }
@@ -73,6 +74,9 @@ impl Launch<'_> {
             }
         }
         actions.close_from(AGENT_FD + 1).map_err(prepare)?;
+        if let Some(dir) = self.current_dir {
+            actions.enter(dir).map_err(prepare)?;
+        }
         let attributes = Attributes::new().map_err(prepare)?;
 
         let (argv, envp) = (pointers(self.argv), pointers(self.envp));
@@ -148,6 +152,12 @@ impl FileActions {
                 0,
             )
         })
+    }
+
+    /// The path is copied.
+    fn enter(&mut self, dir: &CStr) -> io::Result<()> {
+        // SAFETY: the actions are initialised, the path is null-terminated.
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, dir.as_ptr()) })
     }
 
     /// Closes what other code of this process left open over an exec.

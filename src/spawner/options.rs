@@ -76,6 +76,7 @@ impl From<std::io::PipeWriter> for AgentStdio {
 pub struct SpawnerOptions {
     pub(super) agent_path: PathBuf,
     pub(super) args: Vec<OsString>,
+    pub(super) current_dir: Option<PathBuf>,
     pub(super) runtime_dir: Option<PathBuf>,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) stdin: AgentStdio,
@@ -99,6 +100,7 @@ impl SpawnerOptions {
         SpawnerOptions {
             agent_path: PathBuf::new(),
             args: Vec::new(),
+            current_dir: None,
             runtime_dir: None,
             env: Vec::new(),
             stdin: AgentStdio::Null,
@@ -129,6 +131,13 @@ impl SpawnerOptions {
     /// More arguments.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> SpawnerOptions {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The agents' working directory; this process's unless told. Where it cannot be entered the
+    /// program is not run. The program's path is still relative to this process's.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> SpawnerOptions {
+        self.current_dir = Some(dir.into());
         self
     }
 
@@ -200,6 +209,9 @@ impl SpawnerOptions {
         without_nul("agent path", self.agent_path.as_os_str())?;
         for (index, arg) in self.args.iter().enumerate() {
             without_nul(&format!("argument {}", index + 1), arg)?;
+        }
+        if let Some(dir) = &self.current_dir {
+            without_nul("working directory", dir.as_os_str())?;
         }
         if let Some(dir) = &self.runtime_dir {
             without_nul("runtime directory", dir.as_os_str())?;

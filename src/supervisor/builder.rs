@@ -44,6 +44,7 @@ pub struct SupervisorBuilder {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) readiness: Readiness,
     pub(super) start_timeout: Option<Duration>,
+    pub(super) watchdog: Option<Duration>,
 }
 
 impl fmt::Debug for SupervisorBuilder {
@@ -54,6 +55,7 @@ impl fmt::Debug for SupervisorBuilder {
             .field("tracker", &self.tracker)
             .field("readiness", &self.readiness)
             .field("start_timeout", &self.start_timeout)
+            .field("watchdog", &self.watchdog)
             .finish_non_exhaustive()
     }
 }
@@ -63,7 +65,7 @@ impl Supervisor {
     /// those of the stops, and its clock is the one that all delays and timeouts go by.
     ///
     /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
-    /// jitter; up at exec; no start timeout.
+    /// jitter; up at exec; no start timeout; no watchdog.
     pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
         SupervisorBuilder {
             clock: spawner.clock(),
@@ -73,6 +75,7 @@ impl Supervisor {
             backoff: Box::new(ExponentialBackoff::default()),
             readiness: Readiness::default(),
             start_timeout: None,
+            watchdog: None,
         }
     }
 }
@@ -102,17 +105,34 @@ impl SupervisorBuilder {
         self
     }
 
+    /// How long an agent that is up may be silent; above zero. What it says on its socket, by a line
+    /// as for [`Readiness::Notified`], is a heartbeat. An agent that misses one is killed at once, for
+    /// it may act on no signal, and its run ends with
+    /// [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout). Default: for ever.
+    ///
+    /// Source: `WatchdogSec=` of systemd.service(5).
+    pub fn watchdog(mut self, period: Duration) -> Self {
+        self.watchdog = Some(period);
+        self
+    }
+
     /// Starts the supervisor, and so the agent, on the current runtime.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::ZeroPeriod`] for a start timeout or a minimum uptime of zero;
+    /// [`SupervisorError::ZeroPeriod`] for a start timeout, a minimum uptime or a watchdog of zero;
     /// [`SupervisorError::NoRuntime`] outside a tokio runtime.
     pub fn start(self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
         if self.start_timeout == Some(Duration::ZERO) {
             return Err(SupervisorError::ZeroPeriod {
                 field: "start_timeout",
                 instead: "leave it out for a start that may take for ever",
+            });
+        }
+        if self.watchdog == Some(Duration::ZERO) {
+            return Err(SupervisorError::ZeroPeriod {
+                field: "watchdog",
+                instead: "leave it out for an agent that may be silent for ever",
             });
         }
         if self.readiness == Readiness::MinUptime(Duration::ZERO) {

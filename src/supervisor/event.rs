@@ -42,6 +42,11 @@ pub enum SupervisorEvent {
         /// The run.
         run: u64,
     },
+    /// The agent missed a heartbeat; it is killed.
+    MissedHeartbeat {
+        /// The run.
+        run: u64,
+    },
     /// The agent is being stopped: the signal goes to its process group.
     Stopping {
         /// The run.
@@ -138,6 +143,9 @@ impl fmt::Display for SupervisorEvent {
             }
             SupervisorEvent::Ready { run } => write!(f, "run {run} is up"),
             SupervisorEvent::StartTimedOut { run } => write!(f, "run {run} was not ready in time"),
+            SupervisorEvent::MissedHeartbeat { run } => {
+                write!(f, "run {run} missed a heartbeat")
+            }
             SupervisorEvent::Stopping { run, signal } => write!(f, "run {run} is sent {signal}"),
             SupervisorEvent::Ended { run, status, .. } => write!(f, "run {run} ended: {status}"),
             SupervisorEvent::BackingOff { delay, .. } => write!(f, "next start in {delay:?}"),

@@ -17,6 +17,7 @@ use crate::process::WatchResult;
 use crate::spawner::AgentHandle;
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// What the handle asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ enum RunOver {
     Ended(WatchResult),
     /// It was not ready in time.
     TimedOut,
+    /// It missed a heartbeat.
+    Silent,
     /// A request wants it stopped.
     Asked(Command),
     /// The handle was dropped.
@@ -162,12 +165,9 @@ impl Life {
                 return Next::Decide(RunEnd::new(EndCause::StartFailed));
             }
         };
-        let notifications = match self.parts.readiness {
-            Readiness::Notified => handle
-                .take_socket()
-                .and_then(|socket| Notifications::new(socket).ok()),
-            Readiness::Exec | Readiness::MinUptime(_) => None,
-        };
+        let reads = self.parts.readiness == Readiness::Notified || self.parts.watchdog.is_some();
+        let socket = if reads { handle.take_socket() } else { None };
+        let notifications = socket.and_then(|socket| Notifications::new(socket).ok());
         let mut run = Run {
             handle,
             notifications,
@@ -190,6 +190,7 @@ impl Life {
                     Err(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
                 }
             }
+            RunOver::Silent => self.silent(run).await,
             RunOver::Asked(command) => self.stopped(run, command).await,
             RunOver::Dropped => Next::End,
             RunOver::Lost(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
@@ -212,8 +213,12 @@ impl Life {
         if self.parts.readiness == Readiness::Exec {
             self.is_up(run);
         }
+        let mut watchdog = None;
         loop {
             let up = run.up.is_some();
+            if up && watchdog.is_none() {
+                watchdog = sleep(self.parts.watchdog);
+            }
             let silent = run.notifications.is_none();
             tokio::select! {
                 // An end that is already there decides what everything else means.
@@ -231,10 +236,12 @@ impl Life {
                     },
                 },
                 () = notified(&mut run.notifications), if !silent => {
-                    if run.up.is_none() {
+                    watchdog = None;
+                    if run.up.is_none() && self.parts.readiness == Readiness::Notified {
                         self.is_up(run);
                     }
                 }
+                () = slept(&mut watchdog), if up => return RunOver::Silent,
                 () = slept(&mut uptime), if !up => self.is_up(run),
                 () = slept(&mut timeout), if !up => return RunOver::TimedOut,
             }
@@ -265,6 +272,29 @@ impl Life {
         // What it left in its group must not meet the next run.
         match run.handle.close().await {
             Ok(_) => Next::Decide(end),
+            Err(error) => Next::Rest(Outcome::Failed(Arc::new(error.into())), None),
+        }
+    }
+
+    /// It missed a heartbeat, and may act on no signal: it is killed at once.
+    async fn silent(&mut self, run: Run) -> Next {
+        self.tell(SupervisorEvent::MissedHeartbeat { run: self.run });
+        let up_for = run.up.map_or(Duration::ZERO, |up| {
+            self.parts.clock.now().saturating_since(up)
+        });
+        // What fails here fails again in the close, which says so.
+        let _ = run.handle.signal(Signal::KILL);
+        self.set(State::Stopping, Some(run.handle.pid()));
+        match run.handle.close().await {
+            Ok(result) => {
+                let end = RunEnd::new(EndCause::WatchdogTimeout).after(up_for);
+                self.tell(SupervisorEvent::Ended {
+                    run: self.run,
+                    status: result.status,
+                    end,
+                });
+                Next::Decide(end)
+            }
             Err(error) => Next::Rest(Outcome::Failed(Arc::new(error.into())), None),
         }
     }

@@ -60,6 +60,22 @@ fn nothing_else_is_inherited() {
 }
 
 #[test]
+fn a_working_directory_is_the_agents_and_its_path_is_this_processs() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    for path in [format!("{up}bin/sh"), "/bin/sh".to_owned(), "sh".to_owned()] {
+        let options = SpawnerOptions::new()
+            .agent_path(path)
+            .args(["-c", "pwd -P >&3"])
+            .current_dir(dir.path());
+        let agent = spawn(options);
+        let expected = dir.path().canonicalize().unwrap();
+        assert_eq!(line(&agent), expected.to_str().unwrap());
+    }
+}
+
+#[test]
 fn the_streams_are_dev_null_unless_told() {
     let found = descriptors(SpawnerOptions::new());
     for stream in 0..3 {

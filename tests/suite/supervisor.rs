@@ -7,8 +7,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use supervise_harness::{
     ConstantBackoff, EndCause, ExitStatus, FakeClock, Outcome, Readiness, RestartLimit,
-    RestartPolicy, RestartTracker, Signal, SpawnerOptions, State, Supervisor, SupervisorBuilder,
-    SupervisorError, SupervisorEvent, SupervisorEvents,
+    RestartPolicy, RestartTracker, Script, Signal, Sim, SpawnerOptions, State, Supervisor,
+    SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents,
 };
 use tempfile::TempDir;
 
@@ -380,6 +380,33 @@ async fn the_minimum_uptime_decides_what_is_up() {
     clock.advance(MS);
     until(&mut events, is_up).await;
     supervisor.stop().await.unwrap();
+}
+
+#[test]
+fn an_agent_that_misses_a_heartbeat_is_killed_and_one_in_time_puts_it_off() {
+    let timeline = Sim::new().run(async |sim| {
+        let script = "on SIGTERM ignore; run 2s; ready fd 3; run 9s; beat fd 3; stay";
+        let worker = sim.agent("worker", Script::new().then_do(script).unwrap());
+        let spawner = worker.spawner_options().build().unwrap();
+        let (supervisor, _events) = Supervisor::builder(spawner, "worker")
+            .readiness(Readiness::Notified)
+            .watchdog(Duration::from_secs(10))
+            .tracker(tracker(RestartPolicy::Never, 1))
+            .start()
+            .unwrap();
+        let Outcome::Finished {
+            success: false,
+            end,
+        } = supervisor.wait().await.unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(end.cause, EndCause::WatchdogTimeout);
+        assert_eq!(end.up_for, Duration::from_secs(19));
+    });
+    let run = timeline.runs("worker")[0];
+    assert_eq!(run.exit.unwrap() - run.start, Duration::from_secs(21));
+    assert_eq!(run.status.and_then(ExitStatus::signal), Some(Signal::KILL));
 }
 
 #[tokio::test]

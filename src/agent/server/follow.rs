@@ -113,6 +113,7 @@ fn text(event: &SupervisorEvent) -> String {
         SupervisorEvent::StartFailed { error, .. } => format!("failed to start: {error}"),
         SupervisorEvent::Ready { .. } => "ready".to_owned(),
         SupervisorEvent::StartTimedOut { .. } => "not ready in time".to_owned(),
+        SupervisorEvent::MissedHeartbeat { .. } => "missed a heartbeat".to_owned(),
         SupervisorEvent::Stopping { signal, .. } => format!("stopping {signal}"),
         SupervisorEvent::Ended { status, .. } => {
             let status = Some(*status);

@@ -1,3 +1,147 @@
-use crate::conformance::trial::Trial;
+//! What a child inherits: signal state, descriptors, environment, working directory.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use crate::Script;
+use crate::conformance::inheritance::{self, BlockedSignal, IgnoredSignal, OpenDescriptor};
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::trial::{Case, Trial};
+use crate::policy::RestartPolicy;
+use crate::rules::DelayCurve;
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "mask-clear",
+        cases: |_| {
+            vec![Case::new(
+                "the subject has a signal blocked",
+                Script::new().stay(),
+                |stage| {
+                    Box::pin(async move {
+                        let _blocked = BlockedSignal::new();
+                        report(stage).await
+                    })
+                },
+            )]
+        },
+    },
+    Trial {
+        rule: "dispositions-default",
+        cases: |_| {
+            vec![Case::new(
+                "the subject has a signal ignored",
+                Script::new().stay(),
+                |stage| {
+                    Box::pin(async move {
+                        let _ignored = IgnoredSignal::new();
+                        report(stage).await
+                    })
+                },
+            )]
+        },
+    },
+    Trial {
+        rule: "fds-declared-only",
+        cases: |_| {
+            let label = "the subject has a descriptor open over exec";
+            vec![Case::new(label, Script::new().stay(), |stage| {
+                Box::pin(async move {
+                    let _open = OpenDescriptor::new();
+                    report(stage).await
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "fd-stable",
+        cases: |profile| {
+            let runs = profile.restarts_up_to(24) + 1;
+            let delay = profile.unit() / 10;
+            let case = Case::new("every run crashes", Script::new().exit(1), move |stage| {
+                Box::pin(async move {
+                    let _alone = inheritance::counting_alone();
+                    let _live = stage.begin().await?;
+                    let mut seen: Vec<BTreeSet<_>> = Vec::new();
+                    for _ in 0..runs {
+                        stage.started().await?;
+                        seen.push(inheritance::open_descriptors());
+                    }
+                    let kept = |pair: &[BTreeSet<_>]| {
+                        let new = pair[1].difference(&pair[0]);
+                        new.filter(|descriptor| {
+                            seen.last().is_some_and(|last| last.contains(descriptor))
+                        })
+                        .count()
+                    };
+                    // What the last two runs have open is theirs.
+                    let settled = seen.len().saturating_sub(2);
+                    let counts = seen[..settled].windows(2).map(kept).collect();
+                    stage.facts(|facts| facts.descriptors = counts);
+                    Ok(())
+                })
+            });
+            vec![case.ask(move |service| service.delays = DelayCurve::constant(delay))]
+        },
+    },
+    Trial {
+        rule: "env-contract",
+        cases: |_| {
+            let case = Case::new(
+                "entries of its own, and one over the subject's",
+                Script::new().stay(),
+                |stage| {
+                    Box::pin(async move {
+                        if stage.profile().in_process {
+                            let own = std::env::vars_os().collect();
+                            stage.facts(|facts| facts.environment = own);
+                        }
+                        report(stage).await
+                    })
+                },
+            );
+            vec![case.ask(|service| {
+                let entries = [
+                    ("CONFORMANCE_TEXT", "two words = \"quoted\""),
+                    ("CONFORMANCE_EMPTY", ""),
+                    ("HOME", "/nonexistent/home"),
+                ];
+                service.env = entries
+                    .map(|(key, value)| (OsString::from(key), OsString::from(value)))
+                    .to_vec();
+            })]
+        },
+    },
+    Trial {
+        rule: "setup-failure-aborts",
+        cases: |_| {
+            let case = Case::new(
+                "there is no such directory",
+                Script::new().stay(),
+                |stage| {
+                    Box::pin(async move {
+                        let _live = stage.begin().await?;
+                        stage.pass(2.0).await;
+                        Ok(())
+                    })
+                },
+            );
+            vec![case.ask(|service| {
+                service.policy = RestartPolicy::Never;
+                service.current_dir = Some("/nonexistent/directory".into());
+            })]
+        },
+    },
+];
+
+/// Has the first run say what it inherited.
+async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+    let _live = stage.begin().await?;
+    let run = stage.started().await?;
+    if let Some(Some(report)) = stage.wait(run.hygiene()).await {
+        stage.facts(|facts| {
+            facts.hygiene.insert(run.number(), report);
+        });
+    }
+    Ok(())
+}

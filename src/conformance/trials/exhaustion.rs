@@ -1,3 +1,154 @@
-use crate::conformance::trial::Trial;
+//! What happens when something runs out, or is not there.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::rc::Rc;
+
+use crate::Script;
+use crate::conformance::folder::Folder;
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::trial::{Case, Trial};
+use crate::policy::RestartPolicy;
+use crate::rules::{CLEARED, DelayCurve, Notice, Profile};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "enoent-eacces",
+        cases: |profile| {
+            vec![
+                broken_for_a_while("the program is missing", profile, |_| Ok(None)),
+                broken_for_a_while("the program may not be executed", profile, |folder| {
+                    let path = folder.path("program");
+                    fs::write(&path, "")?;
+                    fs::set_permissions(&path, Permissions::from_mode(0o000))?;
+                    Ok(None)
+                }),
+            ]
+        },
+    },
+    Trial {
+        rule: "etxtbsy",
+        cases: |profile| {
+            vec![broken_for_a_while(
+                "the program is open for writing",
+                profile,
+                |folder| {
+                    let mut options = OpenOptions::new();
+                    options.write(true).create_new(true).mode(0o755);
+                    options.open(folder.path("program")).map(Some)
+                },
+            )]
+        },
+    },
+    Trial {
+        rule: "exec-error-distinct",
+        cases: |_| {
+            let said =
+                |notice: &Notice| matches!(notice, Notice::StartFailed(_) | Notice::Ended(_));
+            let missing = Case::new("there is no such program", Script::new(), move |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    stage.heard(1, said).await
+                })
+            });
+            let code = |code: u8| {
+                let label = format!("the program exits with {code}");
+                let case = Case::new(label, Script::new().exit(code), move |stage| {
+                    Box::pin(async move {
+                        let _live = stage.begin().await?;
+                        stage.ended(1).await?;
+                        stage.heard(1, said).await
+                    })
+                });
+                case.ask(|service| service.policy = RestartPolicy::Never)
+            };
+            vec![
+                missing.ask(|service| {
+                    service.policy = RestartPolicy::Never;
+                    service.program = "/nonexistent/program".into();
+                }),
+                code(126),
+                code(127),
+            ]
+        },
+    },
+    Trial {
+        rule: "log-open-error",
+        cases: |profile| {
+            let unit = profile.unit();
+            let folder = Rc::new(Folder::new());
+            let path = folder.path("output");
+            let output = path.clone();
+            let case = Case::new(
+                "the path is a directory",
+                Script::new().stay(),
+                move |stage| {
+                    let (folder, path) = (Rc::clone(&folder), path.clone());
+                    Box::pin(async move {
+                        folder.made()?;
+                        fs::create_dir(&path).map_err(|error| Halt::of("the folder", &error))?;
+                        let live = stage.begin().await;
+                        stage.pass(2.5).await;
+                        fs::remove_dir(&path).map_err(|error| Halt::of("the folder", &error))?;
+                        clear(stage);
+                        // What was refused is asked for again.
+                        let _live = match live {
+                            Ok(live) => live,
+                            Err(_) => stage.begin().await?,
+                        };
+                        stage.started().await?;
+                        Ok(())
+                    })
+                },
+            );
+            vec![case.ask(move |service| {
+                service.delays = DelayCurve::constant(unit);
+                service.output = Some(output.clone());
+            })]
+        },
+    },
+];
+
+/// Writes down that the fault is gone.
+fn clear(stage: &Stage<'_>) {
+    let nanos = stage.sim().now().since_origin().as_nanos();
+    stage.facts(|facts| {
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        facts.numbers.insert(CLEARED, nanos);
+    });
+}
+
+/// A program that cannot be executed for two starts. What `spoil` returns is held as long.
+fn broken_for_a_while(
+    label: &str,
+    profile: &Profile,
+    spoil: fn(&Folder) -> std::io::Result<Option<fs::File>>,
+) -> Case {
+    let unit = profile.unit();
+    let folder = Rc::new(Folder::new());
+    let program = folder.path("program");
+    let asked = program.clone();
+    let case = Case::new(label, Script::new().stay(), move |stage| {
+        let (folder, program) = (Rc::clone(&folder), program.clone());
+        Box::pin(async move {
+            folder.made()?;
+            let held = spoil(&folder).map_err(|error| Halt::of("the program", &error))?;
+            let _live = stage.begin().await?;
+            let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
+            stage.heard(2, failed).await?;
+            // Its place is taken at once by the right one.
+            let right = folder.path("right");
+            symlink(stage.agent().program(), &right)
+                .and_then(|()| fs::rename(&right, &program))
+                .map_err(|error| Halt::of("the program", &error))?;
+            drop(held);
+            clear(stage);
+            stage.started().await?;
+            Ok(())
+        })
+    });
+    case.ask(move |service| {
+        service.delays = DelayCurve::constant(unit * 2);
+        service.program.clone_from(&asked);
+    })
+}

@@ -1,3 +1,107 @@
-use crate::conformance::trial::Trial;
+//! What becomes of what a service writes.
 
-pub(super) const TRIALS: &[Trial] = &[];
+use std::rc::Rc;
+
+use agent_stub::script::Placement;
+
+use crate::conformance::folder::Folder;
+use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::subject::Local;
+use crate::conformance::trial::{Case, Trial};
+use crate::policy::RestartPolicy;
+use crate::rules::{FLOOD, LAST_WORDS, Setting};
+use crate::{Script, Signal};
+
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "flood-no-block",
+        cases: |_| {
+            vec![written("", Script::new().flood(FLOOD).exit(0), |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    stage.ended(1).await
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "last-bytes-kept",
+        cases: |profile| {
+            let words = Script::new().write(LAST_WORDS).exit(1);
+            let mut cases = vec![written("written before the exit", words, |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    stage.ended(1).await?;
+                    stage.pass(1.0).await;
+                    Ok(())
+                })
+            })];
+            if profile.stop.is_some() {
+                let signal = match profile.stop_signal {
+                    Setting::Fixed(signal) => signal,
+                    _ => Signal::TERM,
+                };
+                let words = Script::new().write(LAST_WORDS).exit(0);
+                let stopped = Script::new().on(signal, words).stay();
+                cases.push(written("written on the stop signal", stopped, |stage| {
+                    Box::pin(async move {
+                        let live = stage.begin().await?;
+                        stage.started().await?;
+                        stage.pass(1.0).await;
+                        live.stop().await;
+                        stage.pass(1.0).await;
+                        Ok(())
+                    })
+                }));
+            }
+            cases
+        },
+    },
+    Trial {
+        rule: "held-pipe-exit",
+        cases: |profile| {
+            let helper = Script::new().stay();
+            let script = Script::new()
+                .start("helper", Placement::OwnSession, helper)
+                .run_for(profile.unit())
+                .exit(1);
+            vec![written(
+                "a helper in a session of its own",
+                script,
+                |stage| {
+                    Box::pin(async move {
+                        let _live = stage.begin().await?;
+                        stage.ended(1).await?;
+                        stage.pass(2.0).await;
+                        Ok(())
+                    })
+                },
+            )]
+        },
+    },
+];
+
+/// A service of one run with a file for the output, which is read when `drive` is over.
+fn written(
+    label: &str,
+    script: Script,
+    drive: for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>,
+) -> Case {
+    let folder = Rc::new(Folder::new());
+    let path = folder.path("output");
+    let output = path.clone();
+    let case = Case::new(label, script, move |stage| {
+        let (folder, path) = (Rc::clone(&folder), path.clone());
+        Box::pin(async move {
+            folder.made()?;
+            let driven = drive(stage).await;
+            let output = std::fs::read(path).ok();
+            stage.facts(|facts| facts.output = output);
+            driven
+        })
+    });
+    case.ask(move |service| {
+        service.policy = RestartPolicy::Never;
+        service.output = Some(output.clone());
+    })
+}

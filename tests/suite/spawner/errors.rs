@@ -47,6 +47,29 @@ fn options_without_a_path() {
 }
 
 #[test]
+fn a_working_directory_that_cannot_be_entered_is_named_and_nothing_runs() {
+    child::run(
+        "spawner::errors::a_working_directory_that_cannot_be_entered_is_named_and_nothing_runs",
+        || {
+            let (dir, script) = file("#!/bin/sh\ntouch ran\n", 0o755);
+            for working in [dir.path().join("missing"), script.clone()] {
+                let error = error_of(program(&script).current_dir(&working));
+                assert!(matches!(&error, SpawnError::CurrentDir { dir, .. } if *dir == working));
+                let text = error.to_string();
+                assert!(
+                    text.contains("cannot enter its working directory"),
+                    "{text}"
+                );
+                assert!(!dir.path().join("ran").exists());
+            }
+        },
+    );
+    let error = program("/bin/true").current_dir("a\0b").build();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("working directory"), "{error}");
+}
+
+#[test]
 fn environment_entries_that_cannot_be_passed_on_are_named() {
     for (key, value, reason) in [
         ("", "x", "name is empty"),

@@ -1,0 +1,72 @@
+//! The rules about the backoff strategy alone: the subject lends it, the ready-made checks judge it.
+
+use super::subject::AnySubject;
+use crate::Jitter;
+use crate::backoff::BackoffStrategy;
+use crate::properties::{self, BackoffParams, Curve, JitterLaw};
+use crate::rules::{Profile, Rule, Service, Verdict, Violation};
+
+/// What the ready-made check of that name says to the strategy that the subject lends.
+pub(super) fn judge(
+    subject: &dyn AnySubject,
+    profile: &Profile,
+    rule: &'static Rule,
+    service: &Service,
+) -> Verdict {
+    let lend = |seed| subject.strategy(service, seed);
+    let lends = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lend(Some(0)).is_some()));
+    if !lends.unwrap_or(true) {
+        return Verdict::unknown("the subject lends no strategy for these delays");
+    }
+    let params = match declared(profile, service) {
+        Ok(params) => params,
+        Err(error) => return Verdict::Unknown(format!("the declared delays: {error}")),
+    };
+    // One that lends a strategy for these delays lends another.
+    let factory = |seed| -> Box<dyn BackoffStrategy + Send> {
+        lend(seed).unwrap_or_else(|| panic!("the subject lends no strategy any more"))
+    };
+    let verdict = match rule.id {
+        "delay-capped" => properties::delay_capped(factory, &params),
+        "delay-no-overflow" => properties::delay_no_overflow(factory, &params),
+        "delay-monotone" => properties::delay_monotone(factory, &params),
+        "jitter-law" => properties::jitter_law(factory, &params),
+        "jitter-at-cap" => properties::jitter_at_cap(factory, &params),
+        "jitter-seeded" => properties::jitter_seeded(factory, &params),
+        _ => return Verdict::unknown("nothing is done to see it"),
+    };
+    let verdict = match verdict {
+        properties::Verdict::Pass => Verdict::Pass,
+        properties::Verdict::NotApplicable(reason) => Verdict::Unknown(reason),
+        properties::Verdict::Fail(broken) => {
+            let mut violation = Violation::new(broken.expected, broken.actual);
+            violation.excerpt = vec![format!("place     {}", broken.place)];
+            violation.replay = Some(format!("SUPERVISE_SEED={}", broken.seed));
+            violation.into()
+        }
+    };
+    rule.say(verdict, &service.name)
+}
+
+/// What the subject declares of the strategy.
+fn declared(
+    profile: &Profile,
+    service: &Service,
+) -> Result<BackoffParams, crate::backoff::BackoffError> {
+    let delays = &service.delays;
+    let mut params = BackoffParams::builder(delays.initial, delays.max)
+        .curve(Curve::Exponential {
+            multiplier: delays.multiplier,
+        })
+        .jitter(match delays.jitter {
+            Jitter::None => JitterLaw::None,
+            Jitter::Full => JitterLaw::Full,
+            Jitter::Equal => JitterLaw::Equal,
+            Jitter::Relative(part) => JitterLaw::Relative(part),
+            Jitter::Decorrelated => JitterLaw::Decorrelated,
+        });
+    if profile.seedable {
+        params = params.seedable();
+    }
+    params.build()
+}
