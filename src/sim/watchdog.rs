@@ -19,13 +19,16 @@ use crate::{Signal, Timestamp};
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// More rests than that between two looks, and the code under test does not wait.
+/// More rests than that since something moved, and still no end of them, and the code under test does
+/// not wait.
 const BUSY: u64 = 100;
 
 /// What the watchdog saw when something had moved last.
 #[derive(Debug)]
 struct Last {
     progress: u64,
+    /// How often the runtime had come to rest then.
+    parks: u64,
     at: Instant,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
     rests: (u64, Instant),
@@ -73,6 +76,7 @@ impl Watched {
             spare: Mutex::new(spare),
             last: Mutex::new(Last {
                 progress: 0,
+                parks: 0,
                 at: Instant::now(),
                 rests: (0, Instant::now()),
                 now: Timestamp::ORIGIN,
@@ -99,14 +103,16 @@ impl Watched {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let time_passes = now != std::mem::replace(&mut last.now, now);
-        let turns = parks - last.rests.0;
-        if turns > 0 {
+        if parks != last.rests.0 {
             last.rests = (parks, Instant::now());
         }
         if progress != last.progress {
-            (last.progress, last.at) = (progress, Instant::now());
+            (last.progress, last.parks, last.at) = (progress, parks, Instant::now());
             return;
         }
+        // Long ago it may have waited for what was at work.
+        let is_turning = last.rests.1.elapsed() < self.limit / 4;
+        let is_busy = is_turning && parks - last.parks > BUSY;
         if last.at.elapsed() < self.limit {
             return;
         }
@@ -128,7 +134,7 @@ impl Watched {
                     .unwrap_or_else(PoisonError::into_inner)
                     .take(),
             );
-            *verdict = Some(self.diagnose(troubles, turns, is_held, time_passes));
+            *verdict = Some(self.diagnose(troubles, is_busy, is_held, time_passes));
             // What blocks the thread of the sim may be waiting for one of them.
             for (_, member) in self.shared.lock().alive() {
                 member.kill();
@@ -177,7 +183,7 @@ impl Watched {
     fn diagnose(
         &self,
         troubles: Vec<String>,
-        turns: u64,
+        is_busy: bool,
         is_held: bool,
         time_passes: bool,
     ) -> String {
@@ -203,7 +209,7 @@ impl Watched {
                  alone, again and again",
                 server.now
             ));
-        } else if self.sight.is_open.load(Ordering::Relaxed) && turns > BUSY {
+        } else if self.sight.is_open.load(Ordering::Relaxed) && is_busy {
             line(format!(
                 "the code under test is at work all the time at {}, but no agent does anything: it may \
                  be talking to itself",
