@@ -169,8 +169,8 @@ fn judge_by(
                         unknown.get_or_insert(reason);
                     }
                 }
-                Verdict::Unsupported(reason) => return Verdict::Unsupported(reason),
-                Verdict::Unknown(reason) => {
+                // What the profile has, the delays of this case may still leave no room for.
+                Verdict::Unsupported(reason) | Verdict::Unknown(reason) => {
                     let reason = match halted {
                         Some(Halt(halt)) => format!("{reason}: {halt}"),
                         None => reason,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::rules::{Rule, Verdict};
+use crate::rules::{Rule, Verdict, write_line};
 
 /// One rule's verdict.
 #[derive(Clone, Debug)]
@@ -25,24 +25,12 @@ impl Line {
             took,
         }
     }
-
-    /// What to say beside the verdict.
-    fn remark(&self) -> Option<&str> {
-        match &self.verdict {
-            Verdict::Unsupported(reason) | Verdict::Unknown(reason) => Some(reason),
-            _ => None,
-        }
-    }
 }
 
 /// The verdict, right-aligned, the rule, and a remark.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = self.verdict.word();
-        match self.remark() {
-            Some(remark) => write!(f, "{word:>12}  {:<26}  {remark}", self.rule.id),
-            None => write!(f, "{word:>12}  {}", self.rule.id),
-        }
+        write_line(f, self.rule, &self.verdict)
     }
 }
 
@@ -129,7 +117,11 @@ impl Report {
         for line in &self.lines {
             let remark = match &line.verdict {
                 Verdict::Fail(violation) => violation.actual.replace('|', "\\|"),
-                _ => line.remark().unwrap_or_default().replace('|', "\\|"),
+                _ => line
+                    .verdict
+                    .reason()
+                    .unwrap_or_default()
+                    .replace('|', "\\|"),
             };
             text.push_str(&format!(
                 "| `{}` | {} | {remark} |\n",
@@ -180,7 +172,7 @@ impl serde::Serialize for Line {
         let mut line = serializer.serialize_map(None)?;
         line.serialize_entry("id", self.rule.id)?;
         line.serialize_entry("verdict", self.verdict.word())?;
-        if let Some(reason) = self.remark() {
+        if let Some(reason) = self.verdict.reason() {
             line.serialize_entry("reason", reason)?;
         }
         if let Verdict::Fail(violation) = &self.verdict {
@@ -189,6 +181,9 @@ impl serde::Serialize for Line {
             }
             line.serialize_entry("expected", &violation.expected)?;
             line.serialize_entry("actual", &violation.actual)?;
+            if let Some(place) = &violation.place {
+                line.serialize_entry("place", place)?;
+            }
             line.serialize_entry("excerpt", &violation.excerpt)?;
         }
         line.end()

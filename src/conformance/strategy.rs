@@ -4,7 +4,7 @@ use super::subject::AnySubject;
 use crate::Jitter;
 use crate::backoff::BackoffStrategy;
 use crate::properties::{self, BackoffParams, Curve, JitterLaw};
-use crate::rules::{Profile, Rule, Service, Verdict, Violation};
+use crate::rules::{Profile, Rule, Service, Verdict};
 
 /// What the ready-made check of that name says to the strategy that the subject lends.
 pub(super) fn judge(
@@ -34,16 +34,6 @@ pub(super) fn judge(
         "jitter-at-cap" => properties::jitter_at_cap(factory, &params),
         "jitter-seeded" => properties::jitter_seeded(factory, &params),
         _ => return Verdict::unknown("nothing is done to see it"),
-    };
-    let verdict = match verdict {
-        properties::Verdict::Pass => Verdict::Pass,
-        properties::Verdict::NotApplicable(reason) => Verdict::Unknown(reason),
-        properties::Verdict::Fail(broken) => {
-            let mut violation = Violation::new(broken.expected, broken.actual);
-            violation.excerpt = vec![format!("place     {}", broken.place)];
-            violation.replay = Some(format!("SUPERVISE_SEED={}", broken.seed));
-            violation.into()
-        }
     };
     rule.say(verdict, &service.name)
 }

@@ -5,36 +5,19 @@ use std::fmt::Display;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
+use crate::rules::registered;
 use crate::{Decision, EndCause, ExitStatus, RestartPolicy, RunEnd, Signal, Timestamp};
 
 use super::generated::{at, broken, cases, crash, made, restarted};
 use super::strategies::{policies, run_ends, signals};
 use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
-pub(super) const MATRIX: Rule = Rule::new(
-    "policy-matrix",
-    "each policy restarts after exactly the causes of end that its table says",
-);
-pub(super) const CLEAN: Rule = Rule::new(
-    "clean-set",
-    "only the configured codes and signals are success",
-);
-pub(super) const OVERRIDES: Rule = Rule::new(
-    "status-overrides",
-    "lists that prevent or force a restart beat the policy, and prevent beats force",
-);
-pub(super) const REQUESTED: Rule = Rule::new(
-    "requested-death-not-failure",
-    "dying of the stop signal that was requested is not a failure",
-);
-pub(super) const STOPPED: Rule = Rule::new(
-    "no-start-after-stop",
-    "after a stop nothing starts until an explicit start",
-);
-pub(super) const ONE_START: Rule = Rule::new(
-    "one-start-per-exit",
-    "each end causes at most one start: attempts count up by one",
-);
+pub(super) const MATRIX: &Rule = registered("policy-matrix");
+pub(super) const CLEAN: &Rule = registered("clean-set");
+pub(super) const OVERRIDES: &Rule = registered("status-overrides");
+pub(super) const REQUESTED: &Rule = registered("requested-death-not-failure");
+pub(super) const STOPPED: &Rule = registered("no-start-after-stop");
+pub(super) const ONE_START: &Rule = registered("one-start-per-exit");
 
 fn killed(signal: Signal, core_dumped: bool) -> RunEnd {
     RunEnd::new(EndCause::Exited(ExitStatus::Signaled {

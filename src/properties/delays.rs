@@ -5,24 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::BackoffStrategy;
+use crate::rules::registered;
 
 use super::declared::{duration, nanos};
+use super::report::replay;
 use super::{BackoffParams, JitterLaw, Rule, Verdict, Violation};
 
-pub(super) const CURVE: Rule =
-    Rule::new("delay-curve", "the k-th delay matches the declared curve");
-pub(super) const CAPPED: Rule = Rule::new(
-    "delay-capped",
-    "no delay, jitter included, exceeds the maximum",
-);
-pub(super) const NO_OVERFLOW: Rule = Rule::new(
-    "delay-no-overflow",
-    "however large the attempt, the delay is the cap's: no panic, no collapse",
-);
-pub(super) const MONOTONE: Rule = Rule::new(
-    "delay-monotone",
-    "without jitter, delays never shrink between resets",
-);
+pub(super) const CURVE: &Rule = registered("delay-curve");
+pub(super) const CAPPED: &Rule = registered("delay-capped");
+pub(super) const NO_OVERFLOW: &Rule = registered("delay-no-overflow");
+pub(super) const MONOTONE: &Rule = registered("delay-monotone");
 
 /// The attempts that curve and jitter are looked at: later ones are the overflow's.
 pub(super) const ATTEMPTS: u32 = 33;
@@ -83,26 +75,21 @@ pub(super) fn message(payload: &(dyn Any + Send)) -> String {
 /// A check's way out: a verdict on what was seen, or a panic, which is another rule's.
 pub(super) fn verdict(checked: Result<Verdict, Panicked>) -> Verdict {
     checked.unwrap_or_else(|Panicked { place, .. }| {
-        Verdict::not_applicable(format!("panicked, see {}: {place}", NO_OVERFLOW.id))
+        Verdict::Unknown(format!("panicked, see {NO_OVERFLOW}: {place}"))
     })
 }
 
 pub(super) fn broken(
     params: &BackoffParams,
-    rule: Rule,
+    rule: &'static Rule,
     place: String,
     expected: String,
     actual: String,
 ) -> Verdict {
-    let (case, seed) = (None, params.seed);
-    Verdict::Fail(Violation {
-        rule,
-        expected,
-        actual,
-        place,
-        case,
-        seed,
-    })
+    let mut violation = Violation::new(expected, actual).of(rule);
+    violation.place = Some(place);
+    violation.replay = Some(replay(params.seed));
+    violation.into()
 }
 
 /// Rule `delay-curve`: without jitter, each delay is the curve's, to twice the declared
@@ -114,13 +101,13 @@ pub fn delay_curve<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     if params.jitter != JitterLaw::None {
-        return Verdict::not_applicable("with jitter, the curve shows in jitter-law");
+        return Verdict::unsupported("with jitter, the curve shows in jitter-law");
     }
     let mut curve = (0..ATTEMPTS)
         .map_while(|n| params.curve_at(n).map(|v| (n, v)))
         .peekable();
     if curve.peek().is_none() {
-        return Verdict::not_applicable("no curve is declared");
+        return Verdict::unsupported("no curve is declared");
     }
     let check = || {
         let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
@@ -251,7 +238,7 @@ pub fn delay_monotone<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     if params.jitter != JitterLaw::None {
-        return Verdict::not_applicable("with jitter, delays may shrink");
+        return Verdict::unsupported("with jitter, delays may shrink");
     }
     let check = || {
         let mut probe = Probe::new(&factory, params.strategy_seed(0))?;

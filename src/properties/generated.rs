@@ -11,6 +11,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use crate::{Decision, RunEnd, Timestamp};
 
 use super::delays::message;
+use super::report::replay;
 use super::{Decider, RestartParams, RestartRules, Rule, Verdict, Violation};
 
 /// Why a case did not pass.
@@ -38,10 +39,10 @@ pub(super) fn broken(
 }
 
 /// Runs the check on generated cases, and on smaller and smaller ones once it fails. Cases that the
-/// decider cannot be made for do not count; if there are no others, the rule does not apply.
+/// decider cannot be made for do not count; if there are no others, the decider does not support what the rule is about.
 pub(super) fn cases<T: Debug>(
     params: &RestartParams,
-    rule: Rule,
+    rule: &'static Rule,
     strategy: &impl Strategy<Value = T>,
     check: impl Fn(&T) -> Result<(), Failed>,
 ) -> Verdict {
@@ -64,25 +65,21 @@ pub(super) fn cases<T: Debug>(
         }
         Ok(())
     });
-    let violation = |expected, actual, place, case| {
-        let seed = params.seed;
-        Verdict::Fail(Violation {
-            rule,
-            expected,
-            actual,
-            place,
-            case,
-            seed,
-        })
+    let violation = |expected: String, actual: String, place, case| -> Verdict {
+        let mut violation = Violation::new(expected, actual).of(rule);
+        violation.place = Some(place);
+        violation.case = Some(case);
+        violation.replay = Some(replay(params.seed));
+        violation.into()
     };
     match result {
         Ok(()) if *seen.borrow() == 0 => {
             let reason = refused.take().unwrap_or_else(|| "no case".to_owned());
-            Verdict::NotApplicable(format!("cannot be made with the rules: {reason}"))
+            Verdict::Unsupported(format!("cannot be made with the rules: {reason}"))
         }
         Ok(()) => Verdict::Pass,
         Err(TestError::Fail(reason, smallest)) => {
-            let text = Some(format!("{smallest:?}"));
+            let text = format!("{smallest:?}");
             match check(&smallest) {
                 Err(Failed::Broken {
                     expected,
@@ -97,12 +94,12 @@ pub(super) fn cases<T: Debug>(
                 ),
             }
         }
-        Err(TestError::Abort(reason)) => Verdict::NotApplicable(reason.to_string()),
+        Err(TestError::Abort(reason)) => Verdict::Unknown(reason.to_string()),
     }
 }
 
 /// A runner whose cases depend on the seed and the rule, and that writes no files.
-fn runner(params: &RestartParams, rule: Rule) -> TestRunner {
+fn runner(params: &RestartParams, rule: &Rule) -> TestRunner {
     let config = Config {
         cases: params.cases,
         failure_persistence: None,

@@ -4,20 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::BackoffStrategy;
+use crate::rules::registered;
 
 use super::declared::{duration, nanos};
 use super::delays::{ATTEMPTS, Panicked, Probe, broken, verdict};
 use super::{BackoffParams, JitterLaw, Rule, Verdict};
 
-pub(super) const LAW: Rule = Rule::new(
-    "jitter-law",
-    "delays lie in the declared jitter's range, with its mean and its spread",
-);
-pub(super) const AT_CAP: Rule = Rule::new("jitter-at-cap", "delays at the cap still vary");
-pub(super) const SEEDED: Rule = Rule::new(
-    "jitter-seeded",
-    "one seed gives one sequence; two seeds, or none, give different ones",
-);
+pub(super) const LAW: &Rule = registered("jitter-law");
+pub(super) const AT_CAP: &Rule = registered("jitter-at-cap");
+pub(super) const SEEDED: &Rule = registered("jitter-seeded");
 
 /// The most often, of all runs of all checks of one correct backoff, that chance alone breaks a
 /// rule: the sum over its statistical tests of their own bounds, which hold for any generator whose
@@ -98,10 +93,10 @@ pub fn jitter_law<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     if params.jitter == JitterLaw::None {
-        return Verdict::not_applicable("no jitter is declared");
+        return Verdict::unsupported("no jitter is declared");
     }
     if params.range_at(0, nanos(params.initial)).is_none() {
-        return Verdict::not_applicable("the law, or the curve it needs, is not declared");
+        return Verdict::unsupported("the law, or the curve it needs, is not declared");
     }
     verdict(check_law(factory, params))
 }
@@ -146,7 +141,7 @@ fn check_law<S: BackoffStrategy>(
         counted: all.counted + one.counted,
     });
     if all.counted == 0 {
-        return Ok(Verdict::not_applicable(
+        return Ok(Verdict::unsupported(
             "no range lies below the cap and is wide enough",
         ));
     }
@@ -198,15 +193,15 @@ pub fn jitter_at_cap<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     if !params.has_jitter() {
-        return Verdict::not_applicable("no jitter is declared that could be seen");
+        return Verdict::unsupported("no jitter is declared that could be seen");
     }
     let cap = nanos(params.cap);
     let curve = params.curve_at(64);
     if !decorrelated(params) && curve.is_some_and(|v| v < cap) {
-        return Verdict::not_applicable("the curve has not reached the cap at attempt 64");
+        return Verdict::unsupported("the curve has not reached the cap at attempt 64");
     }
     if params.jitter == JitterLaw::DecorrelatedClamped && 2 * params.initial > params.cap {
-        return Verdict::not_applicable("the initial delay is above half the cap");
+        return Verdict::unsupported("the initial delay is above half the cap");
     }
     let check = || {
         let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
@@ -267,7 +262,7 @@ pub fn jitter_seeded<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     if !shows_a_seed(params) {
-        return Verdict::not_applicable("no jitter is declared that could be seen in 33 delays");
+        return Verdict::unsupported("no jitter is declared that could be seen in 33 delays");
     }
     let sequence = |seed| {
         let mut probe = Probe::new(&factory, seed)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
+use crate::rules::registered;
 use crate::{Decision, RestartPolicy, RunEnd, Timestamp};
 
 use super::declared_rules::WindowEdge;
@@ -15,34 +16,13 @@ use super::generated::{
 use super::strategies::{durations, run_ends};
 use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
-pub(super) const BOUNDARY: Rule = Rule::new(
-    "limit-boundary",
-    "N restarts are allowed, and one more gives up",
-);
-pub(super) const COUNTS: Rule = Rule::new(
-    "limit-counts",
-    "what counts is automatic restarts, whether a failure or a clean exit caused them",
-);
-pub(super) const KIND: Rule = Rule::new(
-    "window-kind",
-    "a restart leaves a sliding window by its own age, and a row never",
-);
-pub(super) const DEGENERATE: Rule = Rule::new(
-    "limit-degenerate",
-    "no limit is no limit, and the largest is close to it",
-);
-pub(super) const TERMINAL: Rule = Rule::new(
-    "give-up-is-terminal",
-    "after giving up there is no automatic start",
-);
-pub(super) const CAUSE: Rule = Rule::new(
-    "give-up-reports-cause",
-    "giving up carries the last cause and the count",
-);
-pub(super) const REFUSED: Rule = Rule::new(
-    "bad-limits-rejected",
-    "impossible limits are refused when configured",
-);
+pub(super) const BOUNDARY: &Rule = registered("limit-boundary");
+pub(super) const COUNTS: &Rule = registered("limit-counts");
+pub(super) const KIND: &Rule = registered("window-kind");
+pub(super) const DEGENERATE: &Rule = registered("limit-degenerate");
+pub(super) const TERMINAL: &Rule = registered("give-up-is-terminal");
+pub(super) const CAUSE: &Rule = registered("give-up-reports-cause");
+pub(super) const REFUSED: &Rule = registered("bad-limits-rejected");
 
 /// How much more than the limit a decider is asked for, to measure what it does.
 const BEYOND: u32 = 8;

@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use tokio_util::sync::CancellationToken;
 
+use crate::rules::registered;
 use crate::{BackoffStrategy, Clock, FakeClock, Starter, Timestamp};
 
 use super::declared_rules::DelayOrigin;
@@ -14,18 +15,9 @@ use super::generated::{Failed, broken, cases};
 use super::strategies::durations;
 use super::{RestartParams, Rule, Verdict};
 
-pub(super) const SPACING: Rule = Rule::new(
-    "min-spacing",
-    "starts that fail at once are never closer than the backoff's delay",
-);
-pub(super) const ORIGIN: Rule = Rule::new(
-    "delay-origin",
-    "the delay counts from the end or from the last start, as declared",
-);
-pub(super) const INTERRUPTIBLE: Rule = Rule::new(
-    "backoff-interruptible",
-    "a cancel during a delay returns promptly, and nothing starts",
-);
+pub(super) const SPACING: &Rule = registered("min-spacing");
+pub(super) const ORIGIN: &Rule = registered("delay-origin");
+pub(super) const INTERRUPTIBLE: &Rule = registered("backoff-interruptible");
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -15,7 +15,7 @@
 //!     .curve(Curve::Exponential { multiplier: 2.0 })
 //!     .build()?;
 //! let report = properties::backoff(factory, &params);
-//! assert_eq!(report.violations().next().unwrap().rule.id, "delay-capped"); // 102.4 s
+//! assert_eq!(report.with("fail"), ["delay-capped"]); // 102.4 s
 //! # Ok::<(), supervise_harness::BackoffError>(())
 //! ```
 //!
@@ -37,6 +37,7 @@ use std::fmt::Display;
 
 use crate::BackoffStrategy;
 
+pub use crate::rules::{Rule, Verdict, Violation};
 pub use decisions::{
     clean_set, no_start_after_stop, one_start_per_exit, policy_matrix, requested_death_not_failure,
     status_overrides,
@@ -52,7 +53,7 @@ pub use limits::{
     limit_degenerate, window_kind,
 };
 pub use loops::{FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing};
-pub use report::{Report, Rule, Verdict, Violation};
+pub use report::Report;
 pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};
 
 /// Checks a backoff against every rule for backoffs.
@@ -81,7 +82,8 @@ pub fn backoff<S: BackoffStrategy>(
 /// Checks a restart decider against every rule for restart decisions.
 ///
 /// The factory makes a decider with the rules it is given, or says why it cannot. Rules that are in
-/// order and that it refuses are left out; a check for which it refuses all does not apply.
+/// order and that it refuses are left out; a rule for which it refuses all is
+/// unsupported.
 ///
 /// ```
 /// use supervise_harness::properties::{self, RestartParams, RestartRules};

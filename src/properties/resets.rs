@@ -6,23 +6,17 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
+use crate::rules::registered;
 use crate::{Decision, RestartPolicy, RunEnd, Timestamp};
 
 use super::generated::{Failed, broken, cases, crash, made, restarts_until_it_stops};
 use super::strategies::durations;
 use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
-pub(super) const HEALTHY: Rule = Rule::new(
-    "reset-after-healthy",
-    "after H healthy the next delay is the first again",
-);
-pub(super) const EARLY: Rule =
-    Rule::new("no-early-reset", "a run shorter than H keeps the counter");
-pub(super) const MANUAL: Rule = Rule::new("manual-reset", "an explicit reset clears the counters");
-pub(super) const AGAIN: Rule = Rule::new(
-    "manual-start-after-give-up",
-    "an explicit start works after giving up",
-);
+pub(super) const HEALTHY: &Rule = registered("reset-after-healthy");
+pub(super) const EARLY: &Rule = registered("no-early-reset");
+pub(super) const MANUAL: &Rule = registered("manual-reset");
+pub(super) const AGAIN: &Rule = registered("manual-start-after-give-up");
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -64,6 +64,8 @@ pub use profile::{
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service};
+#[cfg(feature = "properties")]
+pub(crate) use verdict::write_line;
 pub use verdict::{Verdict, Violation};
 
 /// What a group of rules is about, as the catalog has them.
@@ -208,31 +210,60 @@ impl fmt::Display for Rule {
     }
 }
 
+/// The groups, in the order of the catalog.
+const CATALOG: [&[Rule]; 15] = [
+    start::RULES,
+    exit::RULES,
+    decision::RULES,
+    backoff::RULES,
+    limit::RULES,
+    reset::RULES,
+    stop::RULES,
+    tree::RULES,
+    reaping::RULES,
+    descriptors::RULES,
+    readiness::RULES,
+    output::RULES,
+    concurrency::RULES,
+    crash::RULES,
+    exhaustion::RULES,
+];
+
 /// All rules, in the order of the catalog.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [
-        start::RULES,
-        exit::RULES,
-        decision::RULES,
-        backoff::RULES,
-        limit::RULES,
-        reset::RULES,
-        stop::RULES,
-        tree::RULES,
-        reaping::RULES,
-        descriptors::RULES,
-        readiness::RULES,
-        output::RULES,
-        concurrency::RULES,
-        crash::RULES,
-        exhaustion::RULES,
-    ]
-    .into_iter()
-    .flatten()
+    CATALOG.into_iter().flatten()
 }
 
 /// The rule with this id.
 #[must_use]
 pub fn rule(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
+}
+
+/// The rule with this id, for a constant: with an id that no rule has, it does not build.
+#[cfg(feature = "properties")]
+pub(crate) const fn registered(id: &str) -> &'static Rule {
+    let mut group = 0;
+    while group < CATALOG.len() {
+        let rules = CATALOG[group];
+        let mut place = 0;
+        while place < rules.len() {
+            if is_same(rules[place].id.as_bytes(), id.as_bytes()) {
+                return &rules[place];
+            }
+            place += 1;
+        }
+        group += 1;
+    }
+    panic!("no rule has this id")
+}
+
+/// `==` is not for constants yet.
+#[cfg(feature = "properties")]
+const fn is_same(one: &[u8], two: &[u8]) -> bool {
+    let mut place = 0;
+    while place < one.len() && place < two.len() && one[place] == two[place] {
+        place += 1;
+    }
+    place == one.len() && place == two.len()
 }

@@ -13,7 +13,7 @@ pub enum Verdict {
     Pass,
     /// It did not.
     Fail(Box<Violation>),
-    /// The subject declares that it has no such feature; which.
+    /// What is declared has no such feature; which.
     Unsupported(String),
     /// It could not be observed; why.
     Unknown(String),
@@ -46,6 +46,21 @@ impl Verdict {
         }
     }
 
+    /// Why it is neither a pass nor a fail.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Unsupported(reason) | Verdict::Unknown(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// There is no such feature.
+    #[cfg(feature = "properties")]
+    pub(crate) fn unsupported(reason: impl Into<String>) -> Verdict {
+        Verdict::Unsupported(reason.into())
+    }
+
     /// It could not be observed.
     pub(crate) fn unknown(reason: impl Into<String>) -> Verdict {
         Verdict::Unknown(reason.into())
@@ -55,7 +70,7 @@ impl Verdict {
     pub(super) fn named(mut self, rule: &'static Rule, service: &str) -> Verdict {
         if let Verdict::Fail(violation) = &mut self {
             violation.rule = Some(rule);
-            violation.service = service.to_owned();
+            violation.service = Some(service.to_owned());
         }
         self
     }
@@ -66,13 +81,15 @@ impl Verdict {
 #[non_exhaustive]
 pub struct Violation {
     rule: Option<&'static Rule>,
-    service: String,
+    service: Option<String>,
     /// What should have been.
     pub expected: String,
     /// What was.
     pub actual: String,
-    /// In which of the rule's cases.
+    /// In which of the rule's cases; of generated ones, the smallest that still shows it.
     pub case: Option<String>,
+    /// Where, if no timeline shows it: at which attempt, draw or end.
+    pub place: Option<String>,
     /// What happened, the line that broke the rule marked.
     pub excerpt: Vec<String>,
     /// How to see it again.
@@ -91,13 +108,21 @@ impl Violation {
     pub(crate) fn new(expected: impl Into<String>, actual: impl Into<String>) -> Violation {
         Violation {
             rule: None,
-            service: String::new(),
+            service: None,
             expected: expected.into(),
             actual: actual.into(),
             case: None,
+            place: None,
             excerpt: Vec::new(),
             replay: None,
         }
+    }
+
+    /// As that rule's, and of nobody in particular.
+    #[cfg(feature = "properties")]
+    pub(crate) fn of(mut self, rule: &'static Rule) -> Violation {
+        self.rule = Some(rule);
+        self
     }
 
     /// The rule.
@@ -118,13 +143,19 @@ impl fmt::Display for Violation {
         let (id, invariant) = self
             .rule
             .map_or(("?", ""), |rule| (rule.id, rule.invariant));
-        write!(f, "rule `{id}` broken by `{}`", self.service)?;
+        write!(f, "rule `{id}` broken")?;
+        if let Some(service) = &self.service {
+            write!(f, " by `{service}`")?;
+        }
         write!(f, "\n  rule      {invariant}")?;
         if let Some(case) = &self.case {
             write!(f, "\n  case      {case}")?;
         }
         write!(f, "\n  expected  {}", self.expected)?;
         write!(f, "\n  actual    {}", self.actual)?;
+        if let Some(place) = &self.place {
+            write!(f, "\n  place     {place}")?;
+        }
         for line in &self.excerpt {
             write!(f, "\n  {line}")?;
         }
@@ -136,3 +167,17 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+/// A line of a report: the verdict, right-aligned, the rule, and why it is neither a pass nor a fail.
+#[cfg(feature = "properties")]
+pub(crate) fn write_line(
+    f: &mut fmt::Formatter<'_>,
+    rule: &Rule,
+    verdict: &Verdict,
+) -> fmt::Result {
+    let word = verdict.word();
+    match verdict.reason() {
+        Some(reason) => write!(f, "{word:>12}  {rule:<26}  {reason}"),
+        None => write!(f, "{word:>12}  {rule}"),
+    }
+}

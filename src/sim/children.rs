@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::libc;
 use nix::unistd::{Pid, gettid};
 
 use super::gate::Sight;
@@ -48,11 +49,34 @@ pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
         .collect()
 }
 
-/// The children of one of this process's threads.
-pub(crate) fn of_thread(thread: Pid) -> HashSet<u32> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
+/// The children of one of this process's threads; none where it has ended.
+pub(crate) fn of_thread(thread: Pid) -> io::Result<HashSet<u32>> {
+    let path = format!("/proc/self/task/{thread}/children");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if is_gone(&error) => String::new(),
+        Err(error) => return Err(about(&path, &error)),
+    };
     let pids = text.split_ascii_whitespace();
-    pids.filter_map(|pid| pid.parse().ok()).collect()
+    Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Whether what there is to read of a thread or a process is no longer there.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Whether it is this process that lacks something, so that the error says nothing of what was asked
+/// for.
+fn is_own_lack(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}
+
+fn about(path: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 /// The children that one thread forked.
@@ -92,14 +116,14 @@ impl Children {
     /// The children of the threads that run no sim: a sim's code under test may use them. A look leaves
     /// out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
     /// ended.
-    pub(crate) fn of_other_threads(&self) -> HashSet<u32> {
+    pub(crate) fn of_other_threads(&self) -> io::Result<HashSet<u32>> {
         let mut found = HashSet::new();
         for _ in 0..LOOKS {
             let before = self.threads.count();
             if self.threads.only_run_sims() {
-                return HashSet::new();
+                return Ok(HashSet::new());
             }
-            let (seen, children) = look_at_other_threads();
+            let (seen, children) = look_at_other_threads()?;
             found = children;
             // Where they cannot be counted, one look has to do.
             let same = before == u64::try_from(seen).ok() && before == self.threads.count();
@@ -107,7 +131,7 @@ impl Children {
                 break;
             }
         }
-        found
+        Ok(found)
     }
 }
 
@@ -176,75 +200,102 @@ fn read(file: &File) -> io::Result<String> {
 }
 
 /// How many threads there are, and those of them that run no sim.
-fn other_threads() -> (usize, Vec<Pid>) {
+fn other_threads() -> io::Result<(usize, Vec<Pid>)> {
+    const TASKS: &str = "/proc/self/task";
     let ours: Vec<Pid> = SIM_THREADS
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .iter()
         .map(|(thread, _)| *thread)
         .collect();
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
-        return (0, Vec::new());
-    };
-    let number = |entry: fs::DirEntry| {
-        entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-    };
-    let mut all: Vec<Pid> = tasks
-        .flatten()
-        .filter_map(number)
-        .map(Pid::from_raw)
-        .collect();
+    let mut all = Vec::new();
+    let unreadable = |error| about(TASKS, &error);
+    for task in fs::read_dir(TASKS).map_err(unreadable)? {
+        let name = task.map_err(unreadable)?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        all.extend(number.map(Pid::from_raw));
+    }
     let count = all.len();
     all.retain(|thread| !ours.contains(thread));
-    (count, all)
+    Ok((count, all))
 }
 
 /// How many threads there are, and the children of those that run no sim.
-fn look_at_other_threads() -> (usize, HashSet<u32>) {
-    let (count, others) = other_threads();
+fn look_at_other_threads() -> io::Result<(usize, HashSet<u32>)> {
+    let (count, others) = other_threads()?;
     let mut found = HashSet::new();
     for thread in others {
-        found.extend(of_thread(thread));
+        found.extend(of_thread(thread)?);
     }
-    (count, found)
+    Ok((count, found))
 }
 
-/// Whether no thread that runs no sim is at work, so that none is about to reap a child.
+/// Whether no thread that runs no sim is at work, so that none is about to reap a child. Where that
+/// cannot be told, one may be.
 pub(crate) fn other_threads_are_quiet() -> bool {
-    other_threads().1.into_iter().all(|thread| {
-        let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
-        let state = stat
-            .rsplit(") ")
-            .next()
-            .and_then(|rest| rest.chars().next());
-        // Gone, or waiting for something.
-        matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
-    })
+    let is_quiet = |thread| match fs::read_to_string(format!("/proc/self/task/{thread}/stat")) {
+        Ok(stat) => {
+            let after_name = stat.rsplit(") ").next();
+            let state = after_name.and_then(|rest| rest.chars().next());
+            matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
+        }
+        Err(error) => is_gone(&error),
+    };
+    other_threads().is_ok_and(|(_, others)| others.into_iter().all(is_quiet))
 }
 
 /// The name of a process's program, for a message.
 pub(crate) fn program_of(pid: u32) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.is_empty() {
-        "a process that is gone".to_owned()
-    } else {
-        name.trim_end().to_owned()
+    named(pid, fs::read(format!("/proc/{pid}/comm")))
+}
+
+fn named(pid: u32, name: io::Result<Vec<u8>>) -> String {
+    match name {
+        Ok(name) => String::from_utf8_lossy(&name).trim_end().to_owned(),
+        Err(error) if is_gone(&error) => "a process that is gone".to_owned(),
+        Err(error) => format!("process {pid}, whose name cannot be read: {error}"),
     }
 }
 
 /// Whether the process has no command line yet: a spawn returns before its exec has got so far.
-pub(crate) fn has_no_words(pid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.is_empty())
+pub(crate) fn has_no_words(pid: u32) -> io::Result<bool> {
+    Ok(words(pid, "cmdline")?.is_some_and(|text| text.is_empty()))
 }
 
 /// Whether a word of the process's command line or environment is this.
-pub(crate) fn mentions(pid: u32, word: &str) -> bool {
-    ["cmdline", "environ"].iter().any(|file| {
-        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        text.split(|b| *b == 0 || *b == b'=')
-            .any(|part| part == word.as_bytes())
-    })
+pub(crate) fn mentions(pid: u32, word: &str) -> io::Result<bool> {
+    for file in ["cmdline", "environ"] {
+        let text = words(pid, file)?.unwrap_or_default();
+        let mut parts = text.split(|b| *b == 0 || *b == b'=');
+        if parts.any(|part| part == word.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// None where it is gone, or nobody's to read.
+fn words(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
+    let path = format!("/proc/{pid}/{file}");
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if is_own_lack(&error) => Err(about(&path, &error)),
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_only_where_the_kernel_says_so() {
+        assert_eq!(program_of(u32::MAX), "a process that is gone");
+        let error = |number| Err(io::Error::from_raw_os_error(number));
+        assert_eq!(named(7, error(libc::ESRCH)), "a process that is gone");
+        assert_eq!(
+            named(7, error(libc::EMFILE)),
+            "process 7, whose name cannot be read: Too many open files (os error 24)"
+        );
+    }
 }

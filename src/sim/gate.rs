@@ -5,6 +5,7 @@
 //! tokio turns once more instead.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use tokio::time::Instant as TokioInstant;
 
-use super::children::{self, Children};
+use super::children::{self, Children, has_no_words};
 use crate::Timestamp;
 use crate::agent::{KernelState, Server, Shared};
 use crate::process::{ended_status, open_pidfd};
@@ -164,30 +165,40 @@ impl Gate {
         }
     }
 
-    /// Looks at every process of the sim.
+    /// Looks at every process of the sim. What cannot be seen may be at work.
     fn survey(&mut self, server: &mut Server) -> Survey {
+        let seen = self.look(server);
+        let mut blind = self
+            .sight
+            .blind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Ok(survey) => {
+                *blind = None;
+                survey
+            }
+            Err(why) => {
+                *blind = Some(why);
+                Survey::Busy
+            }
+        }
+    }
+
+    /// Or what cannot be seen, and why.
+    fn look(&mut self, server: &mut Server) -> Result<Survey, String> {
         if server.expects_hello() {
-            return Survey::Busy;
+            return Ok(Survey::Busy);
         }
         for (_, member) in server.alive() {
             if !member.waits_asleep() && member.kernel_state() != KernelState::Stopped {
-                return Survey::Busy;
+                return Ok(Survey::Busy);
             }
         }
-        let children = match self.children.list() {
-            Ok(children) => children,
-            Err(error) => {
-                let mut blind = self
-                    .sight
-                    .blind
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                *blind = Some(format!(
-                    "the children of this thread cannot be listed: {error}"
-                ));
-                return Survey::Busy;
-            }
-        };
+        let children = self
+            .children
+            .list()
+            .map_err(blind("the children of this thread cannot be listed"))?;
         let mut zombies: Vec<u32> = server.zombies().map(|member| member.pid).collect();
         let mut foreign = Vec::new();
         for pid in children {
@@ -209,8 +220,8 @@ impl Gate {
             .unwrap_or_else(PoisonError::into_inner);
         seen.extend(&foreign);
         drop(seen);
-        if busy || self.others_start_agents(server) {
-            return Survey::Busy;
+        if busy || self.others_start_agents(server)? {
+            return Ok(Survey::Busy);
         }
         self.zombies.retain(|pid, _| zombies.contains(pid));
         let mut waits = false;
@@ -232,18 +243,18 @@ impl Gate {
             }
             waits |= !zombie.is_left;
         }
-        if waits {
+        Ok(if waits {
             Survey::Zombies
-        } else if self.others_fork() {
+        } else if self.others_fork()? {
             Survey::Busy
         } else {
             Survey::Quiet
-        }
+        })
     }
 
     /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
     /// of every descriptor, and a pipe of this sim does not end.
-    fn others_fork(&mut self) -> bool {
+    fn others_fork(&mut self) -> Result<bool, String> {
         let sims = children::other_sims();
         self.execed
             .retain(|thread, _| sims.iter().any(|(other, _)| other == thread));
@@ -256,7 +267,8 @@ impl Gate {
             if is_parked && *clear_at == Some(parks) {
                 continue;
             }
-            let children = children::of_thread(thread);
+            let children = children::of_thread(thread)
+                .map_err(blind("the children of another sim cannot be listed"))?;
             execed.retain(|pid| children.contains(pid));
             let mut is_clear = true;
             for pid in children {
@@ -264,7 +276,8 @@ impl Gate {
                     continue;
                 }
                 // The second shows only when its descriptors are closed.
-                let starts = is_unexeced(pid) || children::has_no_words(pid) && !is_zombie(pid);
+                let starts = is_unexeced(pid)
+                    || has_no_words(pid).map_err(blind(UNKNOWN_CHILD))? && !is_zombie(pid);
                 let since = self.forked.get(&pid).copied().unwrap_or_else(Instant::now);
                 if starts && since.elapsed() < EXEC {
                     forked.insert(pid, since);
@@ -276,12 +289,13 @@ impl Gate {
             *clear_at = (is_clear && is_parked).then_some(parks);
         }
         self.forked = forked;
-        !self.forked.is_empty()
+        Ok(!self.forked.is_empty())
     }
 
     /// Whether another thread has forked an agent that has not said hello.
-    fn others_start_agents(&mut self, server: &Server) -> bool {
+    fn others_start_agents(&mut self, server: &Server) -> Result<bool, String> {
         let children = self.children.of_other_threads();
+        let children = children.map_err(blind("the children of other threads cannot be listed"))?;
         self.strangers.retain(|pid| children.contains(pid));
         self.unexeced.retain(|pid, _| children.contains(pid));
         for pid in children {
@@ -293,22 +307,30 @@ impl Gate {
             if is_unexeced {
                 let since = *self.unexeced.entry(pid).or_insert_with(Instant::now);
                 if since.elapsed() < EXEC {
-                    return true;
+                    return Ok(true);
                 }
             }
-            let execs = children::has_no_words(pid);
-            if execs || children::mentions(pid, server.address()) {
+            let execs = has_no_words(pid).map_err(blind(UNKNOWN_CHILD))?;
+            let address = server.address();
+            if execs || children::mentions(pid, address).map_err(blind(UNKNOWN_CHILD))? {
                 // A zombie among them is no longer about to say anything.
                 if !is_zombie(pid) {
-                    return true;
+                    return Ok(true);
                 }
             } else if !is_unexeced {
                 self.strangers.insert(pid);
             }
         }
-        false
+        Ok(false)
     }
 }
+
+/// What to say where something cannot be seen.
+fn blind(what: &str) -> impl Fn(io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+const UNKNOWN_CHILD: &str = "what a child of another thread is cannot be told";
 
 /// Whether a child was forked and still runs this program.
 fn is_unexeced(pid: u32) -> bool {

@@ -14,8 +14,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 use supervise_harness::properties::{
     self, BackoffParams, BackoffParamsBuilder, Curve, DelayOrigin, JitterLaw, LoopCase, Report,
-    RestartParams, RestartRules, Verdict, WindowEdge, strategies,
+    RestartParams, RestartRules, WindowEdge, strategies,
 };
+use supervise_harness::rules::Verdict;
 use supervise_harness::{
     BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff, RestartLoop,
 };
@@ -26,7 +27,7 @@ use broken_deciders::Made;
 
 /// The ids of the rules that were broken.
 fn blamed(report: &Report) -> Vec<&'static str> {
-    report.violations().map(|broken| broken.rule.id).collect()
+    report.with("fail")
 }
 
 /// Doubling from 100 ms to 10 s, as every broken backoff claims.
@@ -207,14 +208,14 @@ fn a_report_reads_like_a_table_and_a_violation_like_a_compiler_error() {
     let report = properties::backoff(broken_backoffs::triples, &params);
     assert_eq!(
         report.to_string(),
-        "        FAIL  delay-curve        300ms
+        "        fail  delay-curve
         pass  delay-capped
         pass  delay-no-overflow
         pass  delay-monotone
-         n/a  jitter-law         no jitter is declared
-         n/a  jitter-at-cap      no jitter is declared that could be seen
-         n/a  jitter-seeded      no jitter is declared that could be seen in 33 delays
-       total  3 pass, 1 fail, 3 not applicable, SUPERVISE_SEED=7
+ unsupported  jitter-law                  no jitter is declared
+ unsupported  jitter-at-cap               no jitter is declared that could be seen
+ unsupported  jitter-seeded               no jitter is declared that could be seen in 33 delays
+       total  3 pass, 1 fail, 3 unsupported, 0 unknown; SUPERVISE_SEED=7
 
 rule `delay-curve` broken
   rule      the k-th delay matches the declared curve
@@ -230,10 +231,10 @@ rule `delay-curve` broken
 }
 
 #[test]
-fn what_does_not_apply_is_not_a_pass() {
+fn what_is_not_supported_is_not_a_pass() {
     let params = doubling(JitterLaw::Full).build().unwrap();
     let verdict = properties::delay_curve(broken_backoffs::no_jitter_at_the_cap, &params);
-    assert!(matches!(&verdict, Verdict::NotApplicable(_)) && !verdict.is_pass());
+    assert!(matches!(&verdict, Verdict::Unsupported(_)) && !verdict.is_pass());
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn a_broken_decider_is_blamed_for_its_bug_alone(
 ) {
     let report = properties::restart(factory, &RestartParams::new());
     assert_eq!(blamed(&report), [rule], "\n{report}");
-    let applies = |verdict: &Verdict| !matches!(verdict, Verdict::NotApplicable(_));
+    let applies = |verdict: &Verdict| !matches!(verdict, Verdict::Unsupported(_));
     assert!(report.verdicts().all(|(_, verdict)| applies(verdict)));
 }
 
@@ -314,11 +315,11 @@ fn a_failing_case_is_the_smallest() {
     assert_eq!(
         verdict.violation().unwrap().to_string(),
         "rule `limit-boundary` broken
-  rule      N restarts are allowed, and one more gives up
+  rule      N events in T are allowed, N+1 trips; whether the first start counts is declared
+  case      Consecutive(2)
   expected  2 restarts
   actual    3
   place     crash 3
-  case      Consecutive(2)
   replay    SUPERVISE_SEED=5"
     );
 }
@@ -414,7 +415,7 @@ fn the_seed_comes_from_the_environment() {
     };
     let nine = said("9");
     assert!(
-        nine.contains("5 pass, 0 fail, 2 not applicable, SUPERVISE_SEED=9"),
+        nine.contains("5 pass, 0 fail, 2 unsupported, 0 unknown; SUPERVISE_SEED=9"),
         "{nine}"
     );
     let bad = said("x");

@@ -218,3 +218,25 @@ fn what_holds_a_sim_is_ended_although_no_descriptor_is_left() {
         );
     });
 }
+
+#[test]
+fn time_stands_still_where_the_children_of_other_threads_cannot_be_listed() {
+    const PATH: &str =
+        "faults::blind::time_stands_still_where_the_children_of_other_threads_cannot_be_listed";
+    child::run(PATH, || {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let mut has_passed = false;
+        // The other thread is the one that waits for this test.
+        let result = short().try_run(async |_| {
+            leave_descriptors(0);
+            tokio::time::sleep(seconds(1)).await;
+            has_passed = true;
+        });
+        limit_descriptors(soft);
+        assert!(!has_passed);
+        assert_contains(
+            &stuck(result),
+            "the children of other threads cannot be listed: /proc/self/task: Too many open files",
+        );
+    });
+}
