@@ -17,7 +17,7 @@ use super::strategy;
 use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
 use super::trials;
-use crate::rules::{self, Profile, Rule, Time, Verdict};
+use crate::rules::{self, Call, Profile, Rule, Time, Verdict};
 use crate::sim::{Sim, SimFailure};
 
 /// How long a subject is waited for.
@@ -111,7 +111,7 @@ where
     });
     let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     lines.sort_by_key(|(place, _)| *place);
-    Report::new(name, lines.into_iter().map(|(_, line)| line).collect())
+    Report::new(&name, lines.into_iter().map(|(_, line)| line).collect())
 }
 
 /// Judges on a thread of its own, which is left behind where the subject never lets go of it.
@@ -165,12 +165,18 @@ where
     }
 }
 
-/// What there is to say beside a verdict stands in a table.
+/// What there is to say stands in a table, and a subject's errors may have lines of their own.
 fn in_one_line(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Unsupported(reason) => Verdict::Unsupported(report::one_line(&reason)),
         Verdict::Unknown(reason) => Verdict::Unknown(report::one_line(&reason)),
-        verdict => verdict,
+        Verdict::Fail(mut violation) => {
+            for text in [&mut violation.expected, &mut violation.actual] {
+                *text = report::one_line(text);
+            }
+            Verdict::Fail(violation)
+        }
+        Verdict::Pass => Verdict::Pass,
     }
 }
 
@@ -202,8 +208,38 @@ struct Judged {
     verdict: Verdict,
     /// Why it was not played to its end.
     halt: Option<String>,
+    /// What became of the first call that did not go well, and what it said itself.
+    call: Option<(String, String)>,
     /// What a task of the subject said when it panicked.
     panic: Option<String>,
+}
+
+impl Judged {
+    /// Where nothing else was seen.
+    fn of(verdict: Verdict) -> Judged {
+        Judged {
+            verdict,
+            halt: None,
+            call: None,
+            panic: None,
+        }
+    }
+}
+
+/// What became of a call that has not returned, or returned an error, and that.
+fn gone_wrong(call: &Call) -> Option<(String, String)> {
+    let what = call.control;
+    match (call.to, &call.error) {
+        (None, _) => {
+            let text = "has not returned";
+            Some((format!("the subject's {what} {text}"), text.to_owned()))
+        }
+        (_, Some(error)) => Some((
+            format!("the subject's {what} failed: {error}"),
+            error.clone(),
+        )),
+        _ => None,
+    }
 }
 
 fn judge_by(
@@ -225,11 +261,7 @@ fn judge_by(
         }
         let judged = if rule.is_of_strategy() {
             let service = stage::asked(Stage::SERVICE, profile, &case.ask);
-            Judged {
-                verdict: strategy::judge(subject, profile, rule, &service),
-                halt: None,
-                panic: None,
-            }
+            Judged::of(strategy::judge(subject, profile, rule, &service))
         } else {
             match play(subject, profile, rule, &case, limits) {
                 Ok(judged) => judged,
@@ -238,11 +270,7 @@ fn judge_by(
                     let reason = unknown.unwrap_or_else(|| failure.cause());
                     return Verdict::Unknown(reason);
                 }
-                Err(failure) => Judged {
-                    verdict: Verdict::Unknown(failure.cause()),
-                    halt: None,
-                    panic: None,
-                },
+                Err(failure) => Judged::of(Verdict::Unknown(failure.cause())),
             }
         };
         match judged.verdict {
@@ -261,7 +289,9 @@ fn judge_by(
             }
             Verdict::Unsupported(reason) => return Verdict::Unsupported(reason),
             Verdict::Unknown(mut reason) => {
-                if let Some(halt) = judged.halt {
+                // What a call came to may be why nothing was seen, where the rule does not say so.
+                let call = judged.call.filter(|(_, error)| !reason.contains(error));
+                if let Some(halt) = judged.halt.or(call.map(|(text, _)| text)) {
                     reason = format!("{reason}: {halt}");
                 }
                 unknown.get_or_insert_with(|| with_panic(reason, judged.panic));
@@ -309,6 +339,7 @@ fn play(
         (Some((observed, halted)), _) => Ok(Judged {
             verdict: rule.check(&observed),
             halt: halted.map(|Halt(reason)| reason),
+            call: observed.calls.iter().find_map(gone_wrong),
             panic,
         }),
         (None, Err(failure)) => Err(failure),

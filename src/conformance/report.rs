@@ -66,8 +66,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(subject: String, lines: Vec<Line>) -> Report {
-        Report { subject, lines }
+    pub(super) fn new(subject: &str, lines: Vec<Line>) -> Report {
+        Report {
+            subject: one_line(subject),
+            lines,
+        }
     }
 
     /// What the subject is called.

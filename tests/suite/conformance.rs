@@ -23,6 +23,7 @@ mod adapters;
 #[path = "../../fixtures/broken/mod.rs"]
 mod broken;
 mod bugs;
+mod texts;
 
 use broken::{Bug, Textbook};
 
