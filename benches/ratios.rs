@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::waitpid;
+use supervise_harness::conformance::{self, Reference};
 use supervise_harness::{
     BackoffStrategy, CancellationToken, ConstantBackoff, Decision, ExponentialBackoff, FakeClock,
     Jitter, RestartLoop, RestartPolicy, RestartTracker, RunEnd, Script, Sim, SpawnerOptions,
@@ -57,6 +58,7 @@ fn main() -> Result<()> {
     decisions()?;
     restarts()?;
     gate_cost()?;
+    suite();
     resident()
 }
 
@@ -354,6 +356,22 @@ fn restarts() -> Result<()> {
     })?;
     row("RestartLoop on FakeClock, restarts", &figure, ">= 2 M/s");
     Ok(())
+}
+
+/// The whole suite of rules, as `conformance::run` does it.
+fn suite() {
+    let mut samples = Vec::new();
+    for _ in 0..10 {
+        let start = Instant::now();
+        let report = conformance::run(Reference::new());
+        samples.push(start.elapsed());
+        report.assert();
+    }
+    row(
+        "the suite of rules on the reference",
+        &format!("{:.2} s", median(samples).as_secs_f64()),
+        "<= 3 s on 2 cores",
+    );
 }
 
 fn resident() -> Result<()> {

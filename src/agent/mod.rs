@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) timer: Notify,
     /// Whether agents wait by the harness's clock.
     pub(crate) is_virtual: bool,
+    /// Whether the watchdog has ended the sim.
+    pub(crate) is_given_up: AtomicBool,
 }
 
 impl Shared {
@@ -47,6 +50,7 @@ impl Shared {
             changed: Notify::new(),
             timer: Notify::new(),
             is_virtual,
+            is_given_up: AtomicBool::new(false),
         })
     }
 

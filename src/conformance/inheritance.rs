@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
+
+use super::held::Hold;
 
 /// A signal that this thread has blocked, as children that it starts inherit it. Nothing else uses it.
 pub(super) struct BlockedSignal(SigSet);
@@ -37,7 +39,7 @@ static IGNORING: Mutex<usize> = Mutex::new(0);
 /// A signal that this process ignores meanwhile: one of the last, which nobody uses, and only where it
 /// has its default disposition.
 pub(super) struct IgnoredSignal {
-    is_ours: bool,
+    _hold: Option<Hold>,
 }
 
 impl IgnoredSignal {
@@ -45,20 +47,18 @@ impl IgnoredSignal {
         let mut ignoring = IGNORING.lock().unwrap_or_else(PoisonError::into_inner);
         let is_ours = *ignoring > 0 || change_disposition(libc::SIG_DFL, libc::SIG_IGN);
         *ignoring += usize::from(is_ours);
-        IgnoredSignal { is_ours }
+        IgnoredSignal {
+            _hold: is_ours.then(|| Hold::new(heed)),
+        }
     }
 }
 
-impl Drop for IgnoredSignal {
-    fn drop(&mut self) {
-        if !self.is_ours {
-            return;
-        }
-        let mut ignoring = IGNORING.lock().unwrap_or_else(PoisonError::into_inner);
-        *ignoring -= 1;
-        if *ignoring == 0 {
-            change_disposition(libc::SIG_IGN, libc::SIG_DFL);
-        }
+/// One case no longer wants it ignored.
+fn heed() {
+    let mut ignoring = IGNORING.lock().unwrap_or_else(PoisonError::into_inner);
+    *ignoring -= 1;
+    if *ignoring == 0 {
+        change_disposition(libc::SIG_IGN, libc::SIG_DFL);
     }
 }
 
@@ -79,7 +79,7 @@ fn change_disposition(from: libc::sighandler_t, to: libc::sighandler_t) -> bool 
 
 /// A descriptor of this process that stays open over exec.
 pub(super) struct OpenDescriptor {
-    _descriptor: Option<OwnedFd>,
+    _hold: Option<Hold>,
 }
 
 impl OpenDescriptor {
@@ -89,10 +89,11 @@ impl OpenDescriptor {
         let opened = File::open("/dev/null").map_err(drop);
         let copied = opened.and_then(|null| fcntl(&null, FcntlArg::F_DUPFD(FIRST)).map_err(drop));
         OpenDescriptor {
-            // SAFETY: the call succeeded: it is a new descriptor that nobody else owns.
-            _descriptor: copied
-                .ok()
-                .map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+            _hold: copied.ok().map(|number| {
+                // SAFETY: the call succeeded: it is a new descriptor that nobody else owns.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                Hold::new(move || drop(descriptor))
+            }),
         }
     }
 }
@@ -116,12 +117,20 @@ pub(super) fn open_descriptors() -> BTreeSet<Descriptor> {
 
 /// Held while descriptors are counted: another subject that leaks must not be taken for this one.
 pub(super) struct Alone {
-    _guard: MutexGuard<'static, ()>,
+    _hold: Hold,
 }
 
 pub(super) fn counting_alone() -> Alone {
-    static ALONE: Mutex<()> = Mutex::new(());
+    // No guard of a mutex: that could not be taken from a thread that is left behind.
+    static IS_TAKEN: Mutex<bool> = Mutex::new(false);
+    static FREED: Condvar = Condvar::new();
+    let taken = IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = FREED.wait_while(taken, |is_taken| *is_taken);
+    *taken.unwrap_or_else(PoisonError::into_inner) = true;
     Alone {
-        _guard: ALONE.lock().unwrap_or_else(PoisonError::into_inner),
+        _hold: Hold::new(|| {
+            *IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+            FREED.notify_one();
+        }),
     }
 }

@@ -9,7 +9,9 @@
 //! in one gets its verdict there.
 
 mod folder;
+mod held;
 mod inheritance;
+mod panics;
 mod play;
 mod reference;
 mod report;
@@ -21,6 +23,8 @@ mod suite;
 mod trial;
 mod trials;
 
+#[doc(hidden)]
+pub use play::check_within;
 pub use play::{check, run};
 pub use reference::Reference;
 pub use report::{Line, Report};

@@ -8,21 +8,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::report::{Line, Report};
+use super::held::{Held, Running};
+use super::inheritance;
+use super::panics;
+use super::report::{self, Line, Report};
 use super::stage::{self, Halt, Stage};
 use super::strategy;
 use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
 use super::trials;
-use crate::rules::{self, Observed, Profile, Rule, Time, Verdict};
-use crate::sim::Sim;
+use crate::rules::{self, Call, Profile, Rule, Time, Verdict};
+use crate::sim::{Sim, SimFailure};
 
-/// real-time: how long nothing may move in a case before it is ended.
-const STILL: Duration = Duration::from_secs(5);
+/// How long a subject is waited for.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// real-time: how long nothing may move in a case before it is ended, and as long again until its
+    /// thread is left behind.
+    still: Duration,
+    /// real-time: how long the cases of one rule may take, and as much again, before their thread is
+    /// left behind.
+    long: Duration,
+}
 
-/// real-time: how long the cases of one rule may take, and as much again, before their thread is left
-/// behind.
-const LONG: Duration = Duration::from_secs(60);
+const LIMITS: Limits = Limits {
+    still: Duration::from_secs(5),
+    long: Duration::from_secs(60),
+};
+
+/// real-time: how often to look whether a thread has to be left behind.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The verdict of one rule on a subject.
 ///
@@ -36,7 +51,27 @@ where
     S::Session: 'static,
 {
     let rule = rules::rule(id).unwrap_or_else(|| panic!("there is no rule `{id}`"));
-    judge_apart(&Arc::new(subject), rule)
+    judge_apart(&Arc::new(subject), rule, LIMITS)
+}
+
+/// As [`check`], of a subject in which nothing may move for so long in real time, instead of 5 s.
+///
+/// # Panics
+///
+/// As [`check`].
+#[doc(hidden)]
+#[track_caller]
+pub fn check_within<S>(subject: S, id: &str, still: Duration) -> Verdict
+where
+    S: Subject + Send + Sync + 'static,
+    S::Session: 'static,
+{
+    let rule = rules::rule(id).unwrap_or_else(|| panic!("there is no rule `{id}`"));
+    let limits = Limits {
+        still,
+        long: still * 12,
+    };
+    judge_apart(&Arc::new(subject), rule, limits)
 }
 
 /// The verdicts of all rules on a subject. Where standard error is a terminal, each shows there as
@@ -63,7 +98,7 @@ where
                         .pop_front();
                     let Some((place, rule)) = next else { return };
                     let start = Instant::now();
-                    let verdict = judge_apart(&subject, rule);
+                    let verdict = judge_apart(&subject, rule, LIMITS);
                     let line = Line::new(rule, verdict, start.elapsed());
                     if shows {
                         eprintln!("{line}");
@@ -76,38 +111,72 @@ where
     });
     let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     lines.sort_by_key(|(place, _)| *place);
-    Report::new(name, lines.into_iter().map(|(_, line)| line).collect())
+    Report::new(&name, lines.into_iter().map(|(_, line)| line).collect())
 }
 
 /// Judges on a thread of its own, which is left behind where the subject never lets go of it.
-fn judge_apart<S>(subject: &Arc<S>, rule: &'static Rule) -> Verdict
+fn judge_apart<S>(subject: &Arc<S>, rule: &'static Rule, limits: Limits) -> Verdict
 where
     S: Subject + Send + Sync + 'static,
     S::Session: 'static,
 {
     let (sender, receiver) = mpsc::channel();
     let subject = Arc::clone(subject);
+    let held = Arc::<Held>::default();
+    let here = Arc::clone(&held);
     let judge = move || {
+        Held::enter(here);
         // Nobody may wait any more.
-        let _ = sender.send(judge(&*subject, rule));
+        let _ = sender.send(judge(&*subject, rule, limits));
     };
     let thread = thread::Builder::new().name(rule.id.to_owned()).spawn(judge);
     let thread = match thread {
         Ok(thread) => thread,
         Err(error) => return Verdict::Unknown(format!("no thread to judge on: {error}")),
     };
-    match receiver.recv_timeout(LONG * 2) {
-        Ok(verdict) => {
-            // It has nothing left to do, and leaves no trace in what comes after it.
-            let _ = thread.join();
-            verdict
+    let start = Instant::now();
+    let mut stuck: Option<Instant> = None;
+    loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(verdict) => {
+                // It has nothing left to do, and leaves no trace in what comes after it.
+                let _ = thread.join();
+                return in_one_line(verdict);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Verdict::unknown("the thread that judged ended by a panic");
+            }
         }
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            Verdict::unknown("the subject does not let go of its thread; it was left behind")
+        stuck = held.is_stuck().then(|| stuck.unwrap_or_else(Instant::now));
+        let is_lost = stuck.is_some_and(|since| since.elapsed() > limits.still);
+        if is_lost || start.elapsed() > limits.long * 2 {
+            held.let_go();
+            let how = if is_lost {
+                "blocks"
+            } else {
+                "does not let go of"
+            };
+            return Verdict::Unknown(format!(
+                "the subject {how} its thread, which was left behind after {:.0?}",
+                start.elapsed()
+            ));
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            Verdict::unknown("the thread that judged ended by a panic")
+    }
+}
+
+/// What there is to say stands in a table, and a subject's errors may have lines of their own.
+fn in_one_line(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Unsupported(reason) => Verdict::Unsupported(report::one_line(&reason)),
+        Verdict::Unknown(reason) => Verdict::Unknown(report::one_line(&reason)),
+        Verdict::Fail(mut violation) => {
+            for text in [&mut violation.expected, &mut violation.actual] {
+                *text = report::one_line(text);
+            }
+            Verdict::Fail(violation)
         }
+        Verdict::Pass => Verdict::Pass,
     }
 }
 
@@ -117,7 +186,7 @@ pub(super) fn profile_of(subject: &dyn AnySubject) -> Result<Profile, String> {
         .map_err(|panic| format!("its profile panicked: {}", crate::sim::panic_text(&*panic)))
 }
 
-fn judge(subject: &dyn AnySubject, rule: &'static Rule) -> Verdict {
+fn judge(subject: &dyn AnySubject, rule: &'static Rule, limits: Limits) -> Verdict {
     let profile = match profile_of(subject) {
         Ok(profile) => profile,
         Err(error) => return Verdict::Unknown(error),
@@ -131,7 +200,46 @@ fn judge(subject: &dyn AnySubject, rule: &'static Rule) -> Verdict {
     let Some(trial) = trials::all().find(|trial| trial.rule == rule.id) else {
         return Verdict::unknown("nothing is done to see it");
     };
-    judge_by(subject, &profile, rule, trial)
+    judge_by(subject, &profile, rule, trial, limits)
+}
+
+/// What came of one case.
+struct Judged {
+    verdict: Verdict,
+    /// Why it was not played to its end.
+    halt: Option<String>,
+    /// What became of the first call that did not go well, and what it said itself.
+    call: Option<(String, String)>,
+    /// What a task of the subject said when it panicked.
+    panic: Option<String>,
+}
+
+impl Judged {
+    /// Where nothing else was seen.
+    fn of(verdict: Verdict) -> Judged {
+        Judged {
+            verdict,
+            halt: None,
+            call: None,
+            panic: None,
+        }
+    }
+}
+
+/// What became of a call that has not returned, or returned an error, and that.
+fn gone_wrong(call: &Call) -> Option<(String, String)> {
+    let what = call.control;
+    match (call.to, &call.error) {
+        (None, _) => {
+            let text = "has not returned";
+            Some((format!("the subject's {what} {text}"), text.to_owned()))
+        }
+        (_, Some(error)) => Some((
+            format!("the subject's {what} failed: {error}"),
+            error.clone(),
+        )),
+        _ => None,
+    }
 }
 
 fn judge_by(
@@ -139,6 +247,7 @@ fn judge_by(
     profile: &Profile,
     rule: &'static Rule,
     trial: &Trial,
+    limits: Limits,
 ) -> Verdict {
     let cases = (trial.cases)(profile);
     if cases.is_empty() {
@@ -147,65 +256,95 @@ fn judge_by(
     let start = Instant::now();
     let mut unknown = None;
     for case in cases {
-        if start.elapsed() > LONG {
-            return Verdict::Unknown(format!("its cases took longer than {LONG:?}"));
+        if start.elapsed() > limits.long {
+            return Verdict::Unknown(format!("its cases took longer than {:?}", limits.long));
         }
         let judged = if rule.is_of_strategy() {
             let service = stage::asked(Stage::SERVICE, profile, &case.ask);
-            Ok((strategy::judge(subject, profile, rule, &service), None))
+            Judged::of(strategy::judge(subject, profile, rule, &service))
         } else {
-            play(subject, profile, &case).map(|(observed, halted)| (rule.check(&observed), halted))
+            match play(subject, profile, rule, &case, limits) {
+                Ok(judged) => judged,
+                Err(failure) if failure.is_stuck() => {
+                    // What is stuck once is stuck again: the other cases would only take as long.
+                    let reason = unknown.unwrap_or_else(|| failure.cause());
+                    return Verdict::Unknown(reason);
+                }
+                Err(failure) => Judged::of(Verdict::Unknown(failure.cause())),
+            }
         };
-        match judged {
-            Ok((verdict, halted)) => match verdict {
-                Verdict::Fail(mut violation) => {
-                    if !case.label.is_empty() {
-                        violation.case = Some(case.label);
-                    }
-                    return Verdict::Fail(violation);
+        match judged.verdict {
+            Verdict::Fail(mut violation) => {
+                if !case.label.is_empty() {
+                    violation.case = Some(case.label);
                 }
-                Verdict::Pass => {
-                    if let Some(Halt(reason)) = halted {
-                        unknown.get_or_insert(reason);
-                    }
+                let panic = judged.panic.map(|text| format!("panic     {text}"));
+                violation.excerpt.extend(panic);
+                return Verdict::Fail(violation);
+            }
+            Verdict::Pass => {
+                if let Some(reason) = judged.halt {
+                    unknown.get_or_insert_with(|| with_panic(reason, judged.panic));
                 }
-                // What the profile has, the delays of this case may still leave no room for.
-                Verdict::Unsupported(reason) | Verdict::Unknown(reason) => {
-                    let reason = match halted {
-                        Some(Halt(halt)) => format!("{reason}: {halt}"),
-                        None => reason,
-                    };
-                    unknown.get_or_insert(reason);
+            }
+            // What the profile has, the delays of this case may still leave no room for.
+            Verdict::Unsupported(mut reason) | Verdict::Unknown(mut reason) => {
+                // What a call came to may be why nothing was seen, where the rule does not say so.
+                let call = judged.call.filter(|(_, error)| !reason.contains(error));
+                if let Some(halt) = judged.halt.or(call.map(|(text, _)| text)) {
+                    reason = format!("{reason}: {halt}");
                 }
-            },
-            Err(reason) => {
-                unknown.get_or_insert(reason);
+                unknown.get_or_insert_with(|| with_panic(reason, judged.panic));
             }
         }
     }
     unknown.map_or(Verdict::Pass, Verdict::Unknown)
 }
 
-/// Plays a case in a sim of its own.
+fn with_panic(reason: String, panic: Option<String>) -> String {
+    match panic {
+        Some(panic) => format!("{reason}; the subject panicked: {panic}"),
+        None => reason,
+    }
+}
+
+/// Plays a case in a sim of its own, and has the rule judge it.
 fn play(
     subject: &dyn AnySubject,
     profile: &Profile,
+    rule: &'static Rule,
     case: &Case,
-) -> Result<(Observed, Option<Halt>), String> {
-    let mut builder = Sim::builder().allow_leaks().watchdog(STILL);
+    limits: Limits,
+) -> Result<Judged, SimFailure> {
+    let _alone = case.is_alone.then(inheritance::counting_alone);
+    let mut builder = Sim::builder().allow_leaks().watchdog(limits.still);
     if profile.time != Time::Virtual {
-        builder = builder.real_time().watchdog(LONG);
+        builder = builder.real_time().watchdog(limits.long);
     }
-    let sim = builder.build().map_err(|error| error.to_string())?;
-    let mut seen = None;
+    let sim = builder
+        .build()
+        .map_err(|error| SimFailure::setup(error.to_string()))?;
+    let mut judged = None;
+    panics::listen();
+    let mut running = None;
     let ended = sim.try_run(async |handle| {
+        running = Some(Running::new(handle.clone()));
         let stage = Stage::new(handle, subject, profile, case.script.clone(), &case.ask);
         let halted = (case.drive)(&stage).await.err();
-        seen = Some((stage.observed(), halted));
+        judged = Some((stage.observed(), halted));
     });
-    match (seen, ended) {
-        (Some(seen), _) => Ok(seen),
-        (None, Err(failure)) => Err(failure.to_string()),
-        (None, Ok(_)) => Err("the case was not played to its end".to_owned()),
+    drop(running);
+    let panic = panics::heard();
+    match (judged, ended) {
+        (Some((observed, halted)), _) => Ok(Judged {
+            verdict: rule.check(&observed),
+            halt: halted.map(|Halt(reason)| reason),
+            call: observed.calls.iter().find_map(gone_wrong),
+            panic,
+        }),
+        (None, Err(failure)) => Err(failure),
+        (None, Ok(_)) => Err(SimFailure::setup(
+            "the case was not played to its end".to_owned(),
+        )),
     }
 }

@@ -34,6 +34,17 @@ impl fmt::Display for Line {
     }
 }
 
+/// The lines of a text, one after the other: a table has one for each rule.
+pub(super) fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// As it can stand in a cell of a table in Markdown.
+fn cell(text: &str) -> String {
+    one_line(text).replace('|', "\\|")
+}
+
 /// The verdicts of all rules on one subject. Prints as a table, followed by what broke.
 #[derive(Clone, Debug)]
 #[must_use = "a report says nothing until it is asserted or printed"]
@@ -43,8 +54,11 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(subject: String, lines: Vec<Line>) -> Report {
-        Report { subject, lines }
+    pub(super) fn new(subject: &str, lines: Vec<Line>) -> Report {
+        Report {
+            subject: one_line(subject),
+            lines,
+        }
     }
 
     /// What the subject is called.
@@ -113,15 +127,11 @@ impl Report {
     /// As a table in Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let mut text = format!("| rule | {} | |\n|---|---|---|\n", self.subject);
+        let mut text = format!("| rule | {} | |\n|---|---|---|\n", cell(&self.subject));
         for line in &self.lines {
             let remark = match &line.verdict {
-                Verdict::Fail(violation) => violation.actual.replace('|', "\\|"),
-                _ => line
-                    .verdict
-                    .reason()
-                    .unwrap_or_default()
-                    .replace('|', "\\|"),
+                Verdict::Fail(violation) => cell(&violation.actual),
+                _ => cell(line.verdict.reason().unwrap_or_default()),
             };
             text.push_str(&format!(
                 "| `{}` | {} | {remark} |\n",

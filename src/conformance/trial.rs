@@ -24,6 +24,8 @@ pub(super) struct Case {
     pub(super) script: Script,
     pub(super) ask: Ask,
     pub(super) drive: Drive,
+    /// Whether no other such case of the process may be played meanwhile.
+    pub(super) is_alone: bool,
 }
 
 impl Case {
@@ -38,6 +40,7 @@ impl Case {
             script,
             ask: Box::new(|_| {}),
             drive: Box::new(drive),
+            is_alone: false,
         }
     }
 
@@ -49,6 +52,12 @@ impl Case {
     /// What is asked of the subject beside the defaults.
     pub(super) fn ask(mut self, ask: impl Fn(&mut Service) + 'static) -> Case {
         self.ask = Box::new(ask);
+        self
+    }
+
+    /// No other such case may be played meanwhile. It waits for that before its sim begins.
+    pub(super) fn alone(mut self) -> Case {
+        self.is_alone = true;
         self
     }
 }

@@ -338,6 +338,14 @@ fn limit_degenerate(observed: &Observed) -> Verdict {
     Verdict::Pass
 }
 
+/// That it has not, and what it said instead.
+fn did_not_give_up(observed: &Observed) -> Verdict {
+    match observed.rest() {
+        Some(rest) => Verdict::Unknown(format!("it did not give up: {rest}")),
+        None => Verdict::unknown("it did not give up"),
+    }
+}
+
 /// When it gave up.
 fn gave_up(observed: &Observed) -> Option<Timestamp> {
     let mut outcomes = observed.calls_of(Control::Outcome);
@@ -349,7 +357,7 @@ fn gave_up(observed: &Observed) -> Option<Timestamp> {
 
 fn give_up_is_terminal(observed: &Observed) -> Verdict {
     let Some(at) = gave_up(observed) else {
-        return Verdict::unknown("it did not give up");
+        return did_not_give_up(observed);
     };
     let asked = [Control::Start, Control::Restart, Control::Reset]
         .into_iter()
@@ -378,7 +386,7 @@ fn give_up_is_terminal(observed: &Observed) -> Verdict {
 
 fn give_up_reports_cause(observed: &Observed) -> Verdict {
     let Some(Rest::GaveUp { cause, restarts }) = observed.rest() else {
-        return Verdict::unknown("it did not give up");
+        return did_not_give_up(observed);
     };
     let runs = match observed.in_turn() {
         Ok(runs) => runs,

@@ -1,6 +1,7 @@
 //! What a rule needs a subject to declare.
 
 use super::{Profile, Setting, StopScope, Time};
+use crate::Signal;
 use crate::policy::RestartPolicy;
 
 /// What a rule needs a subject to declare.
@@ -38,7 +39,7 @@ pub enum Need {
     WindowLimit,
     /// [`Profile::reset_after`]
     ResetAfter,
-    /// [`Profile::stop_signal`]
+    /// [`Profile::stop_signal`], one that a process can act on.
     StopSignal,
     /// [`Profile::stop_signal`], to be chosen.
     ChosenStopSignal,
@@ -140,7 +141,12 @@ impl Need {
             Need::ConsecutiveLimit => profile.consecutive_limit.is_supported(),
             Need::WindowLimit => profile.window_limit.is_supported(),
             Need::ResetAfter => profile.reset_after.is_supported(),
-            Need::StopSignal => profile.stop_signal.is_supported(),
+            Need::StopSignal => match profile.stop_signal {
+                Setting::Unsupported => false,
+                // Where it is all that there is, nobody sees that it came.
+                Setting::Fixed(signal) => signal != Signal::KILL && signal != Signal::STOP,
+                Setting::Configurable => true,
+            },
             Need::ChosenStopSignal => profile.stop_signal.is_configurable(),
             Need::Grace => profile.grace.is_supported(),
             Need::Stop => profile.stop.is_some(),
@@ -199,7 +205,7 @@ impl Need {
             Need::ConsecutiveLimit => "limit of restarts in a row",
             Need::WindowLimit => "limit of restarts within a period",
             Need::ResetAfter => "time after which a run is healthy",
-            Need::StopSignal => "stop signal",
+            Need::StopSignal => "stop signal that a process can act on",
             Need::ChosenStopSignal => "choice of the stop signal",
             Need::Grace => "grace",
             Need::Stop => "stop",

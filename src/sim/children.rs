@@ -39,6 +39,14 @@ impl Drop for SimThread {
     }
 }
 
+/// The sim of this thread is over although the thread is not: other sims need not look at it.
+#[cfg(feature = "properties")]
+pub(crate) fn leave(thread: Pid) {
+    let mut threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = threads.iter_mut().filter(|(other, _)| *other == thread);
+    left.for_each(|(_, sight)| *sight = None);
+}
+
 /// The threads that run another sim than this one, and what shows of each.
 pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
     let this = gettid();

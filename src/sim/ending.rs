@@ -53,6 +53,16 @@ pub(crate) fn end_all(
     }
 }
 
+/// Ends and reaps every process of a sim whose thread does not come back. It had no children before.
+#[cfg(feature = "properties")]
+pub(crate) fn end_without(shared: &Shared, thread: nix::unistd::Pid) {
+    let address = shared.lock().address().to_owned();
+    let roots = leaks::children_of(thread).map(Vec::from_iter);
+    // Where /proc cannot be read nothing can be done, and the thread is lost in any case.
+    let _ = leaks::end_processes_of(&[address], &roots.unwrap_or_default());
+    super::children::leave(thread);
+}
+
 /// A line that says which run it is, where it is one.
 fn named(server: &Server, found: &leaks::Found) -> String {
     match server.member_of(found.pid) {

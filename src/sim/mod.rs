@@ -405,7 +405,7 @@ impl fmt::Debug for FailureKind {
 }
 
 impl SimFailure {
-    fn setup(error: String) -> SimFailure {
+    pub(crate) fn setup(error: String) -> SimFailure {
         SimFailure {
             kind: FailureKind::Setup(error),
             leaks: Vec::new(),
@@ -437,6 +437,22 @@ impl SimFailure {
     #[must_use]
     pub fn leaks(&self) -> &[String] {
         &self.leaks
+    }
+}
+
+/// For a table.
+#[cfg(feature = "properties")]
+impl SimFailure {
+    /// What went wrong, and nothing beside it.
+    pub(crate) fn cause(&self) -> String {
+        match &self.kind {
+            FailureKind::Panic(payload) => {
+                format!("the subject panicked: {}", panic_text(&**payload))
+            }
+            FailureKind::Error(text) | FailureKind::Stuck(text) => text.clone(),
+            FailureKind::Leaks => leaks_text(&self.leaks),
+            FailureKind::Setup(text) => format!("the sim cannot begin: {text}"),
+        }
     }
 }
 
@@ -526,6 +542,18 @@ impl SimHandle {
     pub fn seed(&self) -> u64 {
         self.asked_seed.store(true, Ordering::Relaxed);
         self.seed
+    }
+
+    /// Whether the watchdog has ended it.
+    #[cfg(feature = "properties")]
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.shared.is_given_up.load(Ordering::Relaxed)
+    }
+
+    /// Ends its processes although its thread, which is that one, does not come back.
+    #[cfg(feature = "properties")]
+    pub(crate) fn end_without(&self, thread: nix::unistd::Pid) {
+        ending::end_without(&self.shared, thread);
     }
 
     /// What has happened so far.

@@ -135,6 +135,7 @@ impl Watched {
                     .take(),
             );
             *verdict = Some(self.diagnose(troubles, is_busy, is_held, time_passes));
+            self.shared.is_given_up.store(true, Ordering::Relaxed);
             // What blocks the thread of the sim may be waiting for one of them.
             for (_, member) in self.shared.lock().alive() {
                 member.kill();

@@ -19,9 +19,11 @@ fn the_reference_passes_every_rule_that_works() {
     report.assert();
 }
 
+mod adapters;
 #[path = "../../fixtures/broken/mod.rs"]
 mod broken;
 mod bugs;
+mod texts;
 
 use broken::{Bug, Textbook};
 

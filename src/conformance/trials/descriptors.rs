@@ -60,7 +60,6 @@ pub(super) const TRIALS: &[Trial] = &[
             let delay = profile.unit() / 10;
             let case = Case::new("every run crashes", Script::new().exit(1), move |stage| {
                 Box::pin(async move {
-                    let _alone = inheritance::counting_alone();
                     let _live = stage.begin().await?;
                     let mut seen: Vec<BTreeSet<_>> = Vec::new();
                     for _ in 0..runs {
@@ -81,7 +80,8 @@ pub(super) const TRIALS: &[Trial] = &[
                     Ok(())
                 })
             });
-            vec![case.ask(move |service| service.delays = DelayCurve::constant(delay))]
+            let case = case.ask(move |service| service.delays = DelayCurve::constant(delay));
+            vec![case.alone()]
         },
     },
     Trial {

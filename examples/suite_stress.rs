@@ -1,0 +1,79 @@
+//! The same verdicts every time: `cargo run --release --example suite_stress -- 1000`.
+//!
+//! The whole suite of rules is put to the reference supervisor again and again, and what is no pass is
+//! counted. With `--busy N`, N busy loops run beside.
+
+use std::error::Error;
+use std::process::{Child, Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use supervise_harness::conformance::{self, Reference};
+
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn start(loops: u32) -> std::io::Result<Busy> {
+        let mut busy = Busy(Vec::new());
+        for _ in 0..loops {
+            let child = Command::new("sh")
+                .args(["-c", "while :; do :; done"])
+                .spawn()?;
+            busy.0.push(child);
+        }
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let (mut times, mut loops) = (1000, 0);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--busy" => loops = args.next().ok_or("--busy: expected a number")?.parse()?,
+            number => times = number.parse()?,
+        }
+    }
+    let busy = Busy::start(loops)?;
+    let (mut verdicts, mut deviating) = (0, 0);
+    let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
+    for run in 1..=times {
+        let start = Instant::now();
+        let report = conformance::run(Reference::new());
+        let took = start.elapsed();
+        all += took;
+        longest = longest.max(took);
+        let working = report
+            .lines()
+            .iter()
+            .filter(|line| line.rule.planned().is_none());
+        verdicts += working.clone().count();
+        let others = working.filter(|line| !line.verdict.is_pass()).count();
+        if others > 0 {
+            deviating += others;
+            println!("run {run}:\n{report}\n");
+        }
+    }
+    drop(busy);
+    println!(
+        "{times} runs beside {loops} busy loops: {verdicts} verdicts, {deviating} of them no pass"
+    );
+    println!(
+        "{:.2} s a suite, {:.2} s the longest",
+        all.as_secs_f64() / f64::from(times.max(1)),
+        longest.as_secs_f64()
+    );
+    Ok(if deviating == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
