@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Call, Check, Control, Group, Need, Notice, Observed, Rule, Verdict, WhenRestarting};
+use crate::Timestamp;
 use crate::supervisor::Readiness;
 use crate::timeline::{RunSpan, What, Who};
 
@@ -136,19 +137,24 @@ fn stop_during_start(observed: &Observed) -> Verdict {
         return Verdict::unknown("it was not looked at for as long as its grace");
     }
     match alive(observed).first() {
-        Some(run) => observed.broken(
-            observed.start_of(run.run),
-            format!(
-                "no run is alive after {due}: it was told to stop at {}",
-                call.from
-            ),
-            format!(
-                "run {}, started at {}, is alive at {}",
-                run.run, run.start, observed.end
-            ),
-        ),
+        Some(run) => still_alive(observed, run, call, due),
         None => Verdict::Pass,
     }
+}
+
+/// The verdict on a run that is alive after it should have been stopped.
+fn still_alive(observed: &Observed, run: &RunSpan, call: &Call, due: Timestamp) -> Verdict {
+    observed.broken(
+        observed.start_of(run.run),
+        format!(
+            "no run is alive after {due}: it was told to stop at {}",
+            call.from
+        ),
+        format!(
+            "run {}, started at {}, is alive at {}",
+            run.run, run.start, observed.end
+        ),
+    )
 }
 
 /// It is told to stop during the delay before a restart, or at its end.
@@ -173,17 +179,7 @@ fn stop_vs_retry(observed: &Observed) -> Verdict {
     let due = call.from + observed.service.grace + late(observed);
     match alive(observed).first() {
         // What started at that very instant is to be stopped.
-        Some(run) if observed.end > due => observed.broken(
-            observed.start_of(run.run),
-            format!(
-                "no run is alive after {due}: it was told to stop at {}",
-                call.from
-            ),
-            format!(
-                "run {}, started at {}, is alive at {}",
-                run.run, run.start, observed.end
-            ),
-        ),
+        Some(run) if observed.end > due => still_alive(observed, run, call, due),
         Some(_) => Verdict::unknown("it was not looked at for as long as its grace"),
         None if call.to.is_none() || call.error.is_some() => {
             Verdict::unknown("the stop has not returned, or is an error")

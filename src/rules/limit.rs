@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Call, Check, Control, Group, LimitCounts, Need, Observed, Rest, Rule, Verdict};
 use crate::policy::{EndCause, RestartLimit};
+use crate::timeline::RunSpan;
 use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
@@ -91,10 +92,17 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Whether each run that ended is one that its policy restarts.
-fn all_restart(observed: &Observed) -> bool {
-    let mut ends = observed.runs().into_iter().filter_map(|run| run.status);
-    ends.all(|status| observed.service.restarts(status))
+/// The runs in turn, where the policy restarts after each of them.
+fn all_restarted(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
+    let runs = observed.in_turn()?;
+    let mut ends = runs.iter().filter_map(|run| run.status);
+    if ends.all(|status| observed.service.restarts(status)) {
+        Ok(runs)
+    } else {
+        Err(Verdict::unknown(
+            "its policy does not restart all of these runs",
+        ))
+    }
 }
 
 fn limit_boundary(observed: &Observed) -> Verdict {
@@ -102,13 +110,10 @@ fn limit_boundary(observed: &Observed) -> Verdict {
     let Some(allowed) = observed.profile.allowed_starts(limit) else {
         return Verdict::unknown("there is no limit");
     };
-    let runs = match observed.in_turn() {
+    let runs = match all_restarted(observed) {
         Ok(runs) => runs,
         Err(unknown) => return unknown,
     };
-    if !all_restart(observed) {
-        return Verdict::unknown("its policy does not restart all of these runs");
-    }
     let last = &runs[runs.len() - 1];
     if let RestartLimit::Window { within, .. } = limit
         && last.exit.unwrap_or(last.start) - runs[0].start > within
@@ -243,13 +248,10 @@ fn window_kind(observed: &Observed) -> Verdict {
         RestartLimit::Window { restarts, within } => (restarts.get(), Some(within)),
     };
     let most = most as usize;
-    let runs = match observed.in_turn() {
+    let runs = match all_restarted(observed) {
         Ok(runs) => runs,
         Err(unknown) => return unknown,
     };
-    if !all_restart(observed) {
-        return Verdict::unknown("its policy does not restart all of these runs");
-    }
     // Restarts so far, by the end before them and by their start: either may be what is counted.
     let mut restarts: Vec<(Timestamp, Timestamp)> = Vec::new();
     if observed.profile.first_start_counts {
@@ -314,13 +316,10 @@ fn limit_degenerate(observed: &Observed) -> Verdict {
     if allowed.is_some() && begin.is_some_and(|call| call.error.is_some()) {
         return Verdict::Pass;
     }
-    let runs = match observed.in_turn() {
+    let runs = match all_restarted(observed) {
         Ok(runs) => runs,
         Err(unknown) => return unknown,
     };
-    if !all_restart(observed) {
-        return Verdict::unknown("its policy does not restart all of these runs");
-    }
     let last = &runs[runs.len() - 1];
     let gave_up = last
         .exit

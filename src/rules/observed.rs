@@ -284,6 +284,12 @@ impl Observed {
             .map(|(place, ..)| place)
     }
 
+    /// When, and where in the timeline, the first run ended.
+    pub(super) fn first_exit(&self) -> Option<(Timestamp, usize)> {
+        let exit = self.runs().first()?.exit?;
+        Some((exit, self.exit_of(1)?))
+    }
+
     /// The trapped signals of a run, with their places.
     pub(super) fn signals_of(&self, run: u32) -> Vec<(usize, Signal, Timestamp)> {
         self.own()
@@ -378,6 +384,29 @@ impl Observed {
             Some(rest) => Err(Verdict::unknown(format!("it came to rest: {rest}"))),
             None if on_failure && self.looked_past(exit, place) => Ok(false),
             None => Err(Verdict::unknown("nothing says what the end was taken for")),
+        }
+    }
+
+    /// Whether the first end that was reported is that of run 1, which is at this place, in time.
+    pub(super) fn end_is_reported(&self, exit: Timestamp, place: usize) -> Verdict {
+        let due = exit + self.late();
+        let expected = format!("the end of run 1 at {exit} is reported by {due}");
+        let ended = self
+            .notices
+            .iter()
+            .find(|said| matches!(said.notice, Notice::Ended(_)));
+        match ended {
+            Some(said) if said.at <= due => Verdict::Pass,
+            Some(said) => self.broken(
+                Some(place),
+                expected,
+                format!("it is reported at {}", said.at),
+            ),
+            None if self.end > due => {
+                let actual = format!("it is not reported until {}", self.end);
+                self.broken(Some(place), expected, actual)
+            }
+            None => Verdict::unknown("looking ended with the run"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What becomes of what a service writes.
 
-use super::{Check, Group, Need, Notice, Observed, Rule, Verdict};
+use super::{Check, Group, Need, Observed, Rule, Verdict};
 use crate::timeline::What;
 
 pub(super) const RULES: &[Rule] = &[
@@ -99,31 +99,8 @@ fn last_bytes_kept(observed: &Observed) -> Verdict {
 }
 
 fn held_pipe_exit(observed: &Observed) -> Verdict {
-    let Some((exit, place)) = observed
-        .runs()
-        .first()
-        .and_then(|run| run.exit)
-        .zip(observed.exit_of(1))
-    else {
+    let Some((exit, place)) = observed.first_exit() else {
         return Verdict::unknown("the run has not ended");
     };
-    let late = observed.profile.tolerance() + observed.granularity();
-    let expected = format!("the end of run 1 at {exit} is reported by {}", exit + late);
-    let ended = observed
-        .notices
-        .iter()
-        .find(|said| matches!(said.notice, Notice::Ended(_)));
-    match ended {
-        Some(said) if said.at <= exit + late => Verdict::Pass,
-        Some(said) => observed.broken(
-            Some(place),
-            expected,
-            format!("it is reported at {}", said.at),
-        ),
-        None if observed.end > exit + late => {
-            let actual = format!("it is not reported until {}", observed.end);
-            observed.broken(Some(place), expected, actual)
-        }
-        None => Verdict::unknown("looking ended with the run"),
-    }
+    observed.end_is_reported(exit, place)
 }

@@ -170,12 +170,7 @@ fn ready_sender(observed: &Observed) -> Verdict {
             _ => Verdict::Pass,
         };
     }
-    let Some((exit, place)) = observed
-        .runs()
-        .first()
-        .and_then(|run| run.exit)
-        .zip(observed.exit_of(1))
-    else {
+    let Some((exit, place)) = observed.first_exit() else {
         return Verdict::unknown("nobody has notified and nothing has ended");
     };
     if said_ready(observed, 1).is_none() {
@@ -188,24 +183,7 @@ fn ready_sender(observed: &Observed) -> Verdict {
             format!("it is reported as up at {up}"),
         );
     }
-    let expected = format!("the end of run 1 at {exit} is reported by {}", exit + late);
-    let ended = observed
-        .notices
-        .iter()
-        .find(|said| matches!(said.notice, Notice::Ended(_)));
-    match ended {
-        Some(said) if said.at <= exit + late => Verdict::Pass,
-        Some(said) => observed.broken(
-            Some(place),
-            expected,
-            format!("it is reported at {}", said.at),
-        ),
-        None if observed.end > exit + late => {
-            let actual = format!("it is not reported until {}", observed.end);
-            observed.broken(Some(place), expected, actual)
-        }
-        None => Verdict::unknown("looking ended with the run"),
-    }
+    observed.end_is_reported(exit, place)
 }
 
 /// The end of the first run, from its last heartbeat.

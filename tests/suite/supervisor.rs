@@ -7,7 +7,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use supervise_harness::{
     ConstantBackoff, EndCause, ExitStatus, FakeClock, Outcome, Readiness, RestartLimit,
-    RestartPolicy, RestartTracker, Script, Signal, Sim, SpawnerOptions, State, Supervisor,
+    RestartPolicy, RestartTracker, Script, Signal, Sim, Spawner, SpawnerOptions, State, Supervisor,
     SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents,
 };
 use tempfile::TempDir;
@@ -273,6 +273,19 @@ async fn a_stop_during_a_delay_returns_at_once_and_nothing_starts_after_it() {
     assert_eq!(supervisor.status().runs, 1);
 }
 
+/// How the agent ends that is stopped as soon as it is up.
+async fn stopped_when_up(spawner: Spawner) -> ExitStatus {
+    let (supervisor, mut events) = Supervisor::builder(spawner, "worker")
+        .readiness(Readiness::Notified)
+        .start()
+        .unwrap();
+    until(&mut events, is_up).await;
+    let Outcome::Stopped(Some(status)) = supervisor.stop().await.unwrap() else {
+        panic!("the agent had no end")
+    };
+    status
+}
+
 #[tokio::test]
 async fn an_agent_that_ignores_the_signal_is_killed_at_the_grace() {
     // real-time: the grace of a real process; short, and only its end is looked at.
@@ -280,14 +293,7 @@ async fn an_agent_that_ignores_the_signal_is_killed_at_the_grace() {
         .grace(20 * MS)
         .build()
         .unwrap();
-    let (supervisor, mut events) = Supervisor::builder(spawner, "worker")
-        .readiness(Readiness::Notified)
-        .start()
-        .unwrap();
-    until(&mut events, is_up).await;
-    let Outcome::Stopped(Some(status)) = supervisor.stop().await.unwrap() else {
-        panic!()
-    };
+    let status = stopped_when_up(spawner).await;
     assert_eq!(status.signal(), Some(Signal::KILL));
 }
 
@@ -297,14 +303,7 @@ async fn an_agent_that_handles_the_signal_in_its_grace_exits_as_it_likes() {
         .grace(LONG)
         .build()
         .unwrap();
-    let (supervisor, mut events) = Supervisor::builder(spawner, "worker")
-        .readiness(Readiness::Notified)
-        .start()
-        .unwrap();
-    until(&mut events, is_up).await;
-    let Outcome::Stopped(Some(status)) = supervisor.stop().await.unwrap() else {
-        panic!()
-    };
+    let status = stopped_when_up(spawner).await;
     assert_eq!(status, ExitStatus::Exited { code: 4 });
 }
 

@@ -7,7 +7,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal as NixSignal, signal};
 use nix::sys::wait::waitpid;
-use supervise_harness::{ExitStatus, Signal, SpawnError, WatchError};
+use supervise_harness::{AgentHandle, ExitStatus, Signal, SpawnError, WatchError};
 use tokio_util::sync::CancellationToken;
 
 use super::child;
@@ -15,6 +15,12 @@ use super::spawner::tools::{open_count, pid_of, read_to_end, runtime, sh, sleepe
 
 fn never() -> CancellationToken {
     CancellationToken::new()
+}
+
+/// Whoever reads the agent's socket reads its end.
+fn hang_up(agent: &AgentHandle) {
+    let socket = agent.socket().unwrap();
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
 }
 
 #[tokio::test]
@@ -84,11 +90,7 @@ async fn several_waits_get_the_same_before_and_after_the_end() {
     let clone = one.clone();
     let (token, other) = (never(), never());
     let end_it = async {
-        agent
-            .socket()
-            .unwrap()
-            .shutdown(std::net::Shutdown::Both)
-            .unwrap();
+        hang_up(&agent);
     };
     let (a, b, c, d, ()) = tokio::join!(
         one.wait(&token),
@@ -115,11 +117,7 @@ fn waits_on_several_runtimes_get_the_same() {
         let threads: Vec<_> = (0..3)
             .map(|_| scope.spawn(|| runtime().block_on(agent.watcher().wait(&never())).unwrap()))
             .collect();
-        agent
-            .socket()
-            .unwrap()
-            .shutdown(std::net::Shutdown::Both)
-            .unwrap();
+        hang_up(&agent);
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     assert!(
@@ -141,11 +139,7 @@ async fn a_cancelled_wait_leaves_the_agent_alone() {
         Err(WatchError::Cancelled { .. })
     ));
     // It is there to end by itself.
-    agent
-        .socket()
-        .unwrap()
-        .shutdown(std::net::Shutdown::Both)
-        .unwrap();
+    hang_up(&agent);
     assert_eq!(watcher.wait(&never()).await.unwrap().exit_code(), 9);
     // What is known is told, cancelled or not.
     assert_eq!(watcher.wait(&token).await.unwrap().exit_code(), 9);
@@ -168,11 +162,7 @@ fn dropped_waits_lose_nothing_and_leave_nothing() {
                     }
                 }
                 assert_eq!(open_count(), before);
-                agent
-                    .socket()
-                    .unwrap()
-                    .shutdown(std::net::Shutdown::Both)
-                    .unwrap();
+                hang_up(&agent);
                 assert_eq!(watcher.wait(&never()).await.unwrap().exit_code(), 9);
             });
         },
@@ -185,11 +175,7 @@ async fn a_wait_works_where_time_is_paused() {
     let watcher = agent.watcher();
     let waiting = tokio::spawn(async move { watcher.wait(&never()).await });
     tokio::task::yield_now().await;
-    agent
-        .socket()
-        .unwrap()
-        .shutdown(std::net::Shutdown::Both)
-        .unwrap();
+    hang_up(&agent);
     assert_eq!(waiting.await.unwrap().unwrap().exit_code(), 9);
 }
 
@@ -208,11 +194,7 @@ async fn a_stolen_status_is_an_error_of_its_own_for_every_waiter() {
     let watcher = agent.watcher();
     let token = never();
     let steal = async {
-        agent
-            .socket()
-            .unwrap()
-            .shutdown(std::net::Shutdown::Both)
-            .unwrap();
+        hang_up(&agent);
         waitpid(pid_of(&agent), None).unwrap();
     };
     let (a, b, ()) = tokio::join!(watcher.wait(&token), watcher.wait(&token), steal);
@@ -261,11 +243,7 @@ async fn the_statuses_of_other_children_stay_theirs() {
         .unwrap();
     // It has ended or is about to; the runtime runs with it as a zombie in between.
     assert_eq!(read_to_end(other.stdout.take().unwrap()), "done\n");
-    agent
-        .socket()
-        .unwrap()
-        .shutdown(std::net::Shutdown::Both)
-        .unwrap();
+    hang_up(&agent);
     assert_eq!(waiting.await.unwrap().unwrap().exit_code(), 9);
     assert_eq!(other.wait().unwrap().code(), Some(6));
 }

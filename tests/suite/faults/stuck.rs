@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use supervise_harness::{Script, Sim};
+use supervise_harness::{Script, Sim, SimHandle};
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -101,15 +101,18 @@ fn waiting_for_a_foreign_child_in_spawn_blocking() {
     );
 }
 
+/// Waits for an agent that does nothing until it is told to.
+async fn wait_for_ever(sim: &SimHandle) {
+    let worker = sim.agent("worker", Script::new());
+    let mut command = Command::from(worker.command());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    child.wait().await.unwrap();
+}
+
 #[test]
 fn waiting_for_what_never_comes() {
     let text = stuck(short().try_run(async |sim| {
-        let worker = sim.agent("worker", Script::new());
-        let mut child = Command::from(worker.command())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        child.wait().await.unwrap();
+        wait_for_ever(&sim).await;
     }));
     assert_contains(&text, "everything waits at 0.000s, and no timer is pending");
     assert_contains(&text, "worker#1 is waiting; its last message was `idle`");
@@ -118,12 +121,7 @@ fn waiting_for_what_never_comes() {
 #[test]
 fn waiting_for_what_never_comes_in_real_time() {
     let text = stuck(short_real().try_run(async |sim| {
-        let worker = sim.agent("worker", Script::new());
-        let mut child = Command::from(worker.command())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        child.wait().await.unwrap();
+        wait_for_ever(&sim).await;
     }));
     assert_contains(&text, "the code under test waits for what has not come");
     assert_contains(&text, "worker#1 is ");
@@ -259,20 +257,6 @@ fn a_foreign_child_that_never_ends() {
         "a child that is no agent runs, and time waits for it: sleep",
     );
     assert!(!is_there(pid.unwrap()));
-}
-
-#[test]
-fn a_full_pipe_that_nobody_reads() {
-    let text = stuck(short().try_run(async |sim| {
-        let worker = sim.agent("worker", Script::new().flood(1 << 20).exit(0));
-        let mut child = Command::from(worker.command())
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        child.wait().await.unwrap();
-    }));
-    assert_contains(&text, "worker#1 is blocked: nobody reads its stdout");
 }
 
 #[test]
