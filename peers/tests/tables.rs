@@ -27,16 +27,8 @@ fn processkit() {
 
 /// A daemon, in real time: the trait carries it.
 #[test]
-#[ignore = "needs runit in PATH, and takes real time"]
+#[ignore = "needs runit in PATH, and takes minutes of real time"]
 fn runit() {
     let runit = Runit::find().expect("runsv and sv in PATH");
-    for id in [
-        "start-exactly-one",
-        "no-start-after-stop",
-        "grace-not-early",
-    ] {
-        let verdict = conformance::check(runit.clone(), id);
-        println!("{id}: {verdict:?}");
-        assert!(verdict.violation().is_none(), "{verdict:?}");
-    }
+    insta::assert_snapshot!(table(&conformance::run(runit)));
 }

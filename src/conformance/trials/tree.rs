@@ -1,6 +1,7 @@
 //! What becomes of descendants.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use agent_stub::script::Placement;
 use nix::unistd::{Pid, getpgrp, getsid};
@@ -9,6 +10,7 @@ use tokio::sync::Mutex;
 use super::stop::settled;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
+use crate::rules::Setting;
 use crate::{Script, Signal};
 
 pub(super) const TRIALS: &[Trial] = &[
@@ -119,7 +121,12 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "daemonizer",
         cases: |profile| {
             let unit = profile.unit();
-            let daemon = Script::new().run_for(unit * 10).exit(1);
+            // Longer than a delay that cannot be chosen.
+            let delay = match profile.delays {
+                Setting::Fixed(delays) => delays.bounds(0).1,
+                _ => Duration::ZERO,
+            };
+            let daemon = Script::new().run_for(unit * 10 + delay).exit(1);
             let daemonizes = Script::new()
                 .start("daemon", Placement::DoubleFork, daemon)
                 .run_for(unit)
@@ -132,7 +139,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     stage.wait(run.ended()).await;
                     stage.pass(12.0).await;
                     let delay = stage.service().delays.bounds(0).1;
-                    tokio::time::sleep(delay).await;
+                    tokio::time::sleep(delay * 2).await;
                     Ok(())
                 })
             })]
