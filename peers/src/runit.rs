@@ -73,10 +73,12 @@ impl Subject for Runit {
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("runit 2.1.2");
         profile.time = Time::Real {
-            // Longer than what runsv takes for immediately, so that a run of one unit is none such.
-            unit: Duration::from_secs(1),
-            // sv(8) looks every 420 ms whether what it was told has come about.
-            tolerance: Duration::from_millis(600),
+            // So that a run of one or two of them ends immediately, as runsv has it, and one of
+            // five does not.
+            unit: Duration::from_millis(400),
+            // sv(8) looks every 420 ms whether what it was told has come about, and runsv waits from
+            // the end of a run, however long that took.
+            tolerance: Duration::from_millis(900),
         };
         // runsv(8): "If ./run exits [..] runsv restarts ./run"; where it cannot start it, too.
         profile.policy = Setting::Fixed(RestartPolicy::Always);

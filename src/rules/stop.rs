@@ -132,6 +132,9 @@ fn late(observed: &Observed) -> Duration {
 }
 
 fn stop_signal_first(observed: &Observed) -> Verdict {
+    if observed.service.stop_signal == Signal::KILL {
+        return Verdict::unknown("nobody sees SIGKILL arrive");
+    }
     let (run, call) = match stopped(observed) {
         Ok(found) => found,
         Err(unknown) => return unknown,
@@ -217,7 +220,7 @@ fn grace_not_late(observed: &Observed) -> Verdict {
         Some(exit) if exit < due => {
             Verdict::Unknown(format!("before its grace was over, {}", end(&run)))
         }
-        // Whose child it is alone learns its status, but what exits by itself says so before.
+        // A daemon may reap before its status is read. What ignores the signal never ends by itself.
         Some(_) if is_killed(&run) || run.status.is_none() => Verdict::Pass,
         Some(_) => Verdict::Unknown(format!("it was not killed: {}", end(&run))),
     }

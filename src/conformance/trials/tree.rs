@@ -1,7 +1,6 @@
 //! What becomes of descendants.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use agent_stub::script::Placement;
 use nix::unistd::{Pid, getpgrp, getsid};
@@ -10,7 +9,6 @@ use tokio::sync::Mutex;
 use super::stop::settled;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::rules::Setting;
 use crate::{Script, Signal};
 
 pub(super) const TRIALS: &[Trial] = &[
@@ -122,10 +120,7 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: |profile| {
             let unit = profile.unit();
             // Longer than a delay that cannot be chosen.
-            let delay = match profile.delays {
-                Setting::Fixed(delays) => delays.bounds(0).1,
-                _ => Duration::ZERO,
-            };
+            let delay = super::fixed_delay(profile);
             let daemon = Script::new().run_for(unit * 10 + delay).exit(1);
             let daemonizes = Script::new()
                 .start("daemon", Placement::DoubleFork, daemon)
