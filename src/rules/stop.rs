@@ -132,9 +132,6 @@ fn late(observed: &Observed) -> Duration {
 }
 
 fn stop_signal_first(observed: &Observed) -> Verdict {
-    if observed.service.stop_signal == Signal::KILL {
-        return Verdict::unknown("nobody sees SIGKILL arrive");
-    }
     let (run, call) = match stopped(observed) {
         Ok(found) => found,
         Err(unknown) => return unknown,
