@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    DelayCurve, Environment, Notice, OwnGroup, Profile, Rest, Service, Setting, StopReturn,
-    StopScope,
+    Daemonizer, DelayCurve, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
+    Setting, StopReturn, StopScope,
 };
 use supervise_harness::{ExitStatus, RestartPolicy, Signal};
 use tokio::process::Command;
@@ -36,11 +36,18 @@ impl Subject for Plain {
         let mut profile = Profile::new("a plain tokio loop");
         profile.policy = Setting::Fixed(RestartPolicy::Always);
         profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
+        profile.retries_failed_starts = true;
         // Aborting the task drops the child, which kills it, and waits for nothing.
         profile.stop = Some(StopReturn::AtOnce);
+        // JoinHandle::abort: "If the task was already cancelled [..] this method will do nothing."
+        profile.repeated_stop = Some(RepeatedStop::Harmless);
         profile.stop_scope = Some(StopScope::Process);
         profile.own_group = Some(OwnGroup::None);
+        // It waits for the process that it started, and for no other.
+        profile.daemonizer = Some(Daemonizer::Exit);
+        // Of the signal mask, of dispositions and of descriptors, std's documentation says nothing.
         profile.environment = Some(Environment::Inherited);
+        profile.current_dir = true;
         profile.reports_ends = true;
         profile.reports_start_failures = true;
         profile.in_process = true;

@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use processkit::{
-    Command, Mechanism, Outcome, ProcessGroup, StopReason, SupervisionEvent, SupervisionSession,
-    Supervisor,
+    Command, Mechanism, Outcome, ProcessGroup, StdioMode, StopReason, SupervisionEvent,
+    SupervisionSession, Supervisor,
 };
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service, Setting, StopReturn,
+    Daemonizer, Environment, Notice, OwnGroup, Profile, Rest, Service, Setting, StopReturn,
     StopScope,
 };
-use supervise_harness::{ExitStatus, Jitter, RestartLimit, RestartPolicy, Signal};
+use supervise_harness::{EndCause, ExitStatus, Jitter, RestartLimit, RestartPolicy, Signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -26,7 +26,7 @@ pub struct Processkit;
 pub struct ProcesskitSession {
     session: RefCell<Option<SupervisionSession>>,
     grace: Duration,
-    rest: watch::Receiver<Option<Rest>>,
+    rests: watch::Sender<Option<Rest>>,
     events: JoinHandle<()>,
 }
 
@@ -40,19 +40,29 @@ impl Subject for Processkit {
     type Session = ProcesskitSession;
 
     fn profile(&self) -> Profile {
+        // The pages are those of its docs folder.
         let mut profile = Profile::new("processkit 3.3.4");
         profile.policy = Setting::Configurable;
-        // By exit code only: ok_codes.
+        // Which ends are success it is told by exit code alone (commands, `ok_codes`), so there is no
+        // success_list. A predicate can prevent a restart (`stop_when`), and nothing forces one.
         profile.delays = Setting::Configurable;
-        // jitter(true) is U(0.5, 1.5) of the delay.
+        // supervision, "Backoff and jitter": drawn from [0.5, 1.5), and on top of the cap.
         profile.jitter = true;
+        // supervision, "Errors and cancellation": a spawn failure is "a crash and restarts (with
+        // backoff)".
+        profile.retries_failed_starts = true;
+        // supervision, "Stopping": "at most n restarts = n + 1 total runs". It never starts anew:
+        // "a lifetime cap".
         profile.consecutive_limit = Setting::Configurable;
-        // A run is healthy after max_backoff of std's time, which no virtual clock reaches.
+        // A run is healthy after max_backoff of std's time, which no virtual clock reaches: no
+        // reset_after.
         profile.grace = Setting::Configurable;
+        // supervision, "Live sessions": "SIGTERM, wait grace, SIGKILL".
         profile.stop_signal = Setting::Fixed(Signal::TERM);
         profile.stop = Some(StopReturn::Reaped);
-        profile.repeated_stop = Some(RepeatedStop::Harmless);
-        // By what it finds on the machine.
+        // A stop takes the session, so that there is no second: no repeated_stop. What is frozen
+        // waits for the end of the grace (platform-support, "Frozen trees"): no wakes_frozen.
+        // platform-support, "How containment works": by what it finds on the machine.
         let by_cgroup =
             ProcessGroup::new().is_ok_and(|group| group.mechanism() == Mechanism::CgroupV2);
         (profile.stop_scope, profile.own_group) = if by_cgroup {
@@ -60,12 +70,24 @@ impl Subject for Processkit {
         } else {
             (Some(StopScope::Group), Some(OwnGroup::Group))
         };
+        // process-groups: every run has "a private group", and what is in it "is killed when the
+        // group is dropped".
+        profile.clears_leftovers = true;
+        // supervision: it restarts a child "whenever it exits".
+        profile.daemonizer = Some(Daemonizer::Exit);
+        // Of the signal mask, of dispositions and of descriptors it says nothing.
         profile.environment = Some(Environment::Inherited);
         profile.current_dir = true;
+        // commands, "Redirecting output directly to a file".
         profile.output = true;
         profile.reports_ends = true;
+        // IncarnationStarted: "A child incarnation successfully started."
+        profile.reports_up = true;
         profile.reports_start_failures = true;
         profile.reports_rest = true;
+        // SupervisionOutcome: the final result, and the number of restarts.
+        profile.reports_give_up_cause = true;
+        // A factor that makes no sense is taken for 1: no rejects_bad_settings.
         profile.in_process = true;
         profile
     }
@@ -78,9 +100,13 @@ impl Subject for Processkit {
         if let Some(directory) = &service.current_dir {
             command = command.current_dir(directory);
         }
-        if let Some(output) = &service.output {
-            command = command.stdout_file_append(output);
-        }
+        // Unasked it would capture the output, and wait for its end.
+        command = match &service.output {
+            Some(output) => command
+                .stdout_file_append(output)
+                .stderr_file_append(output),
+            None => command.stdout(StdioMode::Null).stderr(StdioMode::Null),
+        };
         let delays = &service.delays;
         let mut supervisor = Supervisor::new(command)
             .restart(match service.policy {
@@ -96,13 +122,18 @@ impl Subject for Processkit {
         }
         let mut session = supervisor.start();
         let mut events = session.events()?;
-        let (rests, rest) = watch::channel(None);
+        let rests = watch::Sender::new(None);
+        let said = rests.clone();
         let reporter = service.reporter();
         let events = tokio::spawn(async move {
+            let mut success = true;
             while let Some(event) = events.next().await {
-                if let Some(notice) = notice(&event) {
+                if let SupervisionEvent::IncarnationFinished { success: is, .. } = &event {
+                    success = *is;
+                }
+                if let Some(notice) = notice(&event, success) {
                     if let Notice::Resting(rest) = &notice {
-                        rests.send_replace(Some(rest.clone()));
+                        said.send_replace(Some(rest.clone()));
                     }
                     reporter.report(notice);
                 }
@@ -111,14 +142,16 @@ impl Subject for Processkit {
         Ok(ProcesskitSession {
             session: RefCell::new(Some(session)),
             grace: service.grace,
-            rest,
+            rests,
             events,
         })
     }
 }
 
-fn notice(event: &SupervisionEvent) -> Option<Notice> {
+/// `success` is what it took the last end for.
+fn notice(event: &SupervisionEvent, success: bool) -> Option<Notice> {
     Some(match event {
+        SupervisionEvent::IncarnationStarted { .. } => Notice::Up,
         SupervisionEvent::IncarnationFinished { outcome, .. } => Notice::Ended(ended(outcome)?),
         SupervisionEvent::IncarnationFailed { error, .. } => {
             Notice::StartFailed(format!("{error:?}"))
@@ -130,7 +163,7 @@ fn notice(event: &SupervisionEvent) -> Option<Notice> {
                 restarts: None,
             },
             StopReason::Stopped => Rest::Stopped,
-            StopReason::PolicySatisfied => Rest::Finished { success: true },
+            StopReason::PolicySatisfied => Rest::Finished { success },
             reason => Rest::Failed(reason.name().to_owned()),
         }),
         SupervisionEvent::SupervisionFailed { error } => {
@@ -167,10 +200,30 @@ impl Session for ProcesskitSession {
     }
 
     async fn outcome(&self) -> Rest {
-        let mut rest = self.rest.clone();
-        match rest.wait_for(Option::is_some).await {
+        let mut rests = self.rests.subscribe();
+        let rest = match rests.wait_for(Option::is_some).await {
             Ok(rest) => rest.clone().unwrap_or(Rest::Stopped),
             Err(_) => Rest::Failed("its events ended".to_owned()),
+        };
+        if !matches!(rest, Rest::GaveUp { .. }) {
+            return rest;
+        }
+        // Its event says only that there were too many; what it returns says the rest.
+        let session = self.session.borrow_mut().take();
+        let Some(session) = session else {
+            return rest;
+        };
+        match session.wait().await {
+            Ok(outcome) => {
+                let cause = ended(&outcome.final_result.outcome()).map(EndCause::Exited);
+                let rest = Rest::GaveUp {
+                    cause,
+                    restarts: Some(outcome.restarts),
+                };
+                self.rests.send_replace(Some(rest.clone()));
+                rest
+            }
+            Err(error) => Rest::Failed(error.to_string()),
         }
     }
 }

@@ -4,18 +4,31 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    DelayCurve, Environment, OwnGroup, Profile, Rest, Service, Setting, StopReturn, StopScope, Time,
+    Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, Rest, Service, Setting,
+    StopReturn, StopScope, Time,
 };
 use supervise_harness::{RestartPolicy, Signal};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
+
+/// How long runsv waits.
+const DELAY: Duration = Duration::from_secs(1);
+
+/// What a stop is told to wait. `sv` takes whole seconds.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long what is told may take, in seconds: what `sv` waits unless it is told otherwise.
+const PATIENCE: u64 = 7;
 
 /// runit's `runsv`, one for each service.
 #[derive(Clone, Debug)]
@@ -60,20 +73,41 @@ impl Subject for Runit {
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("runit 2.1.2");
         profile.time = Time::Real {
-            unit: Duration::from_millis(100),
-            tolerance: Duration::from_millis(500),
+            // So that a run of one or two of them ends immediately, as runsv has it, and one of
+            // five does not.
+            unit: Duration::from_millis(400),
+            // sv(8) looks every 420 ms whether what it was told has come about, and runsv waits from
+            // the end of a run, however long that took.
+            tolerance: Duration::from_millis(900),
         };
+        // runsv(8): "If ./run exits [..] runsv restarts ./run"; where it cannot start it, too.
         profile.policy = Setting::Fixed(RestartPolicy::Always);
-        // runsv(8): it waits a second where the service ran for less.
-        profile.delays = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
+        profile.retries_failed_starts = true;
+        // runsv(8): "If ./run [..] exit immediately, runsv waits a second". Immediately is within a
+        // second of its start: what ran longer is started at once.
+        profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
+        profile.delay_origin = DelayOrigin::LastStart;
+        // runsv(8), "d": "send it a TERM signal, and then a CONT signal".
         profile.stop_signal = Setting::Fixed(Signal::TERM);
-        // sv(8): down waits for nothing by itself; `-w` waits for so many seconds.
+        profile.wakes_frozen = true;
+        // sv(8), "force-stop": it waits for so many seconds, and "on timeout send the service the
+        // kill command".
+        profile.grace = Setting::Fixed(GRACE);
         profile.stop = Some(StopReturn::Reaped);
+        // It is the service, the process that runsv started, that signals are sent to.
         profile.stop_scope = Some(StopScope::Process);
+        // runsvdir(8), "-P": only with it is there a group for each runsv, and none for a service.
         profile.own_group = Some(OwnGroup::None);
+        // The FAQ: "service daemons must not put themself into the background".
+        profile.daemonizer = Some(Daemonizer::Exit);
         profile.start = true;
         profile.restart = true;
+        // Of a second stop, of a start during a restart, and of what a run leaves it says nothing.
+        // "Clean process state" is the same one at each start, not an empty one: no descriptors, no
+        // clears_mask, no resets_dispositions.
         profile.environment = Some(Environment::Inherited);
+        // The run script sees to these two.
+        profile.current_dir = true;
         profile.output = true;
         profile
     }
@@ -88,7 +122,6 @@ impl Subject for Runit {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn()?;
         let session = RunitSession {
             runsv,
@@ -150,38 +183,61 @@ impl RunitSession {
     }
 
     async fn wait_for_control(&self) {
+        let ok = self.path().join("supervise/ok");
+        // As sv does: nobody can write to it before runsv reads from it.
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
         // real-time: runsv says nothing when it is there.
-        while !self.path().join("supervise/ok").exists() {
+        while options.open(&ok).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    async fn sv(&self, command: &str) -> Result<(), SubjectError> {
+    /// Whether what was told has come about within so many seconds.
+    async fn sv(&self, seconds: u64, command: &str) -> Result<bool, SubjectError> {
         let output = Command::new(&self.sv)
-            .args(["-w", "60", command])
+            .args(["-w", &seconds.to_string(), command])
             .arg(self.path())
             .stdin(Stdio::null())
             .output()
             .await?;
-        if output.status.success() {
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        // sv(8): the exit code counts services, those that it waited for in vain, too.
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(1) if said.starts_with("timeout:") || said.starts_with("kill:") => Ok(false),
+            _ => Err(SubjectError::new(format!("sv {command}: {said}"))),
+        }
+    }
+
+    /// Waits for as long as it takes.
+    async fn carried_out(&self, command: &str) -> Result<(), SubjectError> {
+        if self.sv(PATIENCE, command).await? {
             Ok(())
         } else {
-            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            Err(SubjectError::new(format!("sv {command}: {said}")))
+            let text = format!("sv {command}: not within {PATIENCE} s");
+            Err(SubjectError::new(text))
         }
     }
 }
 
 impl Drop for RunitSession {
     fn drop(&mut self) {
-        // It is killed with the child's handle; what it ran belongs to the sim.
-        let _ = self.runsv.start_kill();
+        // runsv(8), "SIGNALS": on TERM it stops its service, and exits. It would wait for one that
+        // does not stop, which is the sim's to end.
+        if let Some(pid) = self.runsv.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
     }
 }
 
 impl Session for RunitSession {
     async fn stop(&self) -> Result<(), SubjectError> {
-        self.sv("stop").await
+        // Where it was killed, `sv` has not waited for its end.
+        if self.sv(GRACE.as_secs(), "force-stop").await? {
+            return Ok(());
+        }
+        self.carried_out("down").await
     }
 
     async fn outcome(&self) -> Rest {
@@ -189,10 +245,13 @@ impl Session for RunitSession {
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {
-        self.sv("restart").await
+        if self.sv(GRACE.as_secs(), "force-restart").await? {
+            return Ok(());
+        }
+        self.carried_out("start").await
     }
 
     async fn start(&self) -> Result<(), SubjectError> {
-        self.sv("start").await
+        self.carried_out("start").await
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Stage<'a> {
     said: Arc<Notify>,
     facts: RefCell<Facts>,
     agents: RefCell<BTreeMap<String, Agent>>,
+    /// Held until what was seen is taken: a supervisor that ends takes its service with it.
+    sessions: RefCell<Vec<Rc<dyn AnySession>>>,
     /// Set once, when what was seen is taken.
     end: Cell<Option<Timestamp>>,
 }
@@ -95,6 +97,7 @@ impl<'a> Stage<'a> {
             said: Arc::default(),
             facts: RefCell::default(),
             agents: RefCell::default(),
+            sessions: RefCell::default(),
             end: Cell::new(None),
         };
         let service = stage.service_of(Stage::SERVICE, script, ask);
@@ -181,11 +184,15 @@ impl<'a> Stage<'a> {
     pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, Halt> {
         let started = self.told(&service.name, Control::Begin, self.subject.start(&service));
         match started.await {
-            Some(Ok(session)) => Ok(Live {
-                name: service.name,
-                session: Rc::from(session),
-                stage: self,
-            }),
+            Some(Ok(session)) => {
+                let session = Rc::from(session);
+                self.sessions.borrow_mut().push(Rc::clone(&session));
+                Ok(Live {
+                    name: service.name,
+                    session,
+                    stage: self,
+                })
+            }
             Some(Err(error)) => Err(Halt(format!("the subject did not begin: {}", error.text()))),
             None => Err(Halt("the subject's start has not returned".to_owned())),
         }
@@ -390,6 +397,9 @@ impl Live<'_> {
         let sim = self.stage.sim();
         let mut call = Call::new(&self.name, Control::End, sim.now());
         sim.note(format_args!("told `{}`: {}", self.name, Control::End));
+        let mut sessions = self.stage.sessions.borrow_mut();
+        sessions.retain(|held| !Rc::ptr_eq(held, &self.session));
+        drop(sessions);
         drop(self.session);
         call.to = Some(sim.now());
         self.stage.log().calls.push(call);

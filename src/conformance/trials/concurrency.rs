@@ -148,6 +148,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "control-responsive",
         cases: |profile| {
             let unit = profile.unit();
+            let delay = super::fixed_delay(profile);
             vec![Case::new("", Script::new(), move |stage| {
                 Box::pin(async move {
                     const NAME: &str = "flapper";
@@ -157,6 +158,8 @@ pub(super) const TRIALS: &[Trial] = &[
                     });
                     let live = stage.begin().await?;
                     stage.started().await?;
+                    // What has just started is not always restarted at once.
+                    tokio::time::sleep(delay).await;
                     let _flapper = stage.begin_with(flapper).await?;
                     let run = stage.started_of(NAME).await?;
                     stage.wait(run.ended()).await;

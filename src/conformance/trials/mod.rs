@@ -16,6 +16,8 @@ mod start;
 mod stop;
 mod tree;
 
+use std::time::Duration;
+
 use super::trial::Trial;
 use crate::Script;
 use crate::policy::RestartPolicy;
@@ -38,6 +40,14 @@ fn restarts_freely(profile: &Profile) -> bool {
 /// A run that fails after a fifth of a unit.
 fn crash(profile: &Profile) -> Script {
     Script::new().run_for(profile.unit() / 5).exit(1)
+}
+
+/// A delay that cannot be chosen, at most; else none.
+fn fixed_delay(profile: &Profile) -> Duration {
+    match profile.delays {
+        Setting::Fixed(delays) => delays.bounds(0).1,
+        _ => Duration::ZERO,
+    }
 }
 
 /// All trials, in the order of the rules.

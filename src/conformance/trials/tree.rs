@@ -119,7 +119,9 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "daemonizer",
         cases: |profile| {
             let unit = profile.unit();
-            let daemon = Script::new().run_for(unit * 10).exit(1);
+            // Longer than a delay that cannot be chosen.
+            let delay = super::fixed_delay(profile);
+            let daemon = Script::new().run_for(unit * 10 + delay).exit(1);
             let daemonizes = Script::new()
                 .start("daemon", Placement::DoubleFork, daemon)
                 .run_for(unit)
@@ -132,7 +134,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     stage.wait(run.ended()).await;
                     stage.pass(12.0).await;
                     let delay = stage.service().delays.bounds(0).1;
-                    tokio::time::sleep(delay).await;
+                    tokio::time::sleep(delay * 2).await;
                     Ok(())
                 })
             })]
