@@ -82,7 +82,14 @@ where
     S::Session: 'static,
 {
     let subject = Arc::new(subject);
-    let name = profile_of(&*subject).map_or_else(|error| error, |profile| profile.name);
+    let name = match profile_apart(&subject, LIMITS.still) {
+        Ok(profile) => profile.name,
+        // No rule can be judged, and each would only take as long.
+        Err(error) => {
+            let unknown = |rule| Line::new(rule, Verdict::unknown(&error), Duration::ZERO);
+            return Report::new(&error, rules::all().map(unknown).collect());
+        }
+    };
     let rules: Mutex<VecDeque<(usize, &'static Rule)>> =
         Mutex::new(rules::all().enumerate().collect());
     let lines: Mutex<Vec<(usize, Line)>> = Mutex::default();
@@ -120,6 +127,10 @@ where
     S: Subject + Send + Sync + 'static,
     S::Session: 'static,
 {
+    let profile = match profile_apart(subject, limits.still) {
+        Ok(profile) => profile,
+        Err(error) => return Verdict::Unknown(report::one_line(&error)),
+    };
     let (sender, receiver) = mpsc::channel();
     let subject = Arc::clone(subject);
     let held = Arc::<Held>::default();
@@ -127,7 +138,7 @@ where
     let judge = move || {
         Held::enter(here);
         // Nobody may wait any more.
-        let _ = sender.send(judge(&*subject, rule, limits));
+        let _ = sender.send(judge(&*subject, &profile, rule, limits));
     };
     let thread = thread::Builder::new().name(rule.id.to_owned()).spawn(judge);
     let thread = match thread {
@@ -180,18 +191,47 @@ fn in_one_line(verdict: Verdict) -> Verdict {
     }
 }
 
+/// What the subject declares, asked on a thread of its own: it may never say.
+pub(super) fn profile_of_subject<S>(subject: S) -> Result<Profile, String>
+where
+    S: Subject + Send + Sync + 'static,
+    S::Session: 'static,
+{
+    profile_apart(&Arc::new(subject), LIMITS.still)
+}
+
+/// As [`profile_of_subject`], within so long.
+fn profile_apart<S>(subject: &Arc<S>, limit: Duration) -> Result<Profile, String>
+where
+    S: Subject + Send + Sync + 'static,
+    S::Session: 'static,
+{
+    let (sender, receiver) = mpsc::channel();
+    let asked = Arc::clone(subject);
+    let ask = move || {
+        // Nobody may wait any more.
+        let _ = sender.send(profile_of(&*asked));
+    };
+    let thread = thread::Builder::new().name("profile".to_owned()).spawn(ask);
+    thread.map_err(|error| format!("no thread to ask for its profile on: {error}"))?;
+    receiver
+        .recv_timeout(limit)
+        .unwrap_or_else(|_| Err(format!("its profile has not returned within {limit:?}")))
+}
+
 /// What the subject declares, or what its panic said.
-pub(super) fn profile_of(subject: &dyn AnySubject) -> Result<Profile, String> {
+fn profile_of(subject: &dyn AnySubject) -> Result<Profile, String> {
     catch_unwind(AssertUnwindSafe(|| subject.profile()))
         .map_err(|panic| format!("its profile panicked: {}", crate::sim::panic_text(&*panic)))
 }
 
-fn judge(subject: &dyn AnySubject, rule: &'static Rule, limits: Limits) -> Verdict {
-    let profile = match profile_of(subject) {
-        Ok(profile) => profile,
-        Err(error) => return Verdict::Unknown(error),
-    };
-    if let Some(lacking) = rule.lacking(&profile) {
+fn judge(
+    subject: &dyn AnySubject,
+    profile: &Profile,
+    rule: &'static Rule,
+    limits: Limits,
+) -> Verdict {
+    if let Some(lacking) = rule.lacking(profile) {
         return Verdict::Unsupported(lacking);
     }
     if let Some(reason) = rule.planned() {
@@ -200,7 +240,7 @@ fn judge(subject: &dyn AnySubject, rule: &'static Rule, limits: Limits) -> Verdi
     let Some(trial) = trials::all().find(|trial| trial.rule == rule.id) else {
         return Verdict::unknown("nothing is done to see it");
     };
-    judge_by(subject, &profile, rule, trial, limits)
+    judge_by(subject, profile, rule, trial, limits)
 }
 
 /// What came of one case.
@@ -336,6 +376,8 @@ fn play(
     drop(running);
     let panic = panics::heard();
     match (judged, ended) {
+        // Its processes were killed under it: what came after that is no doing of the subject.
+        (_, Err(failure)) if failure.is_stuck() => Err(failure),
         (Some((observed, halted)), _) => Ok(Judged {
             verdict: rule.check(&observed),
             halt: halted.map(|Halt(reason)| reason),

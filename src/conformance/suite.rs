@@ -1,9 +1,8 @@
 //! A `#[test]` for each rule.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use super::play::{check, profile_of};
+use super::play::{check, profile_of_subject};
 use super::subject::Subject;
 use crate::rules::{self, Verdict};
 
@@ -36,7 +35,7 @@ where
     S: Subject + Send + Sync + 'static,
     S::Session: 'static,
 {
-    let profile = profile_of(&*Arc::new(subject)).unwrap_or_else(|error| panic!("{error}"));
+    let profile = profile_of_subject(subject).unwrap_or_else(|error| panic!("{error}"));
     let listed: BTreeSet<String> = listed.iter().map(|name| name.replace('_', "-")).collect();
     let working = || rules::all().filter(|rule| rule.planned().is_none());
     let unsupported: BTreeSet<String> = working()

@@ -31,7 +31,7 @@ const REAPING: Duration = Duration::from_millis(100);
 
 /// real-time: how long time stands still for another thread's child that still runs this program. A
 /// spawn returns before its exec is done.
-const EXEC: Duration = Duration::from_millis(100);
+const EXEC: Duration = Duration::from_secs(1);
 
 /// What others want to know about the gate: the watchdog, and the gates of other sims.
 #[derive(Debug, Default)]
@@ -42,6 +42,10 @@ pub(crate) struct Sight {
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.
     pub(crate) is_open: AtomicBool,
+    /// When that was so, the last time that it was.
+    pub(crate) opened: Mutex<Option<Instant>>,
+    /// Whether the sim is being ended: time passes no more.
+    pub(crate) is_over: AtomicBool,
     /// Every child that had not said hello when the gate saw it.
     pub(crate) seen: Mutex<HashSet<u32>>,
     /// What the gate cannot see, and why.
@@ -83,6 +87,8 @@ pub(crate) struct Gate {
     execed: HashMap<Pid, (HashSet<u32>, Option<u64>)>,
     /// Those that have not: since when.
     forked: HashMap<u32, Instant>,
+    /// What had happened in this sim, and which children it had, when the others were looked at.
+    looked_at: Option<(u64, Vec<u32>)>,
 }
 
 impl Gate {
@@ -99,6 +105,7 @@ impl Gate {
             unexeced: HashMap::new(),
             execed: HashMap::new(),
             forked: HashMap::new(),
+            looked_at: None,
         }
     }
 
@@ -108,8 +115,16 @@ impl Gate {
 
     /// What tokio calls before it parks.
     pub(crate) fn park(&mut self) {
+        if self.sight.is_over.load(Ordering::Acquire) {
+            self.shared.timer.notify_one();
+            return;
+        }
         let open = self.may_advance();
         self.sight.is_open.store(open, Ordering::Relaxed);
+        if open {
+            let opened = self.sight.opened.lock();
+            *opened.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         if !open {
             // A task that wakes keeps tokio from advancing.
             self.shared.timer.notify_one();
@@ -199,26 +214,32 @@ impl Gate {
             .children
             .list()
             .map_err(blind("the children of this thread cannot be listed"))?;
+        let happened = (server.progress, children.clone());
         let mut zombies: Vec<u32> = server.zombies().map(|member| member.pid).collect();
-        let mut foreign = Vec::new();
+        let (mut foreign, mut gone) = (Vec::new(), Vec::new());
         for pid in children {
             if server.member_of(pid).is_none() && !self.before.contains(&pid) {
                 match is_zombie(pid) {
                     true => {
                         server.see_zombie(pid);
                         zombies.push(pid);
+                        gone.push(pid);
                     }
                     false => foreign.push(pid),
                 }
             }
         }
         let busy = !foreign.is_empty();
+        if busy {
+            // It comes and goes without a word.
+            self.looked_at = None;
+        }
         let mut seen = self
             .sight
             .seen
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        seen.extend(&foreign);
+        seen.extend(foreign.iter().chain(&gone));
         drop(seen);
         if busy || self.others_start_agents(server)? {
             return Ok(Survey::Busy);
@@ -245,7 +266,7 @@ impl Gate {
         }
         Ok(if waits {
             Survey::Zombies
-        } else if self.others_fork()? {
+        } else if self.others_fork(happened)? {
             Survey::Busy
         } else {
             Survey::Quiet
@@ -254,11 +275,24 @@ impl Gate {
 
     /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
     /// of every descriptor, and a pipe of this sim does not end.
-    fn others_fork(&mut self) -> Result<bool, String> {
+    ///
+    /// What it forks while nothing happens in this sim matters no more: no pipe was made meanwhile. So
+    /// sims that fork all the time hold nobody up.
+    fn others_fork(&mut self, happened: (u64, Vec<u32>)) -> Result<bool, String> {
+        if self.looked_at.as_ref() == Some(&happened) {
+            let mut left = HashMap::new();
+            for (pid, since) in std::mem::take(&mut self.forked) {
+                if since.elapsed() < EXEC && starts(pid)? {
+                    left.insert(pid, since);
+                }
+            }
+            self.forked = left;
+            return Ok(!self.forked.is_empty());
+        }
         let sims = children::other_sims();
         self.execed
             .retain(|thread, _| sims.iter().any(|(other, _)| other == thread));
-        let mut forked = HashMap::new();
+        self.forked.clear();
         for (thread, sight) in sims {
             // In this order: what it forks after it was seen at rest, it forks without our pipes.
             let is_parked = sight.is_parked.load(Ordering::Acquire);
@@ -275,12 +309,8 @@ impl Gate {
                 if execed.contains(&pid) {
                     continue;
                 }
-                // The second shows only when its descriptors are closed.
-                let starts = is_unexeced(pid)
-                    || has_no_words(pid).map_err(blind(UNKNOWN_CHILD))? && !is_zombie(pid);
-                let since = self.forked.get(&pid).copied().unwrap_or_else(Instant::now);
-                if starts && since.elapsed() < EXEC {
-                    forked.insert(pid, since);
+                if starts(pid)? {
+                    self.forked.insert(pid, Instant::now());
                     is_clear = false;
                 } else {
                     execed.insert(pid);
@@ -288,7 +318,7 @@ impl Gate {
             }
             *clear_at = (is_clear && is_parked).then_some(parks);
         }
-        self.forked = forked;
+        self.looked_at = Some(happened);
         Ok(!self.forked.is_empty())
     }
 
@@ -331,6 +361,13 @@ fn blind(what: &str) -> impl Fn(io::Error) -> String {
 }
 
 const UNKNOWN_CHILD: &str = "what a child of another thread is cannot be told";
+
+/// Whether a child of another sim is not through its exec. The second shows only when its descriptors are
+/// closed.
+fn starts(pid: u32) -> Result<bool, String> {
+    let has_no_words = || has_no_words(pid).map_err(blind(UNKNOWN_CHILD));
+    Ok(is_unexeced(pid) || has_no_words()? && !is_zombie(pid))
+}
 
 /// Whether a child was forked and still runs this program.
 fn is_unexeced(pid: u32) -> bool {

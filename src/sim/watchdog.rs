@@ -32,8 +32,8 @@ struct Last {
     at: Instant,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
     rests: (u64, Instant),
-    /// What time it was in the sim, at the last look.
-    now: Timestamp,
+    /// What time it was in the sim, at the last look, and since when, unless it is from the beginning.
+    now: (Timestamp, Option<Instant>),
 }
 
 /// One sim, as the watchdog sees it.
@@ -79,7 +79,7 @@ impl Watched {
                 parks: 0,
                 at: Instant::now(),
                 rests: (0, Instant::now()),
-                now: Timestamp::ORIGIN,
+                now: (Timestamp::ORIGIN, None),
             }),
             verdict: Mutex::new(None),
             abort: Notify::new(),
@@ -102,7 +102,9 @@ impl Watched {
             (server.progress, server.now)
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let time_passes = now != std::mem::replace(&mut last.now, now);
+        if now != last.now.0 {
+            last.now = (now, Some(Instant::now()));
+        }
         if parks != last.rests.0 {
             last.rests = (parks, Instant::now());
         }
@@ -113,6 +115,8 @@ impl Watched {
         // Long ago it may have waited for what was at work.
         let is_turning = last.rests.1.elapsed() < self.limit / 4;
         let is_busy = is_turning && parks - last.parks > BUSY;
+        let passed = last.now.1;
+        let time_passes = passed.is_some_and(|at| at.elapsed() < self.limit / 4);
         if last.at.elapsed() < self.limit {
             return;
         }
@@ -126,6 +130,8 @@ impl Watched {
                 // Nobody has looked for as long.
                 self.shared.lock().pump(Duration::ZERO);
             }
+            // What it sees from here on, with a descriptor or without a process, is our doing.
+            self.sight.is_over.store(true, Ordering::Release);
             // Another thread may use it, and change them.
             let troubles = self.shared.lock().troubles.clone();
             drop(
@@ -190,6 +196,11 @@ impl Watched {
     ) -> String {
         let mut foreign = Vec::new();
         self.each_foreign(|pid, _| foreign.push(pid));
+        // What another thread forks closes it for a moment.
+        let opened = self.sight.opened.lock();
+        let opened = *opened.unwrap_or_else(PoisonError::into_inner);
+        let is_open = self.sight.is_open.load(Ordering::Relaxed)
+            || opened.is_some_and(|at| at.elapsed() < self.limit / 2);
         let server = self.shared.lock();
         let mut text = format!("nothing has moved for {:?} of real time", self.limit);
         let mut line = |what: String| {
@@ -210,13 +221,13 @@ impl Watched {
                  alone, again and again",
                 server.now
             ));
-        } else if self.sight.is_open.load(Ordering::Relaxed) && is_busy {
+        } else if is_open && is_busy {
             line(format!(
                 "the code under test is at work all the time at {}, but no agent does anything: it may \
                  be talking to itself",
                 server.now
             ));
-        } else if self.sight.is_open.load(Ordering::Relaxed) {
+        } else if is_open {
             line(match server.next_deadline() {
                 Some(next) => format!(
                     "virtual time stands at {} although everything waits, and the next agent is due at {next}: a \
@@ -259,6 +270,11 @@ impl Watched {
             .unwrap_or_else(PoisonError::into_inner)
         {
             line(blind.clone());
+        }
+        if !text.contains('\n') {
+            text.push_str(
+                "\n  what the harness cannot see is at work, such as what another thread has forked",
+            );
         }
         text
     }

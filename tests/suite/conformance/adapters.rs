@@ -18,6 +18,7 @@ const STILL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mishap {
     PanicsInProfile,
+    ProfileHangs,
     PanicsInStart,
     PanicsInStop,
     PanicsInOutcome,
@@ -108,6 +109,11 @@ impl Subject for Bad {
 
     fn profile(&self) -> Profile {
         assert_ne!(self.mishap, PanicsInProfile, "no profile today");
+        if self.mishap == ProfileHangs {
+            loop {
+                thread::park();
+            }
+        }
         TEXTBOOK.profile()
     }
 
@@ -283,6 +289,12 @@ const ROWS: &[Row] = &[
 
 /// In these the machine's clock has to tell that nothing moves.
 const BLOCKED: &[Row] = &[
+    (
+        ProfileHangs,
+        "start-exactly-one",
+        "unknown",
+        "its profile has not returned within 1s",
+    ),
     (
         Parks,
         "start-exactly-one",

@@ -90,7 +90,8 @@ fn an_agent_that_a_shell_left_in_the_background_before_it_said_hello_is_ended() 
             let agent = fake::agent(&fake::address(&worker), &["freeze"]);
             let mut shell = Command::new("/bin/sh");
             shell
-                .args(["-c", "\"$@\" &", "sh"])
+                // real-time: so long that the sim has seen it.
+                .args(["-c", "\"$@\" & sleep 0.1", "sh"])
                 .arg(agent.get_program());
             shell.args(agent.get_args());
             for (name, value) in agent.get_envs() {
