@@ -28,6 +28,20 @@ fn leave_descriptors(count: usize) {
     limit_descriptors(u64::try_from(limit).unwrap());
 }
 
+/// Waits until nothing is open for the sim before, which the watchdog may look after for a moment longer.
+fn wait_for_the_last_sim() {
+    let is_of_a_sim = |link: std::fs::DirEntry| {
+        std::fs::read_link(link.path()).is_ok_and(|path| path.ends_with("children"))
+    };
+    while std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .flatten()
+        .any(is_of_a_sim)
+    {
+        std::thread::yield_now();
+    }
+}
+
 /// The descriptor at which this process has what the kernel says of that one.
 fn stat_descriptor(pid: u32) -> Option<u64> {
     let name = format!("/proc/{pid}/stat");
@@ -43,6 +57,7 @@ fn stat_descriptor(pid: u32) -> Option<u64> {
 /// one on can be had while the agent comes. Also the one at which the sim then has what the kernel
 /// says of the agent.
 fn escalation(limit: Option<u64>) -> (Timeline, Option<u64>) {
+    wait_for_the_last_sim();
     let mut stat = None;
     let result = Sim::new().try_run(async |sim| {
         let script = Script::new()
