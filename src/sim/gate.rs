@@ -42,6 +42,8 @@ pub(crate) struct Sight {
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.
     pub(crate) is_open: AtomicBool,
+    /// How often that was so.
+    pub(crate) opens: AtomicU64,
     /// When that was so, the last time that it was.
     pub(crate) opened: Mutex<Option<Instant>>,
     /// Whether the sim is being ended: time passes no more.
@@ -122,6 +124,7 @@ impl Gate {
         let open = self.may_advance();
         self.sight.is_open.store(open, Ordering::Relaxed);
         if open {
+            self.sight.opens.fetch_add(1, Ordering::Relaxed);
             let opened = self.sight.opened.lock();
             *opened.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
