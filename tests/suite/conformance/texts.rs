@@ -35,6 +35,7 @@ impl Subject for Small {
                 if child.wait().await.is_err() {
                     return;
                 }
+                // real-time: none; this is the subject's delay, by the sim's clock.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });

@@ -133,6 +133,7 @@ fn an_agent_that_closed_its_connection_and_runs_is_named_by_the_watchdog() {
             .spawn()
             .unwrap();
         worker.started().await;
+        // real-time: none; by the sim's clock: when it ends, all that the agent did was taken in.
         tokio::time::sleep(seconds(1)).await;
         std::future::pending::<()>().await;
     }));
@@ -199,6 +200,7 @@ fn an_agent_is_the_process_at_the_other_end_and_not_the_one_it_names() {
                 .unwrap();
             let run = worker.started().await;
             assert_eq!(Some(run.pid()), child.id());
+            // real-time: none; by the sim's clock, and the timeline has it.
             tokio::time::sleep(seconds(5)).await;
             child.kill().await.unwrap();
         })

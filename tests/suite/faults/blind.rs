@@ -70,6 +70,7 @@ fn escalation(limit: Option<u64>) -> (Timeline, Option<u64>) {
         let run = worker.started().await;
         limit_descriptors(soft);
         stat = stat_descriptor(run.pid());
+        // real-time: none; by the sim's clock, and the timeline has it.
         tokio::time::sleep(seconds(60)).await;
         let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
         nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
@@ -244,6 +245,7 @@ fn time_stands_still_where_the_children_of_other_threads_cannot_be_listed() {
         // The other thread is the one that waits for this test.
         let result = short().try_run(async |_| {
             leave_descriptors(0);
+            // real-time: none; by the sim's clock, which must not get there.
             tokio::time::sleep(seconds(1)).await;
             has_passed = true;
         });

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use rstest::rstest;
 use supervise_harness::{Agent, ExitStatus, Run, Script, Signal, Sim, SimHandle, Timeline};
 use tokio::process::{Child, Command};
+// real-time: by the sim's clock, but where a sleep says so.
 use tokio::time::sleep;
 
 use super::{lines, seconds};
