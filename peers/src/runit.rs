@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
@@ -117,12 +118,18 @@ impl Subject for Runit {
         let run = directory.path().join("run");
         fs::write(&run, script(service).into_vec())?;
         fs::set_permissions(&run, fs::Permissions::from_mode(0o755))?;
-        let runsv = Command::new(self.programs.join("runsv"))
+        let mut runsv = Command::new(self.programs.join("runsv"));
+        runsv
             .arg(directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+            .stderr(Stdio::null());
+        // SAFETY: between fork and exec it makes one system call, and nothing else.
+        unsafe {
+            // A test that is killed drops nothing: it ends with the thread that started it.
+            runsv.pre_exec(|| Ok(set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?));
+        }
+        let runsv = runsv.spawn()?;
         let session = RunitSession {
             runsv,
             sv: self.programs.join("sv"),
