@@ -173,11 +173,14 @@ fn nothing_outlives_a_killed_harness(#[case] how: &str) {
     // Ten times, five of each.
     for round in 0..5 {
         let mark = format!("mark-{}-{}", std::process::id(), unique());
+        // Who is killed removes nothing: its folders are in one of this test.
+        let folder = tempfile::tempdir().unwrap();
         let mut harness = Owned(
             Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "--nocapture"])
                 .arg("survivors::holds_twenty_stubs_when_run_again")
                 .env(MARK, format!("{mark} {how}"))
+                .env("TMPDIR", folder.path())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -220,6 +223,7 @@ fn nothing_outlives_a_killed_harness(#[case] how: &str) {
         let marked = processes_with(&mark);
         let marked: Vec<String> = marked.into_iter().map(describe).collect();
         assert!(marked.is_empty(), "round {round}: {marked:#?}");
+        folder.close().unwrap();
     }
 }
 
