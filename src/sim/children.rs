@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
-use super::gate::Sight;
+use super::sight::Sight;
 
 /// The threads that run a sim, the children of each being its sim's, and the harness's own.
 static SIM_THREADS: Mutex<Vec<(Pid, Option<Arc<Sight>>)>> = Mutex::new(Vec::new());

@@ -6,14 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use tokio::time::Instant as TokioInstant;
 
 use super::children::{self, Children, has_no_words};
+use super::sight::Sight;
 use crate::Timestamp;
 use crate::agent::{KernelState, Server, Shared};
 use crate::process::{ended_status, open_pidfd};
@@ -32,27 +33,6 @@ const REAPING: Duration = Duration::from_millis(100);
 /// real-time: how long time stands still for another thread's child that still runs this program. A
 /// spawn returns before its exec is done.
 const EXEC: Duration = Duration::from_secs(1);
-
-/// What others want to know about the gate: the watchdog, and the gates of other sims.
-#[derive(Debug, Default)]
-pub(crate) struct Sight {
-    /// How often the runtime came to rest.
-    pub(crate) parks: AtomicU64,
-    /// Whether the runtime is at rest now.
-    pub(crate) is_parked: AtomicBool,
-    /// Whether the gate had nothing against time passing, the last time.
-    pub(crate) is_open: AtomicBool,
-    /// How often that was so.
-    pub(crate) opens: AtomicU64,
-    /// When that was so, the last time that it was.
-    pub(crate) opened: Mutex<Option<Instant>>,
-    /// Whether the sim is being ended: time passes no more.
-    pub(crate) is_over: AtomicBool,
-    /// Every child that had not said hello when the gate saw it.
-    pub(crate) seen: Mutex<HashSet<u32>>,
-    /// What the gate cannot see, and why.
-    pub(crate) blind: Mutex<Option<String>>,
-}
 
 /// Whether anything is at work.
 enum Survey {

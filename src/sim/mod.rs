@@ -5,6 +5,7 @@ mod children;
 mod ending;
 mod gate;
 mod pool;
+mod sight;
 mod watchdog;
 
 use std::fmt;
@@ -26,8 +27,9 @@ use crate::timeline::{Timeline, TimelineClock, Who};
 
 pub use builder::{SimBuilder, SimError};
 use children::SimThread;
-use gate::{Gate, Sight};
+use gate::Gate;
 use pool::Pool;
+use sight::Sight;
 use watchdog::Watched;
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.

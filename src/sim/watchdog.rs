@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::children::{Children, SimThread, program_of};
-use super::gate::Sight;
 use super::pool::Pool;
+use super::sight::Sight;
 use crate::agent::Shared;
 use crate::process::{ended_status, open_pidfd, send_signal};
 use crate::{Signal, Timestamp};
