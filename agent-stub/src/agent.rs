@@ -171,7 +171,7 @@ impl Agent {
             rested: false,
             obeyed: 0,
         };
-        agent.say(&Report::Hello {
+        agent.say_soon(&Report::Hello {
             version: VERSION,
             pid: std::process::id(),
             ppid: agent.inherited.ppid(),
@@ -193,7 +193,7 @@ impl Agent {
                     return 0;
                 }
                 if !std::mem::replace(&mut self.idle, true) {
-                    self.say(&Report::Idle);
+                    self.say_soon(&Report::Idle);
                 }
                 self.obey_or_wait();
                 continue;
@@ -207,9 +207,22 @@ impl Agent {
 
     /// Tells the harness, if there is one.
     pub(crate) fn say(&mut self, report: &Report) {
+        self.say_soon(report);
+        self.send();
+    }
+
+    /// Tells the harness before the next statement or the next wait: what is said together wakes it
+    /// once.
+    pub(crate) fn say_soon(&mut self, report: &Report) {
         self.rested &= matches!(report, Report::Pong(_));
+        if let Some(control) = &mut self.control {
+            control.keep(report);
+        }
+    }
+
+    fn send(&mut self) {
         if let Some(control) = &mut self.control
-            && let Err(error) = control.send(report, self.deadline)
+            && let Err(error) = control.send(self.deadline)
         {
             std::process::exit(match error.kind() {
                 io::ErrorKind::TimedOut => LIFETIME_OVER,
@@ -272,6 +285,7 @@ impl Agent {
         let script = Rc::clone(&top.script);
         if let Some(statement) = script.0.get(top.next) {
             top.next += 1;
+            self.send();
             return self.perform(statement);
         }
         match &mut top.again {
@@ -358,6 +372,7 @@ impl Agent {
 
     /// Waits for orders, signals, the end of the harness or of the lifetime.
     fn listen(&mut self, timeout: Duration, writable: Option<i32>) {
+        self.send();
         let left = self.lifetime_left();
         if left.is_zero() {
             self.warn("the lifetime is over");

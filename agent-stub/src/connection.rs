@@ -57,6 +57,8 @@ pub(crate) type Incoming = Result<Order, MessageError>;
 pub(crate) struct Connection {
     socket: UnixStream,
     lines: Lines,
+    /// What is said with the next report.
+    unsent: String,
 }
 
 impl Connection {
@@ -77,6 +79,7 @@ impl Connection {
         Ok(Connection {
             socket,
             lines: Lines::new(),
+            unsent: String::new(),
         })
     }
 
@@ -89,15 +92,21 @@ impl Connection {
         self.socket.try_clone().map(OwnedFd::from)
     }
 
-    /// Sends one line. [`io::ErrorKind::TimedOut`] where the harness does not read it in time.
-    pub(crate) fn send(&mut self, report: &Report, deadline: Instant) -> io::Result<()> {
+    /// Keeps one line for the next [`send`](Self::send).
+    pub(crate) fn keep(&mut self, report: &Report) {
         let mut line = format!("{report}\n");
         if line.len() > MAX_LINE {
             let name = line.split(' ').next().unwrap_or_default();
             let text = format!("a `{name}` report is longer than {MAX_LINE} bytes");
             line = format!("{}\n", Report::Error(Quoted::from(text.as_str())));
         }
-        let mut rest = line.as_bytes();
+        self.unsent.push_str(&line);
+    }
+
+    /// Sends what was kept. [`io::ErrorKind::TimedOut`] where the harness does not read it in time.
+    pub(crate) fn send(&mut self, deadline: Instant) -> io::Result<()> {
+        let unsent = std::mem::take(&mut self.unsent);
+        let mut rest = unsent.as_bytes();
         while !rest.is_empty() {
             match self.socket.write(rest) {
                 Ok(sent) => rest = &rest[sent..],

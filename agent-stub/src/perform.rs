@@ -56,7 +56,7 @@ impl Agent {
                     ClockChoice::Harness => {
                         self.last_wait += 1;
                         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-                        self.say(&Report::Wait {
+                        self.say_soon(&Report::Wait {
                             id: self.last_wait,
                             nanos,
                         });

@@ -112,7 +112,7 @@ impl Children {
             .listing
             .as_ref()
             .map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let text = if self.threads.only_run_sims() {
+        let text = if only_run_sims(self.threads.count()) {
             read(file)?
         } else {
             twice(|| read(file))?
@@ -128,7 +128,7 @@ impl Children {
         let mut found = HashSet::new();
         for _ in 0..LOOKS {
             let before = self.threads.count();
-            if self.threads.only_run_sims() {
+            if only_run_sims(before) {
                 return Ok(HashSet::new());
             }
             let (seen, children) = look_at_other_threads()?;
@@ -186,12 +186,12 @@ impl Threads {
         let is_it = (metadata.dev(), metadata.ino()) == (*device, *number);
         is_it.then(|| metadata.nlink().checked_sub(2))?
     }
+}
 
-    /// Whether each of them runs a sim, or is the harness's own.
-    fn only_run_sims(&self) -> bool {
-        let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count() == u64::try_from(sims.len()).ok()
-    }
+/// Whether each of so many threads runs a sim, or is the harness's own.
+fn only_run_sims(threads: Option<u64>) -> bool {
+    let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    threads == u64::try_from(sims.len()).ok()
 }
 
 fn read(file: &File) -> io::Result<String> {
