@@ -147,6 +147,20 @@ fn writing_where_nobody_reads_dies_of_sigpipe_or_fails_where_that_is_ignored(
 }
 
 #[rstest]
+fn has_said_hello_before_its_first_statement_ends_it(
+    #[values(Told::Inherited, Told::Path, Told::Abstract)] how: Told,
+) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    wait_until_nobody_reads(&writer);
+    let mut start = Start::new(how).args(["--script", "write \"x\""]);
+    start.command.stdout(writer);
+    let mut stub = start.spawn();
+    assert_eq!(ended(stub.process.end()), "die SIGPIPE");
+    assert_eq!(stub.rest_of_reports(), [""; 0]);
+}
+
+#[rstest]
 fn closes_a_stream(
     #[values(Told::Alone, Told::Inherited, Told::Path, Told::Abstract)] how: Told,
     #[values("stdout", "stderr")] stream: &str,
