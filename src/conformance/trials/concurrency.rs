@@ -218,8 +218,8 @@ fn starting(profile: &Profile) -> impl Fn(&mut crate::rules::Service) + 'static 
 
 /// Lets the grace pass, and a little more.
 async fn over(stage: &Stage<'_>) {
-    tokio::time::sleep(stage.service().grace).await;
-    stage.pass(2.0).await;
+    stage.outlast(stage.service().grace).await;
+    stage.pass(1.0).await;
 }
 
 /// Looks on for a while, and then stops it where that can be done.
