@@ -218,7 +218,8 @@ impl RunitSession {
     }
 
     /// Waits until `sv` can tell that the service was restarted: it compares whole seconds. Where the
-    /// run began in this one, it says "ok" to a restart before anything has happened.
+    /// run began in this one, it says "ok" to a restart before anything has happened
+    /// (reproductions/runit_restart_in_its_first_second.rs).
     async fn wait_for_another_second(&self) -> Result<(), SubjectError> {
         // Each is another file, and is empty while the service is down: then there is no such run.
         let pid = fs::File::open(self.path().join("supervise/pid"))?.metadata()?;
