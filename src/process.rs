@@ -1,7 +1,9 @@
 //! A child process behind its pidfd: status, signals, reaping.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agent_stub::Signal;
@@ -382,14 +384,37 @@ pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     if result == -1 || info.mask & PIDFD_INFO_EXIT == 0 {
         return None;
     }
-    // As wait(2) has it: the signal and the core flag below, the code above.
-    match info.exit_code & 0x7f {
+    status_of_wait(info.exit_code)
+}
+
+/// How the zombie of that number ended, whoever's child it is, by its open /proc/PID/stat. None where it
+/// was reaped already, or where its end is hidden from this process.
+pub(crate) fn zombie_status(pid: u32, stat: &File) -> Option<ExitStatus> {
+    // Who may not know reads a 0, and may not follow this link either. A zombie's leads nowhere.
+    let error = std::fs::read_link(format!("/proc/{pid}/exe")).err()?;
+    if error.kind() != io::ErrorKind::NotFound {
+        return None;
+    }
+    let mut text = [0; 1024];
+    // Not the next process's of that number: once it is reaped, this fails.
+    let length = stat.read_at(&mut text, 0).ok()?;
+    let text = String::from_utf8_lossy(&text[..length]);
+    // After the program's name in parentheses, from the third field to the 52nd, the last.
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+    let is_zombie = matches!(fields.first(), Some(&"Z"));
+    let status = fields.get(49)?.parse().ok()?;
+    is_zombie.then(|| status_of_wait(status)).flatten()
+}
+
+/// As wait(2) has it: the signal and the core flag below, the code above.
+fn status_of_wait(status: i32) -> Option<ExitStatus> {
+    match status & 0x7f {
         0 => Some(ExitStatus::Exited {
-            code: info.exit_code >> 8 & 0xff,
+            code: status >> 8 & 0xff,
         }),
         signal => Some(ExitStatus::Signaled {
             signal: Signal::from_number(signal).ok()?,
-            core_dumped: info.exit_code & 0x80 != 0,
+            core_dumped: status & 0x80 != 0,
         }),
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
@@ -217,6 +217,26 @@ impl RunitSession {
         }
     }
 
+    /// Waits until `sv` can tell that the service was restarted: it compares whole seconds. Where the
+    /// run began in this one, it says "ok" to a restart before anything has happened
+    /// (reproductions/runit_restart_in_its_first_second.rs).
+    async fn wait_for_another_second(&self) -> Result<(), SubjectError> {
+        // Each is another file, and is empty while the service is down: then there is no such run.
+        let pid = fs::File::open(self.path().join("supervise/pid"))?.metadata()?;
+        if pid.len() == 0 {
+            return Ok(());
+        }
+        // The clock of files is a few milliseconds behind.
+        let begun = pid.modified()? + Duration::from_millis(10);
+        let seconds = begun.duration_since(UNIX_EPOCH)?.as_secs();
+        let next = UNIX_EPOCH + Duration::from_secs(seconds + 1);
+        // real-time: it is the machine's second.
+        if let Ok(left) = next.duration_since(SystemTime::now()) {
+            tokio::time::sleep(left).await;
+        }
+        Ok(())
+    }
+
     /// Waits for as long as it takes.
     async fn carried_out(&self, command: &str) -> Result<(), SubjectError> {
         if self.sv(PATIENCE, command).await? {
@@ -252,6 +272,7 @@ impl Session for RunitSession {
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {
+        self.wait_for_another_second().await?;
         if self.sv(GRACE.as_secs(), "force-restart").await? {
             return Ok(());
         }

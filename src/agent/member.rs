@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use crate::process::{ended_status, reaped_status, send_signal};
+use crate::process::{ended_status, reaped_status, send_signal, zombie_status};
 use crate::status::ExitStatus;
 use crate::timeline::Who;
 use crate::{Signal, Timestamp};
@@ -348,7 +348,7 @@ impl Member {
         let mut news = false;
         if self.ended.is_none() {
             let status = ended_status(pidfd.as_fd());
-            let status = status.or_else(|| reaped_status(pidfd.as_fd()));
+            let status = status.or_else(|| self.foreign_status(pidfd.as_fd()));
             self.ended = Some(status.or(said));
             news = true;
         }
@@ -357,6 +357,15 @@ impl Member {
             news = true;
         }
         news
+    }
+
+    /// How it ended where it is no child of this process: a daemon's service is not.
+    fn foreign_status(&self, pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
+        // Before Linux 6.15 a descendant's would be a matter of luck: init reaps at once.
+        let stat = self.stat.as_ref().filter(|_| !self.is_descendant);
+        // Whoever reaps it may do so between the two.
+        stat.and_then(|stat| zombie_status(self.pid, stat))
+            .or_else(|| reaped_status(pidfd))
     }
 
     /// Closes what was open for it: it was reaped.

@@ -174,6 +174,13 @@ impl<'a> Stage<'a> {
         tokio::time::sleep(self.units(units)).await;
     }
 
+    /// Lets so much time pass, and as much more as the subject may be late: only then it is late.
+    pub(super) async fn outlast(&self, time: Duration) {
+        let most = time + self.profile.tolerance();
+        tokio::time::sleep(most).await;
+        self.pass(1.0).await;
+    }
+
     /// Has the subject begin with the service.
     pub(super) async fn begin(&'a self) -> Result<Live<'a>, Halt> {
         let service = self.service();

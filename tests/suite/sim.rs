@@ -211,3 +211,25 @@ fn a_pipe_ends_with_its_processes_whatever_other_sims_fork() {
         }
     });
 }
+
+// real-time: what is not the harness's child and no agent would hold up virtual time.
+#[test]
+fn how_a_run_ended_is_known_before_somebody_else_has_reaped_it() {
+    for (script, status) in [
+        (Script::new().exit(7), "code=7"),
+        (Script::new().die_by(Signal::USR1), "signal=SIGUSR1"),
+    ] {
+        let sim = Sim::builder().real_time().build().unwrap();
+        let timeline = sim.run(async |sim| {
+            let worker = sim.agent("worker", script);
+            let mut command = Command::new("sh");
+            command.args(["-c", "\"$@\" & exec sleep 60", "sh"]);
+            command.arg(worker.program()).args(worker.args());
+            let mut sleep = command.kill_on_drop(true).spawn().unwrap();
+            worker.started().await.ended().await;
+            sleep.kill().await.unwrap();
+        });
+        let text = timeline.to_string();
+        assert!(text.contains(&format!("exit     {status}")), "{text}");
+    }
+}

@@ -57,8 +57,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         for run in &runs {
                             order_exit(run, 1)?;
                         }
-                        tokio::time::sleep(stage.service().delays.bounds(0).1).await;
-                        stage.pass(1.0).await;
+                        stage.outlast(stage.service().delays.bounds(0).1).await;
                         Ok(())
                     })
                 })

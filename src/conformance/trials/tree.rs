@@ -47,8 +47,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     let run = settled(stage).await?;
                     live.stop().await;
                     stage.wait(run.ended()).await;
-                    tokio::time::sleep(stage.service().grace).await;
-                    stage.pass(1.0).await;
+                    stage.outlast(stage.service().grace).await;
                     Ok(())
                 })
             })]
