@@ -163,6 +163,15 @@ fn rest_for_one_replaces_those_after_it() {
 }
 
 #[test]
+fn a_group_does_the_same_every_time() {
+    let story = || crash_twice(SiblingStrategy::OneForAll).to_string();
+    let first = story();
+    for _ in 0..20 {
+        assert_eq!(story(), first);
+    }
+}
+
+#[test]
 fn a_replacement_waits_for_every_end_and_every_delay() {
     let timeline = Sim::new().run(async |sim| {
         // The third is deaf, and takes its grace of 3 s; the first crashes in that.
