@@ -172,6 +172,27 @@ fn a_group_does_the_same_every_time() {
 }
 
 #[test]
+fn a_stop_in_the_middle_of_a_replacement_starts_nothing_more() {
+    let timeline = Sim::new().run(async |sim| {
+        let slow = "on SIGTERM { run 1s; exit 0 }; stay";
+        let (group, _events) = SupervisorGroup::builder()
+            .child(child(&sim, "first", slow))
+            .child(child(&sim, "second", "run 5s; exit 1"))
+            .child(child(&sim, "third", slow))
+            .strategy(SiblingStrategy::OneForAll)
+            .start()
+            .unwrap();
+        // The third is being stopped, and the first still runs.
+        sleep(Duration::from_millis(5500)).await;
+        assert!(matches!(group.stop().await, Ok(GroupOutcome::Stopped)));
+        sleep(seconds(20)).await;
+    });
+    assert_eq!(runs(&timeline, "first"), ["0.000s-7.000s"]);
+    assert_eq!(runs(&timeline, "second"), ["0.000s-5.000s"]);
+    assert_eq!(runs(&timeline, "third"), ["0.000s-6.000s"]);
+}
+
+#[test]
 fn a_replacement_waits_for_every_end_and_every_delay() {
     let timeline = Sim::new().run(async |sim| {
         // The third is deaf, and takes its grace of 3 s; the first crashes in that.
