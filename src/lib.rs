@@ -64,7 +64,8 @@
 //! # Keeping it running
 //!
 //! A [`RestartLoop`] tries until a start succeeds. A [`Supervisor`] keeps an agent running over whole
-//! lifetimes, and says what it does.
+//! lifetimes, and says what it does. A [`SupervisorGroup`] keeps several, in a start order, with what
+//! the end of one means to the others.
 //!
 //! # Time
 //!
@@ -130,8 +131,8 @@ pub use backoff::{
 };
 pub use clock::{Clock, FakeClock, Sleep, TokioClock};
 pub use policy::{
-    Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
-    RestartTrackerBuilder, RunEnd,
+    Decision, EndCause, GaveUp, GiveUpScope, PolicyError, RestartLimit, RestartPolicy,
+    RestartTracker, RestartTrackerBuilder, RunEnd, SiblingStrategy,
 };
 pub use process::WatchResult;
 pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
@@ -141,8 +142,8 @@ pub use spawner::{
 };
 pub use status::ExitStatus;
 pub use supervisor::{
-    Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
-    SupervisorEvent, SupervisorEvents,
+    GroupOutcome, Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder,
+    SupervisorError, SupervisorEvent, SupervisorEvents, SupervisorGroup, SupervisorGroupBuilder,
 };
 pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;

@@ -2,10 +2,12 @@
 
 mod end;
 mod limit;
+mod siblings;
 mod tracker;
 
 pub use end::{EndCause, RunEnd};
 pub use limit::RestartLimit;
+pub use siblings::{GiveUpScope, SiblingStrategy};
 pub use tracker::{RestartTracker, RestartTrackerBuilder};
 
 use std::fmt;

@@ -2,6 +2,7 @@
 
 mod builder;
 mod event;
+mod group;
 mod life;
 mod readiness;
 
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use builder::{SupervisorBuilder, SupervisorError};
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
+pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
 pub use readiness::Readiness;
 
 use life::{Command, Request};
@@ -172,5 +174,11 @@ impl Supervisor {
             .send(Command { request, done })
             .map_err(|_| SupervisorError::Gone)?;
         answer.await.map_err(|_| SupervisorError::Gone)
+    }
+
+    /// Asks, and does not wait for it; where nobody is there any more, nothing is to be done.
+    fn order(&self, request: Request) {
+        let (done, _) = oneshot::channel();
+        let _ = self.commands.send(Command { request, done });
     }
 }

@@ -4,15 +4,19 @@ use std::fs::OpenOptions;
 
 use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
-use crate::policy::RestartTracker;
+use crate::policy::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::rules::{
     Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile, RepeatedStop,
-    Rest, Service, Setting, StopReturn, StopScope, WhenRestarting,
+    Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
-use crate::supervisor::{Outcome, Supervisor, SupervisorEvent};
+use crate::supervisor::{
+    GroupOutcome, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent, SupervisorEvents,
+    SupervisorGroup,
+};
 
-/// Our own [`Supervisor`](crate::Supervisor) as a subject: it passes every rule.
+/// Our own [`Supervisor`](crate::Supervisor) as a subject, and several as a
+/// [`SupervisorGroup`](crate::SupervisorGroup): it passes every rule.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Reference;
@@ -25,17 +29,86 @@ impl Reference {
     }
 }
 
-/// A service kept running by our supervisor.
+/// A service kept running by our supervisor, or a group of them.
 #[derive(Debug)]
 pub struct ReferenceSession {
-    supervisor: Supervisor,
-    forward: tokio::task::JoinHandle<()>,
+    keeper: Keeper,
+    /// Held until it is dropped.
+    _forwards: Vec<Forward>,
 }
 
-impl Drop for ReferenceSession {
-    fn drop(&mut self) {
-        self.forward.abort();
+#[derive(Debug)]
+enum Keeper {
+    One(Supervisor),
+    Group(SupervisorGroup),
+}
+
+/// The task that reports what a supervisor says.
+#[derive(Debug)]
+struct Forward(tokio::task::JoinHandle<()>);
+
+impl Forward {
+    fn new(service: &Service, mut events: SupervisorEvents) -> Forward {
+        let reporter = service.reporter();
+        Forward(tokio::spawn(async move {
+            while let Some((_, event)) = events.next().await {
+                if let Some(notice) = notice(&event) {
+                    reporter.report(notice);
+                }
+            }
+        }))
     }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The supervisor of a service.
+fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
+    let mut options = SpawnerOptions::new()
+        .agent_path(&service.program)
+        .args(service.args.clone())
+        .grace(service.grace)
+        .stop_signal(service.stop_signal);
+    for (key, value) in &service.env {
+        options = options.env(key, value);
+    }
+    if let Some(dir) = &service.current_dir {
+        options = options.current_dir(dir);
+    }
+    if let Some(output) = &service.output {
+        let file = OpenOptions::new().append(true).create(true).open(output)?;
+        options = options
+            .stdout(AgentStdio::from(file.try_clone()?))
+            .stderr(AgentStdio::from(file));
+    }
+    let mut tracker = RestartTracker::builder()
+        .policy(service.policy)
+        .limit(service.limit)
+        // The tracker's list is all of it; the service's comes beside code 0.
+        .success_codes(service.success.codes.iter().copied().chain([0]))
+        .success_signals(service.success.signals.iter().copied())
+        .prevent_restart_codes(service.prevent.codes.iter().copied())
+        .prevent_restart_signals(service.prevent.signals.iter().copied())
+        .force_restart_codes(service.force.codes.iter().copied())
+        .force_restart_signals(service.force.signals.iter().copied());
+    if let Some(after) = service.reset_after {
+        tracker = tracker.reset_after(after);
+    }
+    let mut builder = Supervisor::builder(options.build()?, &service.name)
+        .tracker(tracker.build()?)
+        .backoff(service.delays.strategy(Some(service.seed))?)
+        .readiness(service.readiness);
+    if let Some(timeout) = service.start_timeout {
+        builder = builder.start_timeout(timeout);
+    }
+    if let Some(period) = service.watchdog {
+        builder = builder.watchdog(period);
+    }
+    Ok(builder)
 }
 
 impl Subject for Reference {
@@ -75,6 +148,17 @@ impl Subject for Reference {
         profile.resets_dispositions = true;
         profile.descriptors = Some(vec![3]);
         profile.environment = Some(Environment::Inherited);
+        profile.start_order = true;
+        profile.sibling_strategies = vec![
+            SiblingStrategy::OneForOne,
+            SiblingStrategy::OneForAll,
+            SiblingStrategy::RestForOne,
+        ];
+        profile.give_up_scopes = vec![
+            GiveUpScope::Child,
+            GiveUpScope::Dependents,
+            GiveUpScope::Group,
+        ];
         profile.current_dir = true;
         profile.output = true;
         profile.reports_ends = true;
@@ -90,58 +174,27 @@ impl Subject for Reference {
     }
 
     async fn start(&self, service: &Service) -> Result<ReferenceSession, SubjectError> {
-        let mut options = SpawnerOptions::new()
-            .agent_path(&service.program)
-            .args(service.args.clone())
-            .grace(service.grace)
-            .stop_signal(service.stop_signal);
-        for (key, value) in &service.env {
-            options = options.env(key, value);
-        }
-        if let Some(dir) = &service.current_dir {
-            options = options.current_dir(dir);
-        }
-        if let Some(output) = &service.output {
-            let file = OpenOptions::new().append(true).create(true).open(output)?;
-            options = options
-                .stdout(AgentStdio::from(file.try_clone()?))
-                .stderr(AgentStdio::from(file));
-        }
-        let mut tracker = RestartTracker::builder()
-            .policy(service.policy)
-            .limit(service.limit)
-            // The tracker's list is all of it; the service's comes beside code 0.
-            .success_codes(service.success.codes.iter().copied().chain([0]))
-            .success_signals(service.success.signals.iter().copied())
-            .prevent_restart_codes(service.prevent.codes.iter().copied())
-            .prevent_restart_signals(service.prevent.signals.iter().copied())
-            .force_restart_codes(service.force.codes.iter().copied())
-            .force_restart_signals(service.force.signals.iter().copied());
-        if let Some(after) = service.reset_after {
-            tracker = tracker.reset_after(after);
-        }
-        let mut builder = Supervisor::builder(options.build()?, &service.name)
-            .tracker(tracker.build()?)
-            .backoff(service.delays.strategy(Some(service.seed))?)
-            .readiness(service.readiness);
-        if let Some(timeout) = service.start_timeout {
-            builder = builder.start_timeout(timeout);
-        }
-        if let Some(period) = service.watchdog {
-            builder = builder.watchdog(period);
-        }
-        let (supervisor, mut events) = builder.start()?;
-        let reporter = service.reporter();
-        let forward = tokio::spawn(async move {
-            while let Some((_, event)) = events.next().await {
-                if let Some(notice) = notice(&event) {
-                    reporter.report(notice);
-                }
-            }
-        });
+        let (supervisor, events) = builder(service)?.start()?;
         Ok(ReferenceSession {
-            supervisor,
-            forward,
+            keeper: Keeper::One(supervisor),
+            _forwards: vec![Forward::new(service, events)],
+        })
+    }
+
+    async fn start_group(&self, group: &ServiceGroup) -> Result<ReferenceSession, SubjectError> {
+        let mut keeper = SupervisorGroup::builder()
+            .strategy(group.strategy)
+            .give_up(group.give_up);
+        for service in &group.services {
+            keeper = keeper.child(builder(service)?);
+        }
+        let (keeper, events) = keeper.start()?;
+        let forwards = group.services.iter().zip(events);
+        Ok(ReferenceSession {
+            keeper: Keeper::Group(keeper),
+            _forwards: forwards
+                .map(|(service, events)| Forward::new(service, events))
+                .collect(),
         })
     }
 
@@ -178,28 +231,50 @@ fn rest(outcome: &Outcome) -> Rest {
     }
 }
 
+fn rest_of_group(outcome: &GroupOutcome) -> Rest {
+    match outcome {
+        GroupOutcome::Finished => Rest::Finished { success: true },
+        GroupOutcome::GaveUp { outcome, .. } => rest(outcome),
+        GroupOutcome::Stopped => Rest::Stopped,
+    }
+}
+
+impl ReferenceSession {
+    /// The supervisor of one service.
+    fn supervisor(&self) -> Result<&Supervisor, SubjectError> {
+        match &self.keeper {
+            Keeper::One(supervisor) => Ok(supervisor),
+            Keeper::Group(_) => Err(SubjectError::new("a group is only stopped")),
+        }
+    }
+}
+
 impl Session for ReferenceSession {
     async fn stop(&self) -> Result<(), SubjectError> {
-        self.supervisor.stop().await?;
+        match &self.keeper {
+            Keeper::One(supervisor) => drop(supervisor.stop().await?),
+            Keeper::Group(group) => drop(group.stop().await?),
+        }
         Ok(())
     }
 
     async fn outcome(&self) -> Rest {
-        match self.supervisor.wait().await {
-            Ok(outcome) => rest(&outcome),
-            Err(error) => Rest::Failed(error.to_string()),
-        }
+        let rest = match &self.keeper {
+            Keeper::One(supervisor) => supervisor.wait().await.map(|outcome| rest(&outcome)),
+            Keeper::Group(group) => group.wait().await.map(|outcome| rest_of_group(&outcome)),
+        };
+        rest.unwrap_or_else(|error| Rest::Failed(error.to_string()))
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {
-        Ok(self.supervisor.restart().await?)
+        Ok(self.supervisor()?.restart().await?)
     }
 
     async fn start(&self) -> Result<(), SubjectError> {
-        Ok(self.supervisor.start().await?)
+        Ok(self.supervisor()?.start().await?)
     }
 
     async fn reset(&self) -> Result<(), SubjectError> {
-        Ok(self.supervisor.reset().await?)
+        Ok(self.supervisor()?.reset().await?)
     }
 }

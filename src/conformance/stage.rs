@@ -13,7 +13,7 @@ use super::subject::{AnySession, AnySubject, Local, SubjectError};
 use crate::Timestamp;
 use crate::agent::{Agent, Run, Script};
 use crate::rules::{
-    Call, Control, Facts, Notice, Noticed, Observed, Profile, Reporter, Rest, Service,
+    Call, Control, Facts, Notice, Noticed, Observed, Profile, Reporter, Rest, Service, ServiceGroup,
 };
 use crate::sim::SimHandle;
 
@@ -44,6 +44,7 @@ pub(super) struct Stage<'a> {
     subject: &'a dyn AnySubject,
     profile: &'a Profile,
     service: RefCell<Service>,
+    group: RefCell<Option<ServiceGroup>>,
     log: Arc<Mutex<Log>>,
     /// Told when the subject has said something.
     said: Arc<Notify>,
@@ -93,6 +94,7 @@ impl<'a> Stage<'a> {
             subject,
             profile,
             service: RefCell::new(Service::new(Stage::SERVICE)),
+            group: RefCell::default(),
             log: Arc::default(),
             said: Arc::default(),
             facts: RefCell::default(),
@@ -189,13 +191,29 @@ impl<'a> Stage<'a> {
 
     /// Has the subject begin with another service.
     pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, Halt> {
-        let started = self.told(&service.name, Control::Begin, self.subject.start(&service));
-        match started.await {
+        let started = self.subject.start(&service);
+        self.begun(&service.name, started).await
+    }
+
+    /// Has the subject begin with a group, which the rule's service is one of. What the group is told
+    /// is written down as told to that one.
+    pub(super) async fn begin_group(&'a self, group: ServiceGroup) -> Result<Live<'a>, Halt> {
+        *self.group.borrow_mut() = Some(group.clone());
+        let started = self.subject.start_group(&group);
+        self.begun(Stage::SERVICE, started).await
+    }
+
+    async fn begun(
+        &'a self,
+        name: &str,
+        started: Local<'_, Result<Box<dyn AnySession>, SubjectError>>,
+    ) -> Result<Live<'a>, Halt> {
+        match self.told(name, Control::Begin, started).await {
             Some(Ok(session)) => {
                 let session = Rc::from(session);
                 self.sessions.borrow_mut().push(Rc::clone(&session));
                 Ok(Live {
-                    name: service.name,
+                    name: name.to_owned(),
                     session,
                     stage: self,
                 })
@@ -342,6 +360,7 @@ impl<'a> Stage<'a> {
         self.end.set(Some(end));
         let mut observed = Observed::new(timeline, self.service(), self.profile.clone());
         let log = self.log();
+        observed.group.clone_from(&self.group.borrow());
         observed.notices.clone_from(&log.notices);
         observed.calls.clone_from(&log.calls);
         observed.facts = self.facts.borrow().clone();

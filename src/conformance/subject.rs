@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::backoff::BackoffStrategy;
-use crate::rules::{Profile, Rest, Service};
+use crate::rules::{Profile, Rest, Service, ServiceGroup};
 
 /// Why a subject did not do what it was told. Any error is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,18 @@ pub trait Subject {
     /// Where it refuses the settings. That the program cannot be started is no error here, but a
     /// [`Notice`](crate::rules::Notice).
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError>;
+
+    /// Begins to keep several services running together. A profile that declares something of groups
+    /// needs it. Of the session, which is that of the whole group, only
+    /// [`stop`](Session::stop) is asked. By default it is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Subject::start).
+    async fn start_group(&self, group: &ServiceGroup) -> Result<Self::Session, SubjectError> {
+        let _ = group;
+        Err(SubjectError::new("it takes one service at a time"))
+    }
 
     /// The backoff strategy that it would use, for the rules about the strategy alone.
     fn strategy(
@@ -126,6 +138,10 @@ pub(super) trait AnySubject {
         &'a self,
         service: &'a Service,
     ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>>;
+    fn start_group<'a>(
+        &'a self,
+        group: &'a ServiceGroup,
+    ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>>;
     fn strategy(
         &self,
         service: &Service,
@@ -147,6 +163,16 @@ where
     ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>> {
         Box::pin(async move {
             let session = Subject::start(self, service).await?;
+            Ok(Box::new(session) as Box<dyn AnySession>)
+        })
+    }
+
+    fn start_group<'a>(
+        &'a self,
+        group: &'a ServiceGroup,
+    ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>> {
+        Box::pin(async move {
+            let session = Subject::start_group(self, group).await?;
             Ok(Box::new(session) as Box<dyn AnySession>)
         })
     }

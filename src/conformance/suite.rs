@@ -120,6 +120,7 @@ macro_rules! __each_rule {
         $rule! { early_exit_is_failure }
         $rule! { start_timeout }
         $rule! { bad_limits_rejected }
+        $rule! { order_and_reverse }
         // Exit classification
         $rule! { code_exact }
         $rule! { signal_preserved }
@@ -130,6 +131,7 @@ macro_rules! __each_rule {
         $rule! { no_start_after_stop }
         $rule! { status_overrides }
         $rule! { one_start_per_exit }
+        $rule! { sibling_strategy }
         $rule! { manual_start_after_give_up }
         // Backoff and jitter
         $rule! { min_spacing }
@@ -150,6 +152,7 @@ macro_rules! __each_rule {
         $rule! { limit_degenerate }
         $rule! { give_up_is_terminal }
         $rule! { give_up_reports_cause }
+        $rule! { give_up_scope }
         // Reset
         $rule! { reset_after_healthy }
         $rule! { no_early_reset }

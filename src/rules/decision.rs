@@ -2,8 +2,7 @@
 
 use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, Verdict};
 use crate::policy::RestartPolicy;
-use crate::supervisor::Readiness;
-use crate::timeline::{RunSpan, What};
+use crate::timeline::RunSpan;
 use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
@@ -56,8 +55,8 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Siblings that were fine lose their state, or go on with a partner that is new.",
         origin: "OTP supervisor, restart strategies.",
         bug: None,
-        needs: &[],
-        check: Check::Planned("a subject is given one service at a time"),
+        needs: &[Need::Restarts, Need::SiblingStrategy],
+        check: Check::Observed(sibling_strategy),
     },
     Rule {
         id: "manual-start-after-give-up",
@@ -80,15 +79,7 @@ enum Cause {
 
 fn cause(observed: &Observed, run: &RunSpan, exit: Timestamp) -> Option<Cause> {
     let service = &observed.service;
-    let was_ready = || {
-        (observed.own()).any(|(_, number, event)| number == run.run && event.what == What::Ready)
-    };
-    let is_up = match service.readiness {
-        Readiness::Exec => true,
-        Readiness::MinUptime(time) => exit >= run.start + time,
-        Readiness::Notified => was_ready(),
-    };
-    if is_up {
+    if observed.up_at(service, run).is_some() {
         return run.status.map(Cause::Ended);
     }
     let timed_out = |timeout| exit >= run.start + timeout;
@@ -281,6 +272,47 @@ fn one_start_per_exit(observed: &Observed) -> Verdict {
     } else {
         Verdict::unknown("there was no restart")
     }
+}
+
+fn sibling_strategy(observed: &Observed) -> Verdict {
+    let ((group, place), runs) = match (observed.in_group(), observed.in_turn()) {
+        (Ok(group), Ok(runs)) => (group, runs),
+        (Err(unknown), _) | (_, Err(unknown)) => return unknown,
+    };
+    let (Some(exit), Some(next)) = (runs[0].exit, runs.get(1)) else {
+        return Verdict::unknown("it was not restarted");
+    };
+    if observed.end <= next.start + observed.stops_of(group) {
+        return Verdict::unknown("looking ended too soon after the restart");
+    }
+    let others = match observed.others_at(group, exit) {
+        Ok(others) => others,
+        Err(unknown) => return unknown,
+    };
+    let strategy = group.strategy;
+    for other in others {
+        let name = other.name;
+        let at = observed.exit_in(name, other.run.run);
+        if !strategy.replaces(place, other.place) {
+            if other.run.exit.is_some() || other.next.is_some() {
+                return observed.broken(
+                    at.or(other
+                        .next
+                        .and_then(|next| observed.start_in(name, next.run))),
+                    format!("`{name}` goes on ({strategy:?})"),
+                    other.fate(),
+                );
+            }
+        } else if other.run.exit.is_none() || other.next.is_none() {
+            let no_other = other.run.exit.map_or("", |_| ", and no other was started");
+            return observed.broken(
+                at.or(observed.start_of(next.run)),
+                format!("`{name}` is replaced, too ({strategy:?})"),
+                other.fate() + no_other,
+            );
+        }
+    }
+    Verdict::Pass
 }
 
 fn manual_start_after_give_up(observed: &Observed) -> Verdict {

@@ -87,8 +87,8 @@ pub(super) const RULES: &[Rule] = &[
                     they need.",
         origin: "OTP supervisor: the supervisor and all its children end; systemd.unit(5) StartLimitAction=.",
         bug: None,
-        needs: &[],
-        check: Check::Planned("a subject is given one service at a time"),
+        needs: &[Need::Restarts, Need::Limit, Need::GiveUpScope],
+        check: Check::Observed(give_up_scope),
     },
 ];
 
@@ -412,4 +412,50 @@ fn give_up_reports_cause(observed: &Observed) -> Verdict {
         format!("it gave up after {count} restarts, the last cause {status}"),
         format!("restarts: {counted}, cause: {said}"),
     )
+}
+
+fn give_up_scope(observed: &Observed) -> Verdict {
+    let Some(allowed) = observed.profile.allowed_starts(observed.service.limit) else {
+        return Verdict::unknown("there is no limit");
+    };
+    let ((group, place), runs) = match (observed.in_group(), all_restarted(observed)) {
+        (Ok(group), Ok(runs)) => (group, runs),
+        (Err(unknown), _) | (_, Err(unknown)) => return unknown,
+    };
+    let last = &runs[runs.len() - 1];
+    let Some(exit) = last.exit.filter(|_| runs.len() == allowed) else {
+        return Verdict::unknown("the limit was not reached");
+    };
+    let due = exit + observed.stops_of(group);
+    if observed.end <= due || !observed.looked_past(exit, runs.len()) {
+        return Verdict::unknown("looking ended too soon after the last end");
+    }
+    let others = match observed.others_at(group, exit) {
+        Ok(others) => others,
+        Err(unknown) => return unknown,
+    };
+    let scope = group.give_up;
+    for other in others {
+        let name = other.name;
+        let at = observed.exit_in(name, other.run.run);
+        if !scope.ends(place, other.place) {
+            if other.run.exit.is_some() {
+                let expected = format!("`{name}` goes on ({scope:?})");
+                return observed.broken(at, expected, other.fate());
+            }
+        } else if let Some(next) = other.next {
+            return observed.broken(
+                observed.start_in(name, next.run),
+                format!("no start of `{name}` after the other was given up ({scope:?})"),
+                format!("run {} was started at {}", next.run, next.start),
+            );
+        } else if other.run.exit.is_none_or(|end| end > due) {
+            return observed.broken(
+                at.or(observed.exit_of(last.run)),
+                format!("`{name}` has ended by {due} ({scope:?})"),
+                other.fate(),
+            );
+        }
+    }
+    Verdict::Pass
 }

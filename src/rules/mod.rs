@@ -33,6 +33,8 @@ mod decision;
 mod descriptors;
 mod exhaustion;
 mod exit;
+#[cfg(all(test, feature = "properties"))]
+mod grouped;
 mod limit;
 mod need;
 mod observed;
@@ -63,7 +65,7 @@ pub use profile::{
     Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
-pub use service::{DelayCurve, Ends, Reporter, Service};
+pub use service::{DelayCurve, Ends, Reporter, Service, ServiceGroup};
 #[cfg(feature = "properties")]
 pub(crate) use verdict::write_line;
 pub use verdict::{Verdict, Violation};

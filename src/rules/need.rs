@@ -87,6 +87,12 @@ pub enum Need {
     Descriptors,
     /// [`Profile::environment`]
     Environment,
+    /// [`Profile::start_order`]
+    StartOrder,
+    /// [`Profile::sibling_strategies`]
+    SiblingStrategy,
+    /// [`Profile::give_up_scopes`]
+    GiveUpScope,
     /// [`Profile::current_dir`]
     CurrentDir,
     /// [`Profile::output`]
@@ -172,6 +178,9 @@ impl Need {
             Need::DefaultDispositions => profile.resets_dispositions,
             Need::Descriptors => profile.descriptors.is_some(),
             Need::Environment => profile.environment.is_some(),
+            Need::StartOrder => profile.start_order,
+            Need::SiblingStrategy => !profile.sibling_strategies.is_empty(),
+            Need::GiveUpScope => !profile.give_up_scopes.is_empty(),
             Need::CurrentDir => profile.current_dir,
             Need::Output => profile.output,
             Need::ReportsEnds => profile.reports_ends,
@@ -229,6 +238,9 @@ impl Need {
             Need::DefaultDispositions => "default signal dispositions",
             Need::Descriptors => "list of descriptors",
             Need::Environment => "environment",
+            Need::StartOrder => "start order",
+            Need::SiblingStrategy => "sibling strategy",
+            Need::GiveUpScope => "scope of giving up",
             Need::CurrentDir => "working directory",
             Need::Output => "file for the output",
             Need::ReportsEnds => "report of ends",

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use agent_stub::Hygiene;
 
-use super::{DelayOrigin, Profile, Service, Verdict, Violation};
+use super::{DelayOrigin, Profile, Service, ServiceGroup, Verdict, Violation};
 use crate::policy::{EndCause, RestartPolicy};
+use crate::supervisor::Readiness;
 use crate::timeline::{Event, RunSpan, Timeline, What, Who};
 use crate::{ExitStatus, Signal, Timestamp};
 
@@ -193,6 +194,25 @@ pub struct Facts {
     pub numbers: BTreeMap<&'static str, u64>,
 }
 
+/// Another service of the group, as [`Observed::others_at`] has it.
+pub(super) struct Other<'a> {
+    pub(super) place: usize,
+    pub(super) name: &'a str,
+    pub(super) run: RunSpan,
+    pub(super) next: Option<RunSpan>,
+}
+
+impl Other<'_> {
+    /// What became of its run.
+    pub(super) fn fate(&self) -> String {
+        match (self.run.exit, self.next) {
+            (Some(exit), _) => format!("run {} ended at {exit}", self.run.run),
+            (None, Some(next)) => format!("run {} was started at {}", next.run, next.start),
+            (None, None) => format!("run {} goes on", self.run.run),
+        }
+    }
+}
+
 /// What a rule judges: the timeline of a service's runs, what the subject said, what it was told.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -201,6 +221,8 @@ pub struct Observed {
     pub timeline: Timeline,
     /// What the subject was asked to keep running, and how.
     pub service: Service,
+    /// What it was asked to keep running together with it, that included.
+    pub group: Option<ServiceGroup>,
     /// What it declares about itself.
     pub profile: Profile,
     /// What it said, in order.
@@ -222,6 +244,7 @@ impl Observed {
         Observed {
             timeline,
             service,
+            group: None,
             profile,
             notices: Vec::new(),
             calls: Vec::new(),
@@ -259,27 +282,109 @@ impl Observed {
 
     /// The service's own events, and their places in the timeline.
     pub fn own(&self) -> impl Iterator<Item = (usize, u32, &Event)> {
+        self.own_of(&self.service.name)
+    }
+
+    /// The same of the service of that name.
+    pub(super) fn own_of<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = (usize, u32, &'a Event)> {
         let events = self.timeline.events().iter().enumerate();
-        events.filter_map(|(place, event)| match &event.who {
+        events.filter_map(move |(place, event)| match &event.who {
             Who::Run {
                 agent,
                 run,
                 descendant: None,
-            } if **agent == *self.service.name => Some((place, *run, event)),
+            } if **agent == *name => Some((place, *run, event)),
             _ => None,
         })
     }
 
+    /// The group of the service, and the service's place in its order.
+    pub(super) fn in_group(&self) -> Result<(&ServiceGroup, usize), Verdict> {
+        let place = |group: &ServiceGroup| {
+            let mut services = group.services.iter();
+            services.position(|service| service.name == self.service.name)
+        };
+        let group = self.group.as_ref().filter(|group| group.services.len() > 1);
+        let found = group.and_then(|group| Some((group, place(group)?)));
+        found.ok_or_else(|| Verdict::unknown("it was asked for one service alone"))
+    }
+
+    /// When a run of that service was up; `None` where it never was.
+    pub(super) fn up_at(&self, service: &Service, run: &RunSpan) -> Option<Timestamp> {
+        let up = match service.readiness {
+            Readiness::Exec => run.start,
+            Readiness::MinUptime(time) => run.start + time,
+            Readiness::Notified => {
+                let mut own = self.own_of(&service.name);
+                let is_ready = |event: &Event| event.what == What::Ready;
+                let ready = own.find(|(_, number, event)| *number == run.run && is_ready(event));
+                ready.map(|(.., event)| event.at)?
+            }
+        };
+        run.exit.is_none_or(|exit| exit >= up).then_some(up)
+    }
+
+    /// The other services of the group: their places in its order, their names, the run that each had
+    /// when the service ended, and the run after that.
+    pub(super) fn others_at<'a>(
+        &'a self,
+        group: &'a ServiceGroup,
+        ended: Timestamp,
+    ) -> Result<Vec<Other<'a>>, Verdict> {
+        let mut others = Vec::new();
+        for (place, service) in group.services.iter().enumerate() {
+            let name = service.name.as_str();
+            if name == self.service.name {
+                continue;
+            }
+            let runs = self.timeline.runs(name);
+            let ran = |run: &RunSpan| {
+                let outlived = run.exit.is_none_or(|exit| exit + self.early() >= ended);
+                run.start <= ended && outlived
+            };
+            let Some(then) = runs.iter().position(ran) else {
+                let reason = format!("`{name}` was not running when the other ended");
+                return Err(Verdict::Unknown(reason));
+            };
+            others.push(Other {
+                place,
+                name,
+                run: runs[then],
+                next: runs.get(then + 1).copied(),
+            });
+        }
+        Ok(others)
+    }
+
+    /// How long the services of the group may take to be stopped, one after the other.
+    pub(super) fn stops_of(&self, group: &ServiceGroup) -> Duration {
+        let graces = group.services.iter().map(|service| service.grace);
+        graces.sum::<Duration>() + self.late()
+    }
+
     /// When, and where in the timeline, the run was started.
     pub(super) fn start_of(&self, run: u32) -> Option<usize> {
-        self.own()
+        self.start_in(&self.service.name, run)
+    }
+
+    /// The same of the service of that name.
+    pub(super) fn start_in(&self, name: &str, run: u32) -> Option<usize> {
+        self.own_of(name)
             .find(|(_, number, event)| *number == run && event.what == What::Start)
             .map(|(place, ..)| place)
     }
 
     /// Where in the timeline the run's end is.
     pub(super) fn exit_of(&self, run: u32) -> Option<usize> {
-        self.own()
+        self.exit_in(&self.service.name, run)
+    }
+
+    /// The same of the service of that name.
+    pub(super) fn exit_in(&self, name: &str, run: u32) -> Option<usize> {
+        self.own_of(name)
             .find(|(_, number, event)| *number == run && matches!(event.what, What::Exit { .. }))
             .map(|(place, ..)| place)
     }

@@ -6,7 +6,7 @@ use super::DelayCurve;
 #[cfg(feature = "properties")]
 use super::Service;
 use crate::Signal;
-use crate::policy::{RestartLimit, RestartPolicy};
+use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 #[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
 
@@ -252,6 +252,13 @@ pub struct Profile {
     pub descriptors: Option<Vec<u32>>,
     /// What a child's environment is.
     pub environment: Option<Environment>,
+    /// Whether it starts the services of a [`ServiceGroup`](super::ServiceGroup) in their order, each
+    /// when the one before is up, and stops them in reverse, each when the one after it has ended.
+    pub start_order: bool,
+    /// Which services of a group a restart of one replaces: what it can be told of these.
+    pub sibling_strategies: Vec<SiblingStrategy>,
+    /// Which services of a group end when one is given up: what it can be told of these.
+    pub give_up_scopes: Vec<GiveUpScope>,
     /// Whether it can be told where to start a service.
     pub current_dir: bool,
     /// Whether it can be told a file for the output.
@@ -318,6 +325,9 @@ impl Profile {
             resets_dispositions: false,
             descriptors: None,
             environment: None,
+            start_order: false,
+            sibling_strategies: Vec::new(),
+            give_up_scopes: Vec::new(),
             current_dir: false,
             output: false,
             reports_ends: false,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Notice;
 use crate::backoff::{BackoffError, ExponentialBackoff, Jitter};
-use crate::policy::{RestartLimit, RestartPolicy};
+use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 use crate::supervisor::Readiness;
 use crate::{ExitStatus, Signal};
 
@@ -149,6 +149,31 @@ impl Reporter {
 impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reporter")
+    }
+}
+
+/// Several services that a subject is asked to keep running together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServiceGroup {
+    /// The services, in the order in which they are started, each when the one before is up. They are
+    /// stopped in reverse, each when the one after it has ended.
+    pub services: Vec<Service>,
+    /// Which of them a restart of one replaces.
+    pub strategy: SiblingStrategy,
+    /// Which of them end when one is given up.
+    pub give_up: GiveUpScope,
+}
+
+impl ServiceGroup {
+    /// These services, in this order, of which a restart replaces one, and giving up ends all.
+    #[must_use]
+    pub fn new(services: Vec<Service>) -> ServiceGroup {
+        ServiceGroup {
+            services,
+            strategy: SiblingStrategy::default(),
+            give_up: GiveUpScope::default(),
+        }
     }
 }
 

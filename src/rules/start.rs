@@ -6,7 +6,7 @@ use super::{Check, Control, Group, Need, Notice, Observed, Rule, Service, Verdic
 use crate::backoff::Jitter;
 use crate::policy::RestartLimit;
 use crate::supervisor::Readiness;
-use crate::timeline::What;
+use crate::timeline::{RunSpan, What};
 use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
@@ -70,8 +70,8 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: children start from left to right and end from right to left; supervisord \
                  priority.",
         bug: None,
-        needs: &[],
-        check: Check::Planned("a subject is given one service at a time"),
+        needs: &[Need::StartOrder, Need::Stop, Need::StopSignal],
+        check: Check::Observed(order_and_reverse),
     },
 ];
 
@@ -294,4 +294,97 @@ fn nonsense(service: &Service) -> Option<String> {
         return Some("a start timeout of 0s".to_owned());
     }
     None
+}
+
+fn order_and_reverse(observed: &Observed) -> Verdict {
+    let group = match observed.in_group() {
+        Ok((group, _)) => group,
+        Err(unknown) => return unknown,
+    };
+    let mut turns = Vec::new();
+    for service in &group.services {
+        let Some(run) = observed.timeline.runs(&service.name).first().copied() else {
+            return Verdict::Unknown(format!("`{}` was never started", service.name));
+        };
+        turns.push((service, run));
+    }
+    let mut unknown = None;
+    for pair in turns.windows(2) {
+        let (before, after) = ((pair[0].0, &pair[0].1), (pair[1].0, &pair[1].1));
+        for judge in [starts_after, stops_before] {
+            match judge(observed, before, after) {
+                Ok(()) => {}
+                Err(broken @ Verdict::Fail(_)) => return broken,
+                Err(verdict) => unknown = unknown.or(Some(verdict)),
+            }
+        }
+    }
+    unknown.unwrap_or(Verdict::Pass)
+}
+
+/// A service of a group, and its first run.
+type Turn<'a> = (&'a Service, &'a RunSpan);
+
+/// That the one is up before the other is started.
+fn starts_after(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Result<(), Verdict> {
+    let (first, second) = (&before.0.name, &after.0.name);
+    let started = after.1.start;
+    let up = observed.up_at(before.0, before.1);
+    match up {
+        Some(up) if up == before.1.start => Err(Verdict::Unknown(format!(
+            "`{first}` was up at once: nobody can tell who was the first"
+        ))),
+        Some(up) if started + observed.early() >= up => Ok(()),
+        up => {
+            let when = up.map_or_else(|| "which it never was".to_owned(), |up| format!("at {up}"));
+            Err(observed.broken(
+                observed.start_in(second, after.1.run),
+                format!("`{second}` is started when `{first}` is up, {when}"),
+                format!("it is started at {started}"),
+            ))
+        }
+    }
+}
+
+/// That the other has ended before the one is stopped.
+fn stops_before(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Result<(), Verdict> {
+    let stop = observed.call(Control::Stop);
+    let Some(stop) = stop.filter(|stop| stop.error.is_none()) else {
+        return Err(Verdict::unknown("the group was not stopped"));
+    };
+    let (place, stopped) = stop_of(observed, before, stop.from)?;
+    let (_, told) = stop_of(observed, after, stop.from)?;
+    let (first, second) = (&before.0.name, &after.0.name);
+    match after.1.exit {
+        Some(exit) if exit == told => Err(Verdict::Unknown(format!(
+            "`{second}` ended at once: nobody can tell who was the first"
+        ))),
+        Some(exit) if stopped + observed.early() >= exit => Ok(()),
+        exit => {
+            let when = exit.map_or_else(|| "which it has not".to_owned(), |at| format!("at {at}"));
+            Err(observed.broken(
+                Some(place),
+                format!("`{first}` is stopped when `{second}` has ended, {when}"),
+                format!("it is stopped at {stopped}"),
+            ))
+        }
+    }
+}
+
+/// Where, and when, the stop of a run shows first.
+fn stop_of(
+    observed: &Observed,
+    (service, run): Turn<'_>,
+    asked: Timestamp,
+) -> Result<(usize, Timestamp), Verdict> {
+    let name = &service.name;
+    let shows = |what: &What| matches!(what, What::Signal { .. } | What::Exit { .. });
+    let mut own = observed.own_of(name);
+    match own.find(|(_, number, event)| *number == run.run && shows(&event.what)) {
+        Some((_, _, event)) if event.at + observed.early() < asked => Err(Verdict::Unknown(
+            format!("`{name}` ended before it was stopped"),
+        )),
+        Some((place, _, event)) => Ok((place, event.at)),
+        None => Err(Verdict::Unknown(format!("`{name}` was not stopped"))),
+    }
 }

@@ -11,14 +11,14 @@ use super::{
 use crate::conformance::{Reference, Subject};
 use crate::{ExitStatus, Timestamp};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn at(seconds: f64) -> Timestamp {
+pub(super) fn at(seconds: f64) -> Timestamp {
     Timestamp::ORIGIN + Duration::from_secs_f64(seconds)
 }
 
 /// What happened to a service of a constant delay of 2 s, until 100 s.
-fn observed(events: &[&str]) -> Observed {
+pub(super) fn observed(events: &[&str]) -> Observed {
     let mut timeline = "timeline v1  clock=virtual".to_owned();
     for event in events {
         timeline.push('\n');
@@ -38,7 +38,12 @@ fn said(mut observed: Observed, notices: &[(f64, Notice)]) -> Observed {
     observed
 }
 
-fn told(mut observed: Observed, control: Control, from: f64, to: Option<f64>) -> Observed {
+pub(super) fn told(
+    mut observed: Observed,
+    control: Control,
+    from: f64,
+    to: Option<f64>,
+) -> Observed {
     let mut call = Call::new("worker", control, at(from));
     call.to = to.map(at);
     observed.calls.push(call);
@@ -63,7 +68,7 @@ fn exited(code: i32) -> Notice {
 
 /// The verdict in a word and, where the rule is broken, what was.
 #[track_caller]
-fn expect(id: &str, observed: &Observed, expected: &str) {
+pub(super) fn expect(id: &str, observed: &Observed, expected: &str) {
     let verdict = rule(id).unwrap().check(observed);
     let actual = verdict
         .violation()

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::event::{State, Status, SupervisorEvents};
-use super::life::Life;
+use super::life::{Life, Link};
 use super::{Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::Clock;
@@ -25,6 +26,15 @@ pub enum SupervisorError {
         field: &'static str,
         /// What to use instead.
         instead: &'static str,
+    },
+    /// A group of nobody.
+    #[error("a group needs a child: expected one or more")]
+    NoChildren,
+    /// Two children of a group are called the same, and nobody could tell which was meant.
+    #[error("two children of the group are called {agent_id:?}: expected a name for each")]
+    SameName {
+        /// The name.
+        agent_id: String,
     },
     /// There is no tokio runtime to run it.
     #[error("a supervisor needs a tokio runtime: start it inside one")]
@@ -123,6 +133,13 @@ impl SupervisorBuilder {
     /// [`SupervisorError::ZeroPeriod`] for a start timeout, a minimum uptime or a watchdog of zero;
     /// [`SupervisorError::NoRuntime`] outside a tokio runtime.
     pub fn start(self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
+        self.validate()?;
+        let runtime = runtime()?;
+        Ok(self.launch(&runtime, None))
+    }
+
+    /// Refuses periods of zero.
+    pub(super) fn validate(&self) -> Result<(), SupervisorError> {
         if self.start_timeout == Some(Duration::ZERO) {
             return Err(SupervisorError::ZeroPeriod {
                 field: "start_timeout",
@@ -141,17 +158,33 @@ impl SupervisorBuilder {
                 instead: "Readiness::Exec",
             });
         }
-        let runtime =
-            tokio::runtime::Handle::try_current().map_err(|_| SupervisorError::NoRuntime)?;
+        Ok(())
+    }
+
+    /// Starts it; as a child of a group, to wait for its turn.
+    pub(super) fn launch(
+        self,
+        runtime: &Handle,
+        link: Option<Link>,
+    ) -> (Supervisor, SupervisorEvents) {
         let (commands, requests) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
         let starting = Status {
-            state: State::Starting,
+            state: match link {
+                None => State::Starting,
+                Some(_) => State::Waiting,
+            },
             runs: 0,
             pid: None,
         };
         let (status_sender, status) = watch::channel(starting);
-        runtime.spawn(Life::new(self, requests, event_sender, status_sender).live());
-        Ok((Supervisor { commands, status }, SupervisorEvents { events }))
+        let life = Life::new(self, requests, event_sender, status_sender, link);
+        runtime.spawn(life.live());
+        (Supervisor { commands, status }, SupervisorEvents { events })
     }
+}
+
+/// The runtime to run on.
+pub(super) fn runtime() -> Result<Handle, SupervisorError> {
+    Handle::try_current().map_err(|_| SupervisorError::NoRuntime)
 }

@@ -122,6 +122,8 @@ pub struct Status {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
+    /// It is down until it is its turn in its [`SupervisorGroup`](crate::SupervisorGroup).
+    Waiting,
     /// An agent was started, or is about to be, and is not up yet.
     Starting,
     /// The agent is up.

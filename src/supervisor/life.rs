@@ -26,6 +26,32 @@ pub(super) enum Request {
     Restart,
     Start,
     Reset,
+    /// To end the run, if there is one, and wait for the turn in the group; nothing that is counted
+    /// changes.
+    Retire,
+    /// To start, where it waits for that.
+    Go,
+}
+
+/// How a child of a group says what it does. It is dropped with the child's life.
+pub(super) struct Link {
+    /// Its place in the group.
+    pub(super) place: usize,
+    /// Where it says so; nothing, at its end.
+    pub(super) news: mpsc::UnboundedSender<(usize, Option<State>)>,
+}
+
+impl Link {
+    fn tell(&self, news: Option<State>) {
+        // Where the group is gone, nobody goes by it.
+        let _ = self.news.send((self.place, news));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
 }
 
 /// A request, and who wants to know that it was carried out.
@@ -51,6 +77,8 @@ enum Next {
     Decide(RunEnd),
     /// A start after a delay.
     BackOff(u32),
+    /// A start when it is its turn in the group.
+    Wait(Option<Command>),
     /// Nothing until a request.
     Rest(Outcome, Option<Command>),
     /// The handle was dropped.
@@ -86,6 +114,7 @@ pub(super) struct Life {
     requests: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedSender<Told>,
     status: watch::Sender<Status>,
+    link: Option<Link>,
     run: u64,
     /// Requests that were taken from the channel too early.
     waiting: VecDeque<Command>,
@@ -97,24 +126,27 @@ impl Life {
         requests: mpsc::UnboundedReceiver<Command>,
         events: mpsc::UnboundedSender<Told>,
         status: watch::Sender<Status>,
+        link: Option<Link>,
     ) -> Life {
         Life {
             parts,
             requests,
             events,
             status,
+            link,
             run: 0,
             waiting: VecDeque::new(),
         }
     }
 
     pub(super) async fn live(mut self) {
-        let mut next = Next::Start(Vec::new());
+        let mut next = self.start_in_turn();
         loop {
             next = match next {
                 Next::Start(asked) => self.run(asked).await,
                 Next::Decide(end) => self.decide(&end),
                 Next::BackOff(attempt) => self.back_off(attempt).await,
+                Next::Wait(asked) => self.wait(asked).await,
                 Next::Rest(outcome, asked) => self.rest(outcome, asked).await,
                 Next::End => return,
             };
@@ -132,6 +164,9 @@ impl Life {
     }
 
     fn set(&self, state: State, pid: Option<u32>) {
+        if let Some(link) = &self.link {
+            link.tell(Some(state.clone()));
+        }
         self.status.send_replace(Status {
             state,
             runs: self.run,
@@ -230,8 +265,10 @@ impl Life {
                 command = self.command() => match command {
                     None => return RunOver::Dropped,
                     Some(command) => match command.request {
-                        Request::Stop | Request::Restart => return RunOver::Asked(command),
-                        Request::Start => command.done(None),
+                        Request::Stop | Request::Restart | Request::Retire => {
+                            return RunOver::Asked(command);
+                        }
+                        Request::Start | Request::Go => command.done(None),
                         Request::Reset => self.reset(command),
                     },
                 },
@@ -318,6 +355,7 @@ impl Life {
         });
         match command.request {
             Request::Restart => self.start_anew(command),
+            Request::Retire => Next::Wait(Some(command)),
             _ => Next::Rest(Outcome::Stopped(Some(status)), Some(command)),
         }
     }
@@ -379,9 +417,39 @@ impl Life {
                         Request::Stop => return Next::Rest(Outcome::Stopped(None), Some(command)),
                         Request::Restart | Request::Start => return self.start_anew(command),
                         Request::Reset => self.reset(command),
+                        Request::Retire => return Next::Wait(Some(command)),
+                        Request::Go => command.done(None),
                     },
                 },
-                () = &mut sleep => return Next::Start(Vec::new()),
+                () = &mut sleep => return self.start_in_turn(),
+            }
+        }
+    }
+
+    /// A start: at once, or in a group when it is its turn.
+    fn start_in_turn(&self) -> Next {
+        match self.link {
+            None => Next::Start(Vec::new()),
+            Some(_) => Next::Wait(None),
+        }
+    }
+
+    /// Waits for the turn in the group.
+    async fn wait(&mut self, asked: Option<Command>) -> Next {
+        self.set(State::Waiting, None);
+        if let Some(command) = asked {
+            command.done(None);
+        }
+        loop {
+            let Some(command) = self.command().await else {
+                return Next::End;
+            };
+            match command.request {
+                Request::Stop => return Next::Rest(Outcome::Stopped(None), Some(command)),
+                Request::Go => return Next::Start(vec![command]),
+                Request::Restart | Request::Start => return self.start_anew(command),
+                Request::Reset => self.reset(command),
+                Request::Retire => command.done(None),
             }
         }
     }
@@ -400,6 +468,8 @@ impl Life {
                 Request::Stop => command.done(Some(&outcome)),
                 Request::Restart | Request::Start => return self.start_anew(command),
                 Request::Reset => self.reset(command),
+                // There is no run to replace.
+                Request::Retire | Request::Go => command.done(None),
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use supervise_harness::conformance::{self, Reference, Subject, SubjectError};
 use supervise_harness::rules::{
-    OwnGroup, Profile, RepeatedStop, Service, StopReturn, StopScope, WhenRestarting,
+    OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope, WhenRestarting,
 };
+use supervise_harness::{GiveUpScope, SiblingStrategy};
 
 /// A `#[test]` for each rule.
 mod reference {
@@ -49,6 +50,10 @@ impl Subject for Declares {
 
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError> {
         Textbook { bug: self.0 }.start(service).await
+    }
+
+    async fn start_group(&self, group: &ServiceGroup) -> Result<Self::Session, SubjectError> {
+        Textbook { bug: self.0 }.start_group(group).await
     }
 }
 
@@ -118,6 +123,42 @@ fn a_supervisor_is_held_to_what_it_declares() {
             "unsupported",
         ),
         (None, |p| p.stop = None, "stop-vs-retry", "unsupported"),
+        (
+            None,
+            |p| p.start_order = false,
+            "order-and-reverse",
+            "unsupported",
+        ),
+        (
+            Some(Bug::StopsAllAtOnce),
+            |p| p.start_order = false,
+            "sibling-strategy",
+            "pass",
+        ),
+        (
+            Some(Bug::SparesASibling),
+            |p| p.sibling_strategies = vec![SiblingStrategy::OneForOne],
+            "sibling-strategy",
+            "pass",
+        ),
+        (
+            Some(Bug::GivesUpOne),
+            |p| p.give_up_scopes = vec![GiveUpScope::Child],
+            "give-up-scope",
+            "pass",
+        ),
+        (
+            None,
+            |p| p.sibling_strategies.clear(),
+            "sibling-strategy",
+            "unsupported",
+        ),
+        (
+            None,
+            |p| p.give_up_scopes.clear(),
+            "give-up-scope",
+            "unsupported",
+        ),
     ];
     for (bug, declare, rule, word) in rows {
         let verdict = conformance::check(Declares(*bug, *declare), rule);

@@ -16,5 +16,6 @@ mod sim;
 mod spawner;
 mod stub;
 mod supervisor;
+mod supervisor_group;
 mod timeline;
 mod watcher;

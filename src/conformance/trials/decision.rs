@@ -29,6 +29,10 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: one_start_per_exit,
     },
     Trial {
+        rule: "sibling-strategy",
+        cases: sibling_strategy,
+    },
+    Trial {
         rule: "manual-start-after-give-up",
         cases: |profile| {
             let cases = super::limit::limits(profile, 2).into_iter();
@@ -298,4 +302,31 @@ fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
         cases.push(asked.ask(ask));
     }
     cases
+}
+
+/// The second of three crashes, under each strategy.
+fn sibling_strategy(profile: &Profile) -> Vec<Case> {
+    let unit = profile.unit();
+    let strategies = profile.sibling_strategies.iter();
+    let cases = strategies.map(|strategy| {
+        let strategy = *strategy;
+        let crash = Script::new().run_for(unit * 5).exit(1);
+        let script = Script::runs(1, crash).then(Script::new().stay());
+        Case::new(format!("{strategy:?}"), script, move |stage| {
+            Box::pin(async move {
+                let stays = Script::new().stay();
+                let _live = super::begin_three(stage, &stays, &|_| {}, |group| {
+                    group.strategy = strategy;
+                })
+                .await?;
+                stage.ended(1).await?;
+                // The stops of the others may take longer than the delay.
+                super::stops_passed(stage).await;
+                stage.next_run().await;
+                super::stops_passed(stage).await;
+                Ok(())
+            })
+        })
+    });
+    cases.collect()
 }

@@ -79,6 +79,10 @@ pub(super) const TRIALS: &[Trial] = &[
             cases.collect()
         },
     },
+    Trial {
+        rule: "give-up-scope",
+        cases: give_up_scope,
+    },
 ];
 
 /// A limit that the subject can be put to.
@@ -249,6 +253,34 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
             })
         });
         case.ask(Limit { label, limit }.ask())
+    });
+    cases.collect()
+}
+
+/// The second of three is given up, under each scope.
+fn give_up_scope(profile: &Profile) -> Vec<Case> {
+    let Some(limit) = limits(profile, 2).into_iter().next() else {
+        return Vec::new();
+    };
+    let starts = profile.allowed_starts(limit.limit).unwrap_or(1);
+    let scopes = profile.give_up_scopes.iter();
+    let cases = scopes.map(|scope| {
+        let scope = *scope;
+        let crash = super::crash(profile);
+        let case = Case::new(format!("{scope:?}"), crash, move |stage| {
+            Box::pin(async move {
+                let stays = Script::new().stay();
+                let _live = super::begin_three(stage, &stays, &|_| {}, |group| {
+                    group.give_up = scope;
+                })
+                .await?;
+                stage.flapped(starts).await;
+                tokio::time::sleep(stage.a_delay()).await;
+                super::stops_passed(stage).await;
+                Ok(())
+            })
+        });
+        case.ask(limit.ask())
     });
     cases.collect()
 }

@@ -18,10 +18,11 @@ mod tree;
 
 use std::time::Duration;
 
+use super::stage::{Halt, Live, Stage};
 use super::trial::Trial;
 use crate::Script;
 use crate::policy::RestartPolicy;
-use crate::rules::{Profile, Setting};
+use crate::rules::{Profile, Service, ServiceGroup, Setting};
 
 /// Whether the subject restarts anything.
 fn restarts(profile: &Profile) -> bool {
@@ -48,6 +49,35 @@ fn fixed_delay(profile: &Profile) -> Duration {
         Setting::Fixed(delays) => delays.bounds(0).1,
         _ => Duration::ZERO,
     }
+}
+
+/// Has the subject begin with a group of three, the rule's own service the second. Their order is
+/// neither that of their names nor that of their agents, nor the reverse of one.
+async fn begin_three<'a>(
+    stage: &'a Stage<'a>,
+    others: &Script,
+    ask: &dyn Fn(&mut Service),
+    declare: impl FnOnce(&mut ServiceGroup),
+) -> Result<Live<'a>, Halt> {
+    let last = stage.service_of("api", others.clone(), ask);
+    let first = stage.service_of("store", others.clone(), ask);
+    let mut group = ServiceGroup::new(vec![first, stage.service(), last]);
+    // What is not judged is as it can be.
+    let profile = stage.profile();
+    group.strategy = profile
+        .sibling_strategies
+        .first()
+        .copied()
+        .unwrap_or_default();
+    group.give_up = profile.give_up_scopes.first().copied().unwrap_or_default();
+    declare(&mut group);
+    stage.begin_group(group).await
+}
+
+/// Time enough to stop each service of a group, one after the other, and for something more.
+async fn stops_passed(stage: &Stage<'_>) {
+    tokio::time::sleep(stage.service().grace * 3 + stage.profile().tolerance() * 4).await;
+    stage.pass(1.0).await;
 }
 
 /// All trials, in the order of the rules.

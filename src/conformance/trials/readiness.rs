@@ -124,7 +124,7 @@ pub(super) const TRIALS: &[Trial] = &[
 ];
 
 /// Says on the subject's descriptor, and to the harness, that it is ready.
-fn notify(script: Script, profile: &Profile) -> Script {
+pub(super) fn notify(script: Script, profile: &Profile) -> Script {
     script
         .ready_on_fd(profile.notification.unwrap_or_default())
         .ready()

@@ -48,6 +48,10 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "bad-limits-rejected",
         cases: bad_limits_rejected,
     },
+    Trial {
+        rule: "order-and-reverse",
+        cases: order_and_reverse,
+    },
 ];
 
 /// The minimum uptime that is asked for.
@@ -206,4 +210,46 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
         });
     }
     cases
+}
+
+/// Whoever is up takes a unit for it, and another to stop: who was the first shows in the times.
+fn order_and_reverse(profile: &Profile) -> Vec<Case> {
+    let unit = profile.unit();
+    let readiness = match (profile.min_uptime, profile.notification) {
+        (Setting::Fixed(time), _) => Readiness::MinUptime(time),
+        (Setting::Configurable, None) => Readiness::MinUptime(unit),
+        (_, Some(_)) => Readiness::Notified,
+        (Setting::Unsupported, None) => return Vec::new(),
+    };
+    let script = Script::new().on(
+        super::stop::signal_of(profile),
+        Script::new().run_for(unit).exit(0),
+    );
+    let script = match readiness {
+        Readiness::Notified => super::readiness::notify(script.run_for(unit), profile),
+        _ => script,
+    };
+    let script = script.stay();
+    let others = script.clone();
+    let ask = move |service: &mut Service| service.readiness = readiness;
+    let case = Case::new("", script, move |stage| {
+        let others = others.clone();
+        Box::pin(async move {
+            let live = super::begin_three(stage, &others, &ask, |_| {}).await?;
+            for name in ["store", Stage::SERVICE, "api"] {
+                let run = stage.started_of(name).await?;
+                if readiness == Readiness::Notified {
+                    stage.wait(run.became_ready()).await;
+                }
+            }
+            if let Readiness::MinUptime(time) = readiness {
+                tokio::time::sleep(time + stage.profile().tolerance() * 2).await;
+            }
+            stage.pass(1.0).await;
+            live.stop().await;
+            super::stops_passed(stage).await;
+            Ok(())
+        })
+    });
+    vec![case.ask(ask)]
 }

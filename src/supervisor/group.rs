@@ -1,0 +1,219 @@
+//! Keeping several agents running together.
+
+mod turns;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use tokio::sync::{mpsc, watch};
+
+use super::builder::{SupervisorBuilder, SupervisorError, runtime};
+use super::event::{Outcome, Status, SupervisorEvents};
+use super::life::Link;
+use crate::policy::{GiveUpScope, SiblingStrategy};
+use turns::Turns;
+
+/// Keeps several agents running together: its children, each as a
+/// [`Supervisor`](crate::Supervisor) keeps it.
+///
+/// Detailed operation, beside that of each child:
+///
+/// 1. The children are started in the order in which the builder was given them, each when the one
+///    before is up, as its [`Readiness`](crate::Readiness) says, or rests.
+/// 2. A child that is to be restarted waits for its own delay. Meanwhile those that the
+///    [`SiblingStrategy`] has it replace are stopped, from the last to the first, each when the one
+///    after it was reaped. When no delay is left they are started as in 1. What is stopped for that
+///    counts for nothing, and a child that rests stays at rest.
+/// 3. When a child is given up, those that the [`GiveUpScope`] says are stopped for good, in the same
+///    order. Nothing is started for them any more.
+/// 4. A stop stops all, in the same order. When all children rest, so does the group, with a
+///    [`GroupOutcome`], and for good.
+///
+/// Dropping the group kills all agents and their process groups, without a grace, as dropping a
+/// supervisor does.
+///
+/// Source: OTP `supervisor`; `After=` of systemd.unit(5).
+///
+/// ```
+/// use supervise_harness::{
+///     GroupOutcome, Readiness, SiblingStrategy, SpawnerOptions, Supervisor, SupervisorGroup,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let child = |name: &str, script: &str| {
+///     let options = SpawnerOptions::new().agent_path(agent_stub::path()?);
+///     let spawner = options.args(["--script", script]).build()?;
+///     Ok::<_, Box<dyn std::error::Error>>(Supervisor::builder(spawner, name))
+/// };
+/// let (group, mut events) = SupervisorGroup::builder()
+///     .child(child("store", "ready fd 3; stay")?.readiness(Readiness::Notified))
+///     .child(child("api", "stay")?)
+///     .strategy(SiblingStrategy::RestForOne)
+///     .start()?;
+///
+/// // The second was started, so the first is up.
+/// let (_, event) = events[1].next().await.expect("an event");
+/// assert_eq!(event.to_string(), "run 1 started");
+/// assert!(matches!(group.stop().await?, GroupOutcome::Stopped));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping the group kills its agents"]
+pub struct SupervisorGroup {
+    stops: mpsc::UnboundedSender<()>,
+    statuses: Vec<watch::Receiver<Status>>,
+    outcome: watch::Receiver<Option<GroupOutcome>>,
+}
+
+/// How a group came to rest.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum GroupOutcome {
+    /// Each child came to rest by itself, and none was given up.
+    Finished,
+    /// Nothing is left running, and the first child that was given up is this one.
+    GaveUp {
+        /// The child.
+        agent_id: String,
+        /// How it came to rest: [`Outcome::GaveUp`] or [`Outcome::Failed`].
+        outcome: Outcome,
+    },
+    /// It was stopped.
+    Stopped,
+}
+
+impl fmt::Display for GroupOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupOutcome::Finished => f.write_str("finished"),
+            GroupOutcome::GaveUp { agent_id, outcome } => write!(f, "{agent_id:?}: {outcome}"),
+            GroupOutcome::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// Builds a [`SupervisorGroup`].
+#[derive(Debug)]
+#[must_use]
+pub struct SupervisorGroupBuilder {
+    children: Vec<SupervisorBuilder>,
+    strategy: SiblingStrategy,
+    give_up: GiveUpScope,
+}
+
+impl SupervisorGroup {
+    /// A group without children.
+    ///
+    /// Defaults: a restart of one child replaces that one alone; giving up on one ends the group.
+    pub fn builder() -> SupervisorGroupBuilder {
+        SupervisorGroupBuilder {
+            children: Vec::new(),
+            strategy: SiblingStrategy::default(),
+            give_up: GiveUpScope::default(),
+        }
+    }
+
+    /// Waits until it rests: until all its children do.
+    ///
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Gone`] where its task, or that of a child, has ended: with its runtime, or by
+    /// a panic of a backoff.
+    pub async fn wait(&self) -> Result<GroupOutcome, SupervisorError> {
+        let mut outcome = self.outcome.clone();
+        let rests = outcome.wait_for(Option::is_some).await;
+        let outcome = rests.ok().and_then(|outcome| outcome.clone());
+        outcome.ok_or(SupervisorError::Gone)
+    }
+
+    /// Stops all children, from the last to the first, and returns after the first was reaped. Where
+    /// the group rests already, nothing happens, and the outcome is the one that it rests with.
+    ///
+    /// Not cancelled by dropping the future: the stop goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Gone`], as for [`wait`](SupervisorGroup::wait).
+    pub async fn stop(&self) -> Result<GroupOutcome, SupervisorError> {
+        // Nobody is there where it rests.
+        let _ = self.stops.send(());
+        self.wait().await
+    }
+
+    /// What each child does now, in the order in which they are started.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<Status> {
+        let now = |status: &watch::Receiver<Status>| status.borrow().clone();
+        self.statuses.iter().map(now).collect()
+    }
+}
+
+impl SupervisorGroupBuilder {
+    /// One child more, which is started after those that were given before.
+    pub fn child(mut self, child: SupervisorBuilder) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Which children a restart of one replaces.
+    pub fn strategy(mut self, strategy: SiblingStrategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Which children end when one is given up.
+    pub fn give_up(mut self, scope: GiveUpScope) -> Self {
+        self.give_up = scope;
+        self
+    }
+
+    /// Starts the group on the current runtime. The events are those of each child, in the order of
+    /// the children.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::NoChildren`] without a child; [`SupervisorError::SameName`] where two have the
+    /// same name; otherwise as for [`SupervisorBuilder::start`]. Nothing was started then.
+    pub fn start(self) -> Result<(SupervisorGroup, Vec<SupervisorEvents>), SupervisorError> {
+        if self.children.is_empty() {
+            return Err(SupervisorError::NoChildren);
+        }
+        let mut names = BTreeSet::new();
+        for child in &self.children {
+            if !names.insert(child.agent_id.as_str()) {
+                return Err(SupervisorError::SameName {
+                    agent_id: child.agent_id.clone(),
+                });
+            }
+            child.validate()?;
+        }
+        let runtime = runtime()?;
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let mut turns = Turns::new(self.strategy, self.give_up);
+        let (mut statuses, mut events) = (Vec::new(), Vec::new());
+        for (place, child) in self.children.into_iter().enumerate() {
+            let agent_id = child.agent_id.clone();
+            let link = Link {
+                place,
+                news: news_sender.clone(),
+            };
+            let (supervisor, its_events) = child.launch(&runtime, Some(link));
+            statuses.push(supervisor.status.clone());
+            events.push(its_events);
+            turns.add(agent_id, supervisor);
+        }
+        let (stops, stopped) = mpsc::unbounded_channel();
+        let (outcomes, outcome) = watch::channel(None);
+        runtime.spawn(turns.take(news, stopped, outcomes));
+        let group = SupervisorGroup {
+            stops,
+            statuses,
+            outcome,
+        };
+        Ok((group, events))
+    }
+}
