@@ -104,7 +104,7 @@ impl Gate {
         let open = self.may_advance();
         self.sight.is_open.store(open, Ordering::Relaxed);
         if open {
-            self.sight.opens.fetch_add(1, Ordering::Relaxed);
+            self.sight.open();
             let opened = self.sight.opened.lock();
             *opened.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }

@@ -182,7 +182,7 @@ impl Sim {
             }
         });
         let unparked = Arc::clone(&sight);
-        builder.on_thread_unpark(move || unparked.is_parked.store(false, Ordering::Relaxed));
+        builder.on_thread_unpark(move || unparked.unpark());
         let pool = Arc::new(Pool::default());
         let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
         builder.on_thread_start(move || begun.enter());

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
 
 /// What others want to know about the gate: the watchdog, and the gates of other sims.
 #[derive(Debug, Default)]
@@ -14,8 +16,11 @@ pub(crate) struct Sight {
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.
     pub(crate) is_open: AtomicBool,
-    /// How often that was so.
-    pub(crate) opens: AtomicU64,
+    /// How often the thread had slept when that was so, the last time.
+    slept: AtomicI64,
+    /// How often that was so, and the runtime went on without any sleep. What wakes it for nothing, as
+    /// every child's end does once tokio listens for SIGCHLD, does not count.
+    pub(crate) turns: AtomicU64,
     /// When that was so, the last time that it was.
     pub(crate) opened: Mutex<Option<Instant>>,
     /// Whether the sim is being ended: time passes no more.
@@ -24,4 +29,24 @@ pub(crate) struct Sight {
     pub(crate) seen: Mutex<HashSet<u32>>,
     /// What the gate cannot see, and why.
     pub(crate) blind: Mutex<Option<String>>,
+}
+
+impl Sight {
+    /// The runtime of this thread comes to rest, and the gate has nothing against that.
+    pub(crate) fn open(&self) {
+        self.slept.store(sleeps(), Ordering::Relaxed);
+    }
+
+    /// The runtime of this thread goes on.
+    pub(crate) fn unpark(&self) {
+        if self.is_open.load(Ordering::Relaxed) && self.slept.load(Ordering::Relaxed) == sleeps() {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
+        self.is_parked.store(false, Ordering::Relaxed);
+    }
+}
+
+/// How often this thread has slept. It cannot fail for a thread that asks about itself.
+fn sleeps() -> i64 {
+    getrusage(UsageWho::RUSAGE_THREAD).map_or(0, |usage| usage.voluntary_context_switches())
 }

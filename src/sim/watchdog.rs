@@ -19,16 +19,16 @@ use crate::{Signal, Timestamp};
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// More rests than that since something moved, with nothing else at work, and still no end of them, and
-/// the code under test does not wait.
+/// More turns than that without any sleep since something moved, with nothing else at work, and still no
+/// end of them, and the code under test does not wait.
 const BUSY: u64 = 100;
 
 /// What the watchdog saw when something had moved last.
 #[derive(Debug)]
 struct Last {
     progress: u64,
-    /// How often the gate had opened then.
-    opens: u64,
+    /// How often the runtime had gone on without a sleep then.
+    turns: u64,
     at: Instant,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
     rests: (u64, Instant),
@@ -76,7 +76,7 @@ impl Watched {
             spare: Mutex::new(spare),
             last: Mutex::new(Last {
                 progress: 0,
-                opens: 0,
+                turns: 0,
                 at: Instant::now(),
                 rests: (0, Instant::now()),
                 now: (Timestamp::ORIGIN, None),
@@ -97,7 +97,7 @@ impl Watched {
 
     fn look(&self) {
         let parks = self.sight.parks.load(Ordering::Relaxed);
-        let opens = self.sight.opens.load(Ordering::Relaxed);
+        let turns = self.sight.turns.load(Ordering::Relaxed);
         let (progress, now) = {
             let server = self.shared.lock();
             (server.progress, server.now)
@@ -110,12 +110,12 @@ impl Watched {
             last.rests = (parks, Instant::now());
         }
         if progress != last.progress {
-            (last.progress, last.opens, last.at) = (progress, opens, Instant::now());
+            (last.progress, last.turns, last.at) = (progress, turns, Instant::now());
             return;
         }
         // Long ago it may have waited for what was at work.
         let is_turning = last.rests.1.elapsed() < self.limit / 4;
-        let is_busy = is_turning && opens - last.opens > BUSY;
+        let is_busy = is_turning && turns - last.turns > BUSY;
         let passed = last.now.1;
         let time_passes = passed.is_some_and(|at| at.elapsed() < self.limit / 4);
         if last.at.elapsed() < self.limit {

@@ -1,9 +1,11 @@
 //! Sims in which nothing moves: the watchdog ends them and says what holds them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use supervise_harness::{Script, Sim, SimHandle};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::{assert_contains, is_there, seconds, short, short_real, stuck};
@@ -183,6 +185,30 @@ fn a_loop_that_only_talks_to_itself() {
         &text,
         "the code under test is at work all the time at 0.000s",
     );
+}
+
+/// Once tokio listens for SIGCHLD, each wakes every runtime of the process.
+#[test]
+fn waiting_for_what_never_comes_where_signals_wake_it_for_nothing() {
+    let path = "faults::stuck::waiting_for_what_never_comes_where_signals_wake_it_for_nothing";
+    crate::child::run(path, || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _listens = runtime.block_on(async { signal(SignalKind::child()).unwrap() });
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    nix::sys::signal::raise(nix::sys::signal::Signal::SIGCHLD).unwrap();
+                    // real-time: so that each wakes it anew.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let ended = short().try_run(async |_| std::future::pending::<()>().await);
+            is_over.store(true, Ordering::Relaxed);
+            let text = stuck(ended);
+            assert_contains(&text, "everything waits at 0.000s, and no timer is pending");
+        });
+    });
 }
 
 /// What an agent waited for goes with it.
