@@ -30,6 +30,8 @@ pub struct Hygiene {
     /// The signals it was started with ignored. The C library's own two, 32 and 33, are often among
     /// them: its posix_spawn leaves them so.
     pub ignored: Vec<Signal>,
+    /// The signal that it gets when the thread that started it ends, if any: prctl(2) PR_SET_PDEATHSIG.
+    pub parent_death: Option<Signal>,
     /// Its open descriptors and what they lead to, an inherited control connection among them.
     pub descriptors: BTreeMap<u32, Quoted>,
     /// Its environment, entry by entry, as `KEY=value`.
@@ -61,6 +63,9 @@ pub enum Finding {
     Blocked(Signal),
     /// `ignored SIGPIPE`: one of the ignored signals.
     Ignored(Signal),
+    /// `parent-death SIGKILL`: the signal that it gets when the thread that started it ends. There is no
+    /// such line where it gets none.
+    ParentDeath(Signal),
     /// `fd 5 "TARGET"`: one of the open descriptors.
     Descriptor(u32, Quoted),
     /// `env "KEY=value"`: one entry of the environment.
@@ -89,6 +94,7 @@ impl Hygiene {
             Finding::Cwd(cwd) => self.cwd = cwd,
             Finding::Blocked(signal) => self.blocked.push(signal),
             Finding::Ignored(signal) => self.ignored.push(signal),
+            Finding::ParentDeath(signal) => self.parent_death = Some(signal),
             Finding::Descriptor(number, target) => {
                 self.descriptors.insert(number, target);
             }
@@ -104,8 +110,7 @@ impl Hygiene {
 
 impl Finding {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Result<Finding, MessageError> {
-        const EXPECTED: &str =
-            "a finding: ids, umask, cwd, blocked, ignored, fd, env, env-oversized, limit or end";
+        const EXPECTED: &str = "a finding: ids, umask, cwd, blocked, ignored, parent-death, fd, env, env-oversized, limit or end";
         Ok(match fields.word(EXPECTED)? {
             "ids" => Finding::Ids {
                 pid: fields.number("a process id")?,
@@ -124,6 +129,7 @@ impl Finding {
             "cwd" => Finding::Cwd(fields.quoted("a path in double quotes")?),
             "blocked" => Finding::Blocked(fields.signal()?),
             "ignored" => Finding::Ignored(fields.signal()?),
+            "parent-death" => Finding::ParentDeath(fields.signal()?),
             "fd" => Finding::Descriptor(
                 fields.number("a descriptor")?,
                 fields.quoted("its target in double quotes")?,
@@ -169,6 +175,7 @@ impl fmt::Display for Finding {
             Finding::Cwd(path) => write!(f, "cwd {path}"),
             Finding::Blocked(signal) => write!(f, "blocked {signal}"),
             Finding::Ignored(signal) => write!(f, "ignored {signal}"),
+            Finding::ParentDeath(signal) => write!(f, "parent-death {signal}"),
             Finding::Descriptor(number, target) => write!(f, "fd {number} {target}"),
             Finding::Env(entry) => write!(f, "env {entry}"),
             Finding::EnvOversized(key, bytes) => write!(f, "env-oversized {key} {bytes}"),

@@ -18,6 +18,7 @@ pub(crate) struct Inherited {
     sid: u32,
     /// /proc/self/status: the signal masks and the file mode mask.
     status: io::Result<String>,
+    parent_death: io::Result<Option<Signal>>,
     descriptors: io::Result<Vec<(u32, Quoted)>>,
 }
 
@@ -31,6 +32,7 @@ impl Inherited {
             ppid: parent_id(),
             pgid,
             sid,
+            parent_death: sys::parent_death_signal(),
             status: fs::read_to_string("/proc/self/status"),
             descriptors,
         }
@@ -64,6 +66,11 @@ impl Inherited {
         findings.push(Finding::Cwd(Quoted(cwd.as_os_str().as_bytes().to_vec())));
         findings.extend(signals(status, "SigBlk")?.into_iter().map(Finding::Blocked));
         findings.extend(signals(status, "SigIgn")?.into_iter().map(Finding::Ignored));
+        let parent_death = self
+            .parent_death
+            .as_ref()
+            .map_err(|error| format!("the signal of the parent's death: {error}"))?;
+        findings.extend(parent_death.map(Finding::ParentDeath));
         findings.extend(
             descriptors
                 .iter()

@@ -17,7 +17,7 @@ unsafe extern "C" {
     fn setsid() -> c_int;
     fn getpgid(pid: c_int) -> c_int;
     fn getsid(pid: c_int) -> c_int;
-    fn prctl(option: c_int, value: c_ulong, ...) -> c_int;
+    fn prctl(option: c_int, ...) -> c_int;
     fn close(descriptor: c_int) -> c_int;
     fn write(descriptor: c_int, bytes: *const c_void, length: usize) -> isize;
     fn read(descriptor: c_int, bytes: *mut c_void, length: usize) -> isize;
@@ -29,6 +29,7 @@ unsafe extern "C" {
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 const SIG_ERR: usize = usize::MAX;
+const PR_GET_PDEATHSIG: c_int = 2;
 const PR_SET_DUMPABLE: c_int = 4;
 const MSG_DONTWAIT: c_int = 0x40;
 const ENOTSOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
@@ -140,6 +141,19 @@ pub(crate) fn kill_process(pid: u32) -> io::Result<()> {
 pub(crate) fn forbid_core_dump() -> io::Result<()> {
     // SAFETY: this option takes one scalar argument.
     checked(unsafe { prctl(PR_SET_DUMPABLE, 0 as c_ulong) }).map(drop)
+}
+
+/// The signal that this process gets when the thread that started it ends, if any.
+pub(crate) fn parent_death_signal() -> io::Result<Option<Signal>> {
+    let mut number: c_int = 0;
+    // SAFETY: this option takes the address of an int, which is valid for writes while the call lasts.
+    checked(unsafe { prctl(PR_GET_PDEATHSIG, &raw mut number) })?;
+    if number == 0 {
+        return Ok(None);
+    }
+    Signal::from_number(number)
+        .map(Some)
+        .map_err(io::Error::other)
 }
 
 /// Starts a session. Safe between fork and exec.

@@ -26,6 +26,8 @@ pub(super) struct Case {
     pub(super) drive: Drive,
     /// Whether no other such case of the process may be played meanwhile.
     pub(super) is_alone: bool,
+    /// Whether the threads of tokio's blocking pool end soon when they have nothing to do.
+    pub(super) has_brief_threads: bool,
 }
 
 impl Case {
@@ -41,6 +43,7 @@ impl Case {
             ask: Box::new(|_| {}),
             drive: Box::new(drive),
             is_alone: false,
+            has_brief_threads: false,
         }
     }
 
@@ -52,6 +55,12 @@ impl Case {
     /// What is asked of the subject beside the defaults.
     pub(super) fn ask(mut self, ask: impl Fn(&mut Service) + 'static) -> Case {
         self.ask = Box::new(ask);
+        self
+    }
+
+    /// The threads of tokio's blocking pool end soon when they have nothing to do.
+    pub(super) fn brief_threads(mut self) -> Case {
+        self.has_brief_threads = true;
         self
     }
 

@@ -1,6 +1,7 @@
 //! What becomes of the children of a supervisor that dies.
 
-use super::{Check, Group, Need, Rule};
+use super::{Check, Group, Need, Observed, Rule, Starter, Verdict};
+use crate::ExitStatus;
 
 const OWN_PROCESS: Check =
     Check::Planned("the supervisor has to be a process of its own, to be killed and started again");
@@ -47,8 +48,45 @@ pub(super) const RULES: &[Rule] = &[
             "nekename/OpenDeck#329 PDEATHSIG kills children when a runtime worker thread exits",
         ),
         needs: &[Need::InProcess],
-        check: Check::Planned(
-            "a sim is one thread, and a session lives on it: no other could end while its children run",
-        ),
+        check: Check::Observed(thread_exit_safe),
     },
 ];
+
+/// A run that does nothing but stay, and whose starter may have ended meanwhile.
+fn thread_exit_safe(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    let Some(run) = runs.first() else {
+        return Verdict::unknown("there was no run");
+    };
+    let Some(starter) = observed.facts.starter else {
+        return Verdict::unknown("nobody looked which thread started it");
+    };
+    let Some(inherited) = observed.facts.hygiene.get(&run.run) else {
+        return Verdict::unknown("nobody looked what it gets when that thread ends");
+    };
+    let signal = inherited.parent_death;
+    let Some((at, status)) = run.exit.zip(run.status) else {
+        return match (signal, starter) {
+            (Some(signal), Starter::Other) => Verdict::unknown(format!(
+                "it gets {signal} when the thread that started it ends, which it has not"
+            )),
+            _ => Verdict::Pass,
+        };
+    };
+    let is_sent =
+        |signal| matches!(status, ExitStatus::Signaled { signal: by, .. } if by == signal);
+    if starter == Starter::Ended || signal.is_some_and(is_sent) {
+        let why = signal.map_or_else(String::new, |signal| {
+            format!("; it gets {signal} at that thread's end")
+        });
+        return observed.broken(
+            observed.exit_of(run.run),
+            format!(
+                "run {} goes on when the thread that started it ends",
+                run.run
+            ),
+            format!("it ends at {at} with {status}{why}"),
+        );
+    }
+    Verdict::unknown(format!("run {} ended at {at} by itself", run.run))
+}

@@ -144,7 +144,15 @@ fn fds_declared_only(observed: &Observed) -> Verdict {
 /// Fewer restarts say nothing.
 const LEAST: usize = 8;
 
-/// A descriptor of most restarts: others of the process come and go at their own times.
+/// Whether most restarts left some of these open: others of the process come and go at their own times.
+pub(crate) fn are_growing(kept: &[usize]) -> bool {
+    growing(kept) * 4 >= kept.len() * 3
+}
+
+fn growing(kept: &[usize]) -> usize {
+    kept.iter().filter(|count| **count > 0).count()
+}
+
 fn fd_stable(observed: &Observed) -> Verdict {
     let kept = &observed.facts.descriptors;
     if kept.len() < LEAST {
@@ -153,8 +161,7 @@ fn fd_stable(observed: &Observed) -> Verdict {
             kept.len()
         ));
     }
-    let growing = kept.iter().filter(|count| **count > 0).count();
-    if growing * 4 < kept.len() * 3 {
+    if !are_growing(kept) {
         return Verdict::Pass;
     }
     observed.broken(
@@ -164,8 +171,9 @@ fn fd_stable(observed: &Observed) -> Verdict {
             kept.len()
         ),
         format!(
-            "{} more are: {growing} of the restarts left some",
-            kept.iter().sum::<usize>()
+            "{} more are: {} of the restarts left some",
+            kept.iter().sum::<usize>(),
+            growing(kept)
         ),
     )
 }

@@ -55,9 +55,11 @@ mod verdict;
 use std::fmt;
 
 #[cfg(feature = "properties")]
+pub(crate) use descriptors::are_growing;
+#[cfg(feature = "properties")]
 pub(crate) use exhaustion::CLEARED;
 pub use need::Need;
-pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
+pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest, Starter};
 #[cfg(feature = "properties")]
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;

@@ -190,8 +190,22 @@ pub struct Facts {
     /// Signals that the subject sent to the number of a process that had been reaped, or to that of
     /// its group, and which run that was; `None` where nobody looked.
     pub strays: Option<Vec<(Signal, Option<u32>)>>,
+    /// Which thread of the subject's process started the first run; `None` where nobody looked.
+    pub starter: Option<Starter>,
     /// What else a rule's case found, by name.
     pub numbers: BTreeMap<&'static str, u64>,
+}
+
+/// Which thread started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Starter {
+    /// The one that the subject runs on: it ends with the subject.
+    Own,
+    /// One that has ended since.
+    Ended,
+    /// Another, which has not ended.
+    Other,
 }
 
 /// Another service of the group, as [`Observed::others_at`] has it.

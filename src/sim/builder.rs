@@ -44,6 +44,7 @@ pub struct SimBuilder {
     is_real: bool,
     without_gate: bool,
     allows_leaks: bool,
+    keep_alive: Option<Duration>,
 }
 
 impl SimBuilder {
@@ -79,6 +80,13 @@ impl SimBuilder {
         self
     }
 
+    /// How long a thread of the blocking pool waits for more to do before it ends, in real time.
+    #[cfg(feature = "properties")]
+    pub(crate) fn thread_keep_alive(mut self, keep_alive: Duration) -> SimBuilder {
+        self.keep_alive = Some(keep_alive);
+        self
+    }
+
     /// The sim.
     ///
     /// # Errors
@@ -101,6 +109,7 @@ impl SimBuilder {
             is_real: self.is_real,
             gate: !self.without_gate,
             allows_leaks: self.allows_leaks,
+            keep_alive: self.keep_alive,
         })
     }
 }

@@ -28,7 +28,7 @@ use crate::timeline::{Timeline, TimelineClock, Who};
 pub use builder::{SimBuilder, SimError};
 use children::SimThread;
 use gate::Gate;
-use pool::Pool;
+pub(crate) use pool::Pool;
 use sight::Sight;
 use watchdog::Watched;
 
@@ -90,6 +90,8 @@ pub struct Sim {
     is_real: bool,
     gate: bool,
     allows_leaks: bool,
+    /// As tokio has it, where there is none.
+    keep_alive: Option<Duration>,
 }
 
 impl Default for Sim {
@@ -187,6 +189,9 @@ impl Sim {
         let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
         builder.on_thread_start(move || begun.enter());
         builder.on_thread_stop(move || over.leave());
+        if let Some(keep_alive) = self.keep_alive {
+            builder.thread_keep_alive(keep_alive);
+        }
         let runtime = build(builder).map_err(SimFailure::setup)?;
         let watched = Watched::new(
             Arc::clone(&shared),
@@ -220,6 +225,8 @@ impl Sim {
                     origin,
                     seed: self.seed,
                     asked_seed: Arc::clone(&asked_seed),
+                    #[cfg(feature = "properties")]
+                    pool: Arc::clone(&pool),
                 };
                 let ended = tokio::select! {
                     biased;
@@ -510,6 +517,8 @@ pub struct SimHandle {
     origin: TokioInstant,
     seed: u64,
     asked_seed: Arc<AtomicBool>,
+    #[cfg(feature = "properties")]
+    pool: Arc<Pool>,
 }
 
 impl fmt::Debug for SimHandle {
@@ -550,6 +559,12 @@ impl SimHandle {
     #[cfg(feature = "properties")]
     pub(crate) fn is_given_up(&self) -> bool {
         self.shared.is_given_up.load(Ordering::Relaxed)
+    }
+
+    /// The threads of its blocking pool.
+    #[cfg(feature = "properties")]
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Ends its processes although its thread, which is that one, does not come back.

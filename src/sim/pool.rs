@@ -39,6 +39,18 @@ impl Pool {
         threads.alive.retain(|alive| *alive != thread);
     }
 
+    /// Whether none of them is there.
+    #[cfg(feature = "properties")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().alive.is_empty()
+    }
+
+    /// Whether one of them that has ended had this process as its child.
+    #[cfg(feature = "properties")]
+    pub(crate) fn has_left(&self, pid: u32) -> bool {
+        self.lock().left.iter().any(|child| child.pid == pid)
+    }
+
     /// The children of all of them. Some may have been reaped.
     pub(crate) fn children(&self) -> Vec<Identity> {
         let threads = self.lock();

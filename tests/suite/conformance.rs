@@ -1,8 +1,14 @@
 //! The suite for anybody's supervisor, on our own.
 
+use std::collections::VecDeque;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use supervise_harness::conformance::{self, Reference, Subject, SubjectError};
 use supervise_harness::rules::{
-    OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope, WhenRestarting,
+    OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope, Verdict,
+    WhenRestarting,
 };
 use supervise_harness::{GiveUpScope, SiblingStrategy};
 
@@ -33,6 +39,32 @@ fn the_textbook_supervisor_passes_what_it_declares() {
     let report = conformance::run(Textbook { bug: None });
     println!("{report}");
     report.assert();
+}
+
+/// What others of the process open while they are counted, and hold for a while, is not the subject's.
+#[test]
+fn what_others_open_meanwhile_is_no_growth() {
+    let path = "conformance::what_others_open_meanwhile_is_no_growth";
+    crate::child::run(path, || {
+        let is_over = AtomicBool::new(false);
+        let verdict = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut open = VecDeque::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    // real-time: other tests keep to no clock of a sim.
+                    std::thread::sleep(Duration::from_micros(200));
+                    open.push_back(UnixDatagram::unbound().unwrap());
+                    if open.len() > 500 {
+                        open.pop_front();
+                    }
+                }
+            });
+            let verdict = conformance::check(Reference::new(), "fd-stable");
+            is_over.store(true, Ordering::Relaxed);
+            verdict
+        });
+        assert_eq!(verdict, Verdict::Pass);
+    });
 }
 
 /// A supervisor that declares something else than it would.

@@ -158,6 +158,7 @@ fn finding() -> impl Strategy<Value = Finding> {
         bytes().prop_map(Finding::Cwd),
         any_signal().prop_map(Finding::Blocked),
         any_signal().prop_map(Finding::Ignored),
+        any_signal().prop_map(Finding::ParentDeath),
         (any::<u32>(), bytes()).prop_map(|(n, target)| Finding::Descriptor(n, target)),
         bytes().prop_map(Finding::Env),
         (bytes(), any::<u64>()).prop_map(|(key, bytes)| Finding::EnvOversized(key, bytes)),

@@ -140,6 +140,20 @@ fn a_blocked_sigterm_shows_and_only_then(
 }
 
 #[rstest]
+fn a_signal_at_the_parents_death_shows_and_only_then(
+    #[values(Told::Alone, Told::Inherited, Told::Path, Told::Abstract)] how: Told,
+) {
+    assert_eq!(report(how, |_| {}).parent_death, None);
+    let hygiene = report(how, |command| {
+        before_exec(command, || {
+            // SAFETY: scalar arguments only. The thread that starts it waits for its report.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+        });
+    });
+    assert_eq!(hygiene.parent_death, Some(Signal::TERM));
+}
+
+#[rstest]
 fn a_closed_stream_shows_and_only_then(
     #[values(Told::Alone, Told::Inherited, Told::Path, Told::Abstract)] how: Told,
     #[values(0, 2)] stream: i32,

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::Script;
-use crate::conformance::inheritance::{self, BlockedSignal, IgnoredSignal, OpenDescriptor};
+use crate::conformance::inheritance::{
+    self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
+};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
-use crate::rules::DelayCurve;
+use crate::rules::{self, DelayCurve};
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {
@@ -66,17 +70,10 @@ pub(super) const TRIALS: &[Trial] = &[
                         stage.started().await?;
                         seen.push(inheritance::open_descriptors());
                     }
-                    let kept = |pair: &[BTreeSet<_>]| {
-                        let new = pair[1].difference(&pair[0]);
-                        new.filter(|descriptor| {
-                            seen.last().is_some_and(|last| last.contains(descriptor))
-                        })
-                        .count()
-                    };
                     // What the last two runs have open is theirs.
-                    let settled = seen.len().saturating_sub(2);
-                    let counts = seen[..settled].windows(2).map(kept).collect();
-                    stage.facts(|facts| facts.descriptors = counts);
+                    seen.truncate(seen.len().saturating_sub(2));
+                    let left = left_by_each(&seen);
+                    stage.facts(|facts| facts.descriptors = left);
                     Ok(())
                 })
             });
@@ -133,6 +130,28 @@ pub(super) const TRIALS: &[Trial] = &[
         },
     },
 ];
+
+/// real-time: how long others of the process have to close what they opened meanwhile.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How many of the descriptors that each restart brought stay open. Where it looks as if they grew, others
+/// of the process have time to close theirs; the subject, which is held meanwhile, closes nothing.
+fn left_by_each(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
+    let start = Instant::now();
+    loop {
+        let open = inheritance::open_descriptors();
+        let left = |pair: &[BTreeSet<Descriptor>]| {
+            let new = pair[1].difference(&pair[0]);
+            new.filter(|descriptor| open.contains(descriptor)).count()
+        };
+        let left: Vec<usize> = seen.windows(2).map(left).collect();
+        if !rules::are_growing(&left) || start.elapsed() > SETTLE {
+            return left;
+        }
+        // real-time: nothing says that another thread has closed something.
+        thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// Has the first run say what it inherited.
 async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
