@@ -85,7 +85,7 @@ fn thread_exit_safe(observed: &Observed) -> Verdict {
                 "run {} goes on when the thread that started it ends",
                 run.run
             ),
-            format!("it ends at {at} with {status}{why}"),
+            format!("it ends at {at}: {status}{why}"),
         );
     }
     Verdict::unknown(format!("run {} ended at {at} by itself", run.run))
