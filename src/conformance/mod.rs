@@ -8,6 +8,7 @@
 //! Rules do not touch each other: each case has a sim of its own, and a subject that panics or hangs
 //! in one gets its verdict there.
 
+mod calls;
 mod folder;
 mod held;
 mod inheritance;
