@@ -17,6 +17,7 @@ mod play;
 mod reference;
 mod report;
 mod sent;
+mod shortage;
 mod stage;
 mod strategy;
 mod subject;

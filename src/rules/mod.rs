@@ -55,7 +55,7 @@ mod verdict;
 use std::fmt;
 
 #[cfg(feature = "properties")]
-pub(crate) use exhaustion::CLEARED;
+pub(crate) use exhaustion::{CLEARED, SHORT};
 pub use need::Need;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
 #[cfg(feature = "properties")]
