@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
+use super::stop::{order_exit, settled};
 use crate::Script;
-use crate::conformance::inheritance::{self, BlockedSignal, IgnoredSignal, OpenDescriptor};
+use crate::conformance::inheritance::{
+    self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
+};
+use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
-use crate::rules::DelayCurve;
+use crate::rules::{DelayCurve, Notice};
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {
@@ -58,30 +62,47 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: |profile| {
             let runs = profile.restarts_up_to(24) + 1;
             let delay = profile.unit() / 10;
-            let case = Case::new("every run crashes", Script::new().exit(1), move |stage| {
+            let crashes = Case::new("every run crashes", Script::new().exit(1), move |stage| {
                 Box::pin(async move {
                     let _live = stage.begin().await?;
-                    let mut seen: Vec<BTreeSet<_>> = Vec::new();
+                    let mut seen = Vec::new();
                     for _ in 0..runs {
                         stage.started().await?;
                         seen.push(inheritance::open_descriptors());
                     }
-                    let kept = |pair: &[BTreeSet<_>]| {
-                        let new = pair[1].difference(&pair[0]);
-                        new.filter(|descriptor| {
-                            seen.last().is_some_and(|last| last.contains(descriptor))
-                        })
-                        .count()
-                    };
-                    // What the last two runs have open is theirs.
-                    let settled = seen.len().saturating_sub(2);
-                    let counts = seen[..settled].windows(2).map(kept).collect();
-                    stage.facts(|facts| facts.descriptors = counts);
+                    stage.facts(|facts| facts.descriptors = kept(&seen));
                     Ok(())
                 })
             });
-            let case = case.ask(move |service| service.delays = DelayCurve::constant(delay));
-            vec![case.alone()]
+            let label = "no process is to be had after the first";
+            let fails = Case::new(label, Script::new().stay(), move |stage| {
+                Box::pin(async move {
+                    let shortage = Shortage::of(Lack::Processes);
+                    let shortage = shortage.map_err(|error| Halt::of("the shortage", &error))?;
+                    let _live = stage.begin().await?;
+                    let run = settled(stage).await?;
+                    let _short = shortage.begin();
+                    order_exit(&run, 1)?;
+                    let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
+                    let mut seen = Vec::new();
+                    for (count, _) in (1..).zip(0..runs) {
+                        stage.heard(count, failed).await?;
+                        seen.push(inheritance::open_descriptors());
+                    }
+                    stage.facts(|facts| facts.descriptors = kept(&seen));
+                    Ok(())
+                })
+            });
+            let mut cases = vec![crashes];
+            // What a start that fails has opened shows where it is tried again and again.
+            if profile.reports_start_failures && profile.retries_failed_starts {
+                cases.push(fails);
+            }
+            let asked = |case: Case| {
+                let case = case.ask(move |service| service.delays = DelayCurve::constant(delay));
+                case.alone()
+            };
+            cases.into_iter().map(asked).collect()
         },
     },
     Trial {
@@ -133,6 +154,18 @@ pub(super) const TRIALS: &[Trial] = &[
         },
     },
 ];
+
+/// How many descriptors came from each look to the next, and stayed to the last.
+fn kept(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
+    let stays = |descriptor: &&Descriptor| {
+        let last = seen.last();
+        last.is_some_and(|last| last.contains(*descriptor))
+    };
+    // What the last two have open is theirs.
+    let settled = &seen[..seen.len().saturating_sub(2)];
+    let new = |pair: &[BTreeSet<Descriptor>]| pair[1].difference(&pair[0]).filter(stays).count();
+    settled.windows(2).map(new).collect()
+}
 
 /// Has the first run say what it inherited.
 async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
