@@ -12,8 +12,8 @@ thread_local! {
 }
 
 /// Whether the harness works on this thread, for another thread to see. While it is true, every call
-/// of this thread is the harness's: all that it does beside counting is done under the server's lock,
-/// under which no code of the user is run.
+/// of this thread is the harness's: what it opens while a sim runs, it opens under the server's lock, and
+/// no code of the user is run under that.
 #[cfg(feature = "properties")]
 pub(crate) fn at_work() -> Arc<AtomicBool> {
     AT_WORK.with(Arc::clone)

@@ -11,6 +11,7 @@ use nix::unistd::gettid;
 
 use super::calls::{self, Call};
 use super::held::Hold;
+use super::stage::Halt;
 use crate::agent::at_work;
 
 /// What runs short.
@@ -43,7 +44,11 @@ impl Shortage {
     /// # Errors
     ///
     /// As [`calls::look_at`], and where the thread has one of something else.
-    pub(super) fn of(lack: Lack) -> io::Result<Shortage> {
+    pub(super) fn of(lack: Lack) -> Result<Shortage, Halt> {
+        Shortage::try_of(lack).map_err(|error| Halt::of("nothing can be made to run short", &error))
+    }
+
+    fn try_of(lack: Lack) -> io::Result<Shortage> {
         if let Some((other, is_on)) = HERE.with_borrow(Clone::clone) {
             if other != lack {
                 return Err(io::Error::other("the thread has another one"));

@@ -77,8 +77,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let label = "no process is to be had after the first";
             let fails = Case::new(label, Script::new().stay(), move |stage| {
                 Box::pin(async move {
-                    let shortage = Shortage::of(Lack::Processes);
-                    let shortage = shortage.map_err(|error| Halt::of("the shortage", &error))?;
+                    let shortage = Shortage::of(Lack::Processes)?;
                     let _live = stage.begin().await?;
                     let run = settled(stage).await?;
                     let _short = shortage.begin();

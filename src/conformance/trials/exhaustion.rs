@@ -139,7 +139,7 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
     let unit = profile.unit();
     let runs = Case::new("while it runs", Script::new().stay(), move |stage| {
         Box::pin(async move {
-            let shortage = prepare(lack)?;
+            let shortage = Shortage::of(lack)?;
             let live = stage.begin().await?;
             let run = settled(stage).await?;
             mark(stage, SHORT);
@@ -158,7 +158,7 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
         Script::new().stay(),
         move |stage| {
             Box::pin(async move {
-                let shortage = prepare(lack)?;
+                let shortage = Shortage::of(lack)?;
                 mark(stage, SHORT);
                 let short = shortage.begin();
                 let live = match stage.begin().await {
@@ -180,10 +180,6 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
     [runs, begins]
         .map(|case| case.ask(move |service| service.delays = DelayCurve::constant(unit * 2)))
         .into()
-}
-
-fn prepare(lack: Lack) -> Result<Shortage, Halt> {
-    Shortage::of(lack).map_err(|error| Halt::of("nothing can be made to run short", &error))
 }
 
 /// Waits until two starts have failed; false where one succeeds.
