@@ -1,5 +1,6 @@
 //! The harness's side of an agent: what it shall do, its runs, and what it did.
 
+mod locked;
 mod member;
 mod script;
 mod server;
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_stub::protocol::Order;
@@ -19,6 +20,9 @@ use agent_stub::{Hygiene, Quoted};
 use tokio::sync::Notify;
 use tokio::time::Instant as TokioInstant;
 
+pub(crate) use locked::Locked;
+#[cfg(feature = "properties")]
+pub(crate) use locked::at_work;
 pub(crate) use member::KernelState;
 pub use script::Script;
 pub(crate) use server::Server;
@@ -54,9 +58,9 @@ impl Shared {
         })
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Server> {
+    pub(crate) fn lock(&self) -> Locked<'_> {
         // A panic in the middle of a change is the harness's own, and is what the user is shown.
-        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+        Locked::new(self.server.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Records a note, after what the kernel knows by now.

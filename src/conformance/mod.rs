@@ -8,6 +8,7 @@
 //! Rules do not touch each other: each case has a sim of its own, and a subject that panics or hangs
 //! in one gets its verdict there.
 
+mod calls;
 mod folder;
 mod held;
 mod inheritance;
@@ -16,6 +17,7 @@ mod play;
 mod reference;
 mod report;
 mod sent;
+mod shortage;
 mod stage;
 mod strategy;
 mod subject;

@@ -204,6 +204,8 @@ macro_rules! __each_rule {
         $rule! { shutdown_during_startup }
         // Crash of the supervisor
         // Resource exhaustion
+        $rule! { fork_eagain }
+        $rule! { emfile }
         $rule! { enoent_eacces }
         $rule! { etxtbsy }
         $rule! { exec_error_distinct }

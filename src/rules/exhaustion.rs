@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Check, Control, Group, Need, Notice, Noticed, Observed, Rule, Verdict};
+use crate::timeline::RunSpan;
 use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
@@ -12,15 +13,15 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "a start without a free process is reported, tried again after a delay, and succeeds later",
         rationale: "A machine that is full for a moment must not lose its services for good.",
         origin: "fork(2) EAGAIN; getrlimit(2) RLIMIT_NPROC.",
-        bug: None,
+        bug: Some("Unitech/pm2#2463 a spawn that fails with EAGAIN freezes the daemon"),
         needs: &[
             Need::Restarts,
+            Need::Delays,
             Need::ReportsStartFailures,
             Need::RetriedStarts,
+            Need::InProcess,
         ],
-        check: Check::Planned(
-            "the limit counts all processes of the user: the subject has to be a process, and a user, of its own",
-        ),
+        check: Check::Observed(outlasts_shortage),
     },
     Rule {
         id: "emfile",
@@ -28,15 +29,17 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "a start without a free descriptor is reported, tried again after a delay, and succeeds later",
         rationale: "A supervisor that dies, or leaks more, where descriptors are short makes a shortage an outage.",
         origin: "open(2) EMFILE; getrlimit(2) RLIMIT_NOFILE.",
-        bug: None,
+        bug: Some(
+            "Supervisor/supervisor#489 a start without a free descriptor crashes the supervisor",
+        ),
         needs: &[
             Need::Restarts,
+            Need::Delays,
             Need::ReportsStartFailures,
             Need::RetriedStarts,
+            Need::InProcess,
         ],
-        check: Check::Planned(
-            "the limit is the whole process's: the subject has to be a process of its own",
-        ),
+        check: Check::Observed(outlasts_shortage),
     },
     Rule {
         id: "enoent-eacces",
@@ -101,8 +104,15 @@ pub(super) const RULES: &[Rule] = &[
 /// The fact that says when the fault was taken away, in nanoseconds.
 pub(crate) const CLEARED: &str = "cleared";
 
+/// The fact that says when what a start takes ran short, in nanoseconds.
+pub(crate) const SHORT: &str = "short";
+
 fn cleared(observed: &Observed) -> Option<Timestamp> {
-    let nanos = observed.facts.numbers.get(CLEARED)?;
+    instant(observed, CLEARED)
+}
+
+fn instant(observed: &Observed, fact: &str) -> Option<Timestamp> {
+    let nanos = observed.facts.numbers.get(fact)?;
     Some(Timestamp::ORIGIN + Duration::from_nanos(*nanos))
 }
 
@@ -127,19 +137,8 @@ fn recovers(observed: &Observed) -> Verdict {
             Verdict::unknown("what failed was not reported as a start")
         };
     }
-    for (k, pair) in (0..).zip(failed.windows(2)) {
-        let (least, _) = curve.bounds(k);
-        let apart = pair[1].at - pair[0].at;
-        if apart < least {
-            return observed.broken(
-                None,
-                format!("failed starts are {least:?} apart or more"),
-                format!(
-                    "one at {} follows one at {}, {apart:?} later",
-                    pair[1].at, pair[0].at
-                ),
-            );
-        }
+    if let Some(broken) = hurried(observed, &failed) {
+        return broken;
     }
     let last = failed[failed.len() - 1].at;
     let again = u32::try_from(failed.len() - 1).unwrap_or(u32::MAX);
@@ -150,24 +149,132 @@ fn recovers(observed: &Observed) -> Verdict {
             Verdict::unknown("it ran before the fault was gone")
         }
         (None, Some(_)) => Verdict::unknown("it ran before the fault was gone"),
-        (_, Some(run)) if run.start > due + late => observed.broken(
+        (_, run) => tried_again(observed, run, last, due + late),
+    }
+}
+
+/// Failed starts that follow each other faster than the delays allow.
+fn hurried(observed: &Observed, failed: &[&Noticed]) -> Option<Verdict> {
+    let curve = observed.service.delays;
+    for (k, pair) in (0..).zip(failed.windows(2)) {
+        let (least, _) = curve.bounds(k);
+        let apart = pair[1].at - pair[0].at;
+        if apart < least {
+            return Some(observed.broken(
+                None,
+                format!("failed starts are {least:?} apart or more"),
+                format!(
+                    "one at {} follows one at {}, {apart:?} later",
+                    pair[1].at, pair[0].at
+                ),
+            ));
+        }
+    }
+    None
+}
+
+/// Whether this is the start that was due by then, after the last one that failed.
+fn tried_again(
+    observed: &Observed,
+    run: Option<&RunSpan>,
+    last: Timestamp,
+    due: Timestamp,
+) -> Verdict {
+    match run {
+        Some(run) if run.start > due => observed.broken(
             observed.start_of(run.run),
             format!(
-                "run 1 starts by {}: the delay after the failed start at {last}",
-                due + late
+                "run {} starts by {due}: the delay after the failed start at {last}",
+                run.run
             ),
             format!("it starts at {}", run.start),
         ),
-        (Some(_), Some(_)) => Verdict::Pass,
-        (_, None) if observed.end > due + late => observed.broken(
+        Some(_) => Verdict::Pass,
+        None if observed.end > due => observed.broken(
             None,
-            format!(
-                "a start is tried by {}: the delay after the failed one at {last}",
-                due + late
-            ),
+            format!("a start is tried by {due}: the delay after the failed one at {last}"),
             format!("there is none until {}", observed.end),
         ),
-        (_, None) => Verdict::unknown("looking ended before the next start was due"),
+        None => Verdict::unknown("looking ended before the next start was due"),
+    }
+}
+
+/// A shortage of what a start takes, over two failed starts. Where no start fails, for it takes nothing
+/// of that, what the rule is about was not seen.
+fn outlasts_shortage(observed: &Observed) -> Verdict {
+    let Some(short) = instant(observed, SHORT) else {
+        return Verdict::unknown("nothing ran short");
+    };
+    let cleared = cleared(observed);
+    let runs = observed.runs();
+    let (before, after): (Vec<&RunSpan>, Vec<&RunSpan>) =
+        runs.iter().partition(|run| run.start < short);
+    if let Some(run) = after.first()
+        && cleared.is_none_or(|cleared| run.start < cleared)
+    {
+        return Verdict::Unknown(format!(
+            "run {} started in the shortage: what is short it does not take",
+            run.run
+        ));
+    }
+    if before.iter().any(|run| run.status.is_none()) {
+        return Verdict::unknown("the run before the shortage has not ended");
+    }
+    let curve = observed.service.delays;
+    let late = observed.profile.tolerance() + observed.granularity();
+    let failed = failed_starts(observed);
+    let Some(last) = failed.last() else {
+        let refused = observed
+            .call(Control::Begin)
+            .is_some_and(|call| call.error.is_some());
+        return match after.first() {
+            _ if observed.reported_ends().len() > before.len() => {
+                Verdict::unknown("what failed was not reported as a start")
+            }
+            Some(_) if refused => Verdict::Pass,
+            None if refused => observed.broken(
+                None,
+                "what was refused in the shortage is started when it is asked for again",
+                format!("there is no start until {}", observed.end),
+            ),
+            _ if observed.end > short + curve.bounds(0).1 + late => observed.broken(
+                None,
+                format!("the start that fails in the shortage, from {short} on, is reported"),
+                "nothing is said of it",
+            ),
+            _ => Verdict::unknown("looking ended before a start was due"),
+        };
+    };
+    if let Some(broken) = hurried(observed, &failed) {
+        return broken;
+    }
+    if let Some(cleared) = cleared
+        && let Some(said) = failed.iter().find(|said| said.at > cleared + late)
+    {
+        return observed.broken(
+            None,
+            format!("starts succeed once nothing is short, from {cleared} on"),
+            format!("one fails at {}", said.at),
+        );
+    }
+    // The restart after a run was the first to fail.
+    let again = u32::try_from(failed.len() - 1 + before.len()).unwrap_or(u32::MAX);
+    let due = last.at + curve.bounds(again).1 + late;
+    let verdict = tried_again(observed, after.first().copied(), last.at, due);
+    let stuck = observed
+        .call(Control::Stop)
+        .and_then(|call| match &call.error {
+            Some(error) => Some(format!("the stop at {} failed: {error}", call.from)),
+            None if call.to.is_none() => {
+                Some(format!("the stop at {} has not returned", call.from))
+            }
+            None => None,
+        });
+    match stuck {
+        Some(stuck) if verdict.is_pass() => {
+            observed.broken(None, "what runs after the shortage can be stopped", stuck)
+        }
+        _ => verdict,
     }
 }
 

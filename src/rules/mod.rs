@@ -57,7 +57,7 @@ use std::fmt;
 #[cfg(feature = "properties")]
 pub(crate) use descriptors::are_growing;
 #[cfg(feature = "properties")]
-pub(crate) use exhaustion::CLEARED;
+pub(crate) use exhaustion::{CLEARED, SHORT};
 pub use need::Need;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest, Starter};
 #[cfg(feature = "properties")]

@@ -280,7 +280,8 @@ pub struct Profile {
     pub lends_strategy: bool,
     /// Whether the strategy that it lends draws from the seed that it is given.
     pub seedable: bool,
-    /// Whether it runs in the process of the test, so that what it holds can be counted there.
+    /// Whether it runs in the process of the test, so that what it holds can be counted there, and what
+    /// it asks of the kernel be refused.
     pub in_process: bool,
 }
 

@@ -6,7 +6,7 @@ use agent_stub::{Finding, Hygiene};
 
 use super::{
     CLEARED, Call, Control, DelayCurve, DelayOrigin, Environment, Notice, Noticed, NotifyAccess,
-    Observed, Service, rule,
+    Observed, SHORT, Service, rule,
 };
 use crate::conformance::{Reference, Subject};
 use crate::{ExitStatus, Timestamp};
@@ -70,10 +70,9 @@ fn exited(code: i32) -> Notice {
 #[track_caller]
 pub(super) fn expect(id: &str, observed: &Observed, expected: &str) {
     let verdict = rule(id).unwrap().check(observed);
-    let actual = verdict
-        .violation()
-        .map(|broken| format!(": {}", broken.actual));
-    let text = format!("{}{}", verdict.word(), actual.unwrap_or_default());
+    let broken = verdict.violation().map(|broken| broken.actual.as_str());
+    let why = broken.or(verdict.reason()).unwrap_or_default();
+    let text = format!("{}: {why}", verdict.word());
     assert!(text.starts_with(expected), "{id}: {text}\n{verdict:?}");
 }
 
@@ -219,6 +218,64 @@ fn a_failed_start_may_be_silent_single_or_slow_to_recover() {
             "fail: one at 1.000s follows",
         );
         expect(id, &said(observed(&[]), &[(0.0, exited(127))]), "unknown");
+    }
+}
+
+#[test]
+fn a_shortage_may_be_met_in_silence_in_haste_or_for_good() {
+    let short = |mut observed: Observed| {
+        observed.facts.numbers.insert(SHORT, 1_000_000_000);
+        observed
+    };
+    let ended = ["+0.000  worker#1  start", "+1.000  worker#1  exit  code=1"];
+    let twice = [(3.0, failed()), (5.0, failed())];
+    let back = |start: &str| {
+        let start = format!("+{start}  worker#2  start");
+        let observed = observed(&[ended[0], ended[1], &start]);
+        cleared(short(said(observed, &twice)), 5)
+    };
+    for id in ["fork-eagain", "emfile"] {
+        expect(id, &observed(&ended), "unknown: nothing ran short");
+        expect(id, &back("6.000"), "pass");
+        expect(id, &back("6.002"), "fail: it starts at");
+        expect(id, &back("3.999"), "unknown: run 2 started in the shortage");
+        expect(id, &short(observed(&ended)), "fail: nothing is said");
+        let took = short(said(
+            observed(&ended),
+            &[(1.0, exited(1)), (3.0, exited(127))],
+        ));
+        expect(id, &took, "unknown: what failed was not reported");
+        let mut early = short(observed(&ended));
+        early.end = at(3.0);
+        expect(id, &early, "unknown: looking ended");
+        expect(
+            id,
+            &short(observed(&ended[..1])),
+            "unknown: the run before the shortage has not ended",
+        );
+        let once = short(said(observed(&ended), &twice[..1]));
+        expect(id, &once, "fail: there is none");
+        let hurried = [(3.0, failed()), (4.0, failed())];
+        let hurried = cleared(short(said(observed(&ended), &hurried)), 4);
+        expect(id, &hurried, "fail: one at 4.000s follows");
+        let thrice = [(3.0, failed()), (5.0, failed()), (7.0, failed())];
+        let lasting = cleared(short(said(observed(&ended), &thrice)), 5);
+        expect(id, &lasting, "fail: one fails at 7.000s");
+        let stopped = told(back("6.000"), Control::Stop, 8.0, Some(8.0));
+        expect(id, &stopped, "pass");
+        let hangs = told(back("6.000"), Control::Stop, 8.0, None);
+        expect(id, &hangs, "fail: the stop at 8.000s has not returned");
+        let mut fails = told(back("6.000"), Control::Stop, 8.0, Some(8.0));
+        fails.calls[0].error = Some("no".to_owned());
+        expect(id, &fails, "fail: the stop at 8.000s failed: no");
+        let refused = |events: &[&str]| {
+            let begun = told(observed(events), Control::Begin, 1.0, Some(1.0));
+            let mut refused = cleared(short(begun), 1);
+            refused.calls[0].error = Some("no descriptor".to_owned());
+            refused
+        };
+        expect(id, &refused(&["+1.000  worker#1  start"]), "pass");
+        expect(id, &refused(&[]), "fail: there is no start");
     }
 }
 

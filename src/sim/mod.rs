@@ -26,7 +26,7 @@ use crate::agent::{Agent, Script, Server, Shared};
 use crate::timeline::{Timeline, TimelineClock, Who};
 
 pub use builder::{SimBuilder, SimError};
-use children::SimThread;
+pub(crate) use children::SimThread;
 use gate::Gate;
 pub(crate) use pool::Pool;
 use sight::Sight;

@@ -12,6 +12,7 @@ mod properties;
 mod restart_loop;
 mod rules;
 mod scenarios;
+mod shortage;
 mod sim;
 mod spawner;
 mod stub;

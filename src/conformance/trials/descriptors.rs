@@ -5,14 +5,16 @@ use std::ffi::OsString;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::stop::{order_exit, settled};
 use crate::Script;
 use crate::conformance::inheritance::{
     self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
 };
+use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
-use crate::rules::{self, DelayCurve};
+use crate::rules::{self, DelayCurve, Notice};
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {
@@ -62,23 +64,46 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: |profile| {
             let runs = profile.restarts_up_to(24) + 1;
             let delay = profile.unit() / 10;
-            let case = Case::new("every run crashes", Script::new().exit(1), move |stage| {
+            let crashes = Case::new("every run crashes", Script::new().exit(1), move |stage| {
                 Box::pin(async move {
                     let _live = stage.begin().await?;
-                    let mut seen: Vec<BTreeSet<_>> = Vec::new();
+                    let mut seen = Vec::new();
                     for _ in 0..runs {
                         stage.started().await?;
                         seen.push(inheritance::open_descriptors());
                     }
-                    // What the last two runs have open is theirs.
-                    seen.truncate(seen.len().saturating_sub(2));
-                    let left = left_by_each(&seen);
-                    stage.facts(|facts| facts.descriptors = left);
+                    stage.facts(|facts| facts.descriptors = left_by_each(&seen));
                     Ok(())
                 })
             });
-            let case = case.ask(move |service| service.delays = DelayCurve::constant(delay));
-            vec![case.alone()]
+            let label = "no process is to be had after the first";
+            let fails = Case::new(label, Script::new().stay(), move |stage| {
+                Box::pin(async move {
+                    let shortage = Shortage::of(Lack::Processes)?;
+                    let _live = stage.begin().await?;
+                    let run = settled(stage).await?;
+                    let _short = shortage.begin();
+                    order_exit(&run, 1)?;
+                    let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
+                    let mut seen = Vec::new();
+                    for (count, _) in (1..).zip(0..runs) {
+                        stage.heard(count, failed).await?;
+                        seen.push(inheritance::open_descriptors());
+                    }
+                    stage.facts(|facts| facts.descriptors = left_by_each(&seen));
+                    Ok(())
+                })
+            });
+            let mut cases = vec![crashes];
+            // What a start that fails has opened shows where it is tried again and again.
+            if profile.reports_start_failures && profile.retries_failed_starts {
+                cases.push(fails);
+            }
+            let asked = |case: Case| {
+                let case = case.ask(move |service| service.delays = DelayCurve::constant(delay));
+                case.alone()
+            };
+            cases.into_iter().map(asked).collect()
         },
     },
     Trial {
@@ -134,9 +159,11 @@ pub(super) const TRIALS: &[Trial] = &[
 /// real-time: how long others of the process have to close what they opened meanwhile.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How many of the descriptors that each restart brought stay open. Where it looks as if they grew, others
+/// How many of the descriptors that came from each look to the next stay open. Where it looks as if they grew, others
 /// of the process have time to close theirs; the subject, which is held meanwhile, closes nothing.
 fn left_by_each(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
+    // What the last two have open is theirs.
+    let seen = &seen[..seen.len().saturating_sub(2)];
     let start = Instant::now();
     loop {
         let open = inheritance::open_descriptors();

@@ -4,14 +4,24 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::rc::Rc;
 
+use super::stop::{order_exit, settled};
 use crate::Script;
 use crate::conformance::folder::Folder;
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::shortage::{Lack, Shortage};
+use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
-use crate::rules::{CLEARED, DelayCurve, Notice, Profile};
+use crate::rules::{CLEARED, DelayCurve, Notice, Profile, SHORT};
 
 pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "fork-eagain",
+        cases: |profile| short_for_a_while(profile, Lack::Processes),
+    },
+    Trial {
+        rule: "emfile",
+        cases: |profile| short_for_a_while(profile, Lack::Descriptors),
+    },
     Trial {
         rule: "enoent-eacces",
         cases: |profile| {
@@ -111,11 +121,85 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Writes down that the fault is gone.
 fn clear(stage: &Stage<'_>) {
+    mark(stage, CLEARED);
+}
+
+/// Writes down that something happens now.
+fn mark(stage: &Stage<'_>, fact: &'static str) {
     let nanos = stage.sim().now().since_origin().as_nanos();
     stage.facts(|facts| {
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        facts.numbers.insert(CLEARED, nanos);
+        facts.numbers.insert(fact, nanos);
     });
+}
+
+/// What a start takes runs short for two starts: while the service runs, as it happens to most, and
+/// before its first start. A stop, where there is one, shows that nothing is stuck afterwards.
+fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
+    let unit = profile.unit();
+    let runs = Case::new("while it runs", Script::new().stay(), move |stage| {
+        Box::pin(async move {
+            let shortage = Shortage::of(lack)?;
+            let live = stage.begin().await?;
+            let run = settled(stage).await?;
+            mark(stage, SHORT);
+            let short = shortage.begin();
+            order_exit(&run, 1)?;
+            if fails_twice(stage).await? {
+                drop(short);
+                clear(stage);
+                recovered(stage, &live).await?;
+            }
+            Ok(())
+        })
+    });
+    let begins = Case::new(
+        "before its first start",
+        Script::new().stay(),
+        move |stage| {
+            Box::pin(async move {
+                let shortage = Shortage::of(lack)?;
+                mark(stage, SHORT);
+                let short = shortage.begin();
+                let live = match stage.begin().await {
+                    Ok(_) if !fails_twice(stage).await? => return Ok(()),
+                    begun => {
+                        drop(short);
+                        clear(stage);
+                        // What was refused is asked for again.
+                        match begun {
+                            Ok(live) => live,
+                            Err(_) => stage.begin().await?,
+                        }
+                    }
+                };
+                recovered(stage, &live).await
+            })
+        },
+    );
+    [runs, begins]
+        .map(|case| case.ask(move |service| service.delays = DelayCurve::constant(unit * 2)))
+        .into()
+}
+
+/// Waits until two starts have failed; false where one succeeds.
+async fn fails_twice(stage: &Stage<'_>) -> Result<bool, Halt> {
+    let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
+    let agent = stage.agent();
+    tokio::select! {
+        biased;
+        heard = stage.heard(2, failed) => heard.map(|()| true),
+        _ = agent.started() => Ok(false),
+    }
+}
+
+/// Waits for the next run, and stops it where that can be asked.
+async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
+    settled(stage).await?;
+    if stage.profile().stop.is_some() {
+        live.stop().await;
+    }
+    Ok(())
 }
 
 /// A program that cannot be executed for two starts. What `spoil` returns is held as long.
