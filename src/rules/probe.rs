@@ -160,6 +160,10 @@ impl Probed<'_> {
                 lives,
             ));
         };
+        if probe.status.is_none() && end < latest {
+            let reason = format!("nobody can tell how probe {} ended", probe.run);
+            return Err(Verdict::Unknown(reason));
+        }
         let has_answered = probe.status.is_some_and(|status| status.signal().is_none());
         if probe.status == Some(ExitStatus::Exited { code: 0 }) {
             course.failed = 0;

@@ -204,6 +204,12 @@ fn a_probe_may_outlive_its_time() {
     };
     expect(ID, &hangs("3.001"), "pass");
     expect(ID, &hangs("3.002"), "fail: it ends at 8.002s");
+    let unknown = [
+        "+0.000  worker#1  start",
+        "+5.000  probe#1  start",
+        "+1.000  probe#1  exit  status=?",
+    ];
+    expect(ID, &until(probed(&unknown), 9.0), "unknown");
     let with_its_run = |exit: &str| {
         let exit = format!("+{exit}  probe#1  exit  signal=SIGKILL");
         let events = [
