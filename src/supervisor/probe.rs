@@ -232,6 +232,7 @@ impl Probing {
             .spawner
             .spawn(&self.agent_id)
             .map_err(|error| ProbeFailure::NotStarted(Arc::new(error)))?;
+        // Where it is reaped first, before Linux 6.9, its group is out of the drop's reach.
         handle.process().kill_group_at_reap();
         self.asking = Some(Asking {
             handle,

@@ -44,6 +44,14 @@ fn spans(timeline: &Timeline, name: &str) -> Vec<String> {
     runs.map(text).collect()
 }
 
+/// When the helper of that probe ended.
+fn end_of_helper(timeline: &Timeline, probe: u32) -> String {
+    let helper = Who::descendant("probe", probe, "helper");
+    let mut events = timeline.events().iter();
+    let exit = events.find(|event| event.who == helper && matches!(event.what, What::Exit { .. }));
+    exit.expect("its end").at.to_string()
+}
+
 /// What happens until `end`, when the supervisor is dropped.
 fn timeline(worker: &str, probes: Script, end: u64) -> String {
     let timeline = Sim::new().run(async |sim| {
@@ -114,12 +122,20 @@ fn a_probe_that_hangs_fails_at_its_timeout_and_is_killed_with_its_group() {
         spans(&timeline, "probe"),
         ["10.000s-13.000s", "20.000s-23.000s"]
     );
-    for (run, at) in [(1, "13.000s"), (2, "23.000s")] {
-        let helper = Who::descendant("probe", run, "helper");
-        let mut events = timeline.events().iter();
-        let exit = events.find(|e| e.who == helper && matches!(e.what, What::Exit { .. }));
-        assert_eq!(exit.unwrap().at.to_string(), at);
-    }
+    assert_eq!(end_of_helper(&timeline, 1), "13.000s");
+    assert_eq!(end_of_helper(&timeline, 2), "23.000s");
+}
+
+#[test]
+fn what_a_probe_leaves_in_its_group_ends_with_it() {
+    let timeline = Sim::new().run(async |sim| {
+        let worker = agent(&sim, "worker", "stay");
+        let script = "start \"helper\" same-group { stay }; run 1s; exit 0";
+        let probes = agent(&sim, "probe", script);
+        let (_supervisor, _events) = supervisor(&worker).probe(probe(&probes)).start().unwrap();
+        sleep(seconds(15)).await;
+    });
+    assert_eq!(end_of_helper(&timeline, 1), "11.000s");
 }
 
 #[test]
