@@ -256,3 +256,44 @@ impl Probing {
         ProbeFailure::TimedOut
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::spawner::SpawnerOptions;
+
+    /// What SIGKILL does not end no test can make: here it was not sent yet.
+    #[tokio::test]
+    async fn one_that_is_there_after_it_was_killed_has_not_answered_the_next_either() {
+        let clock = FakeClock::new();
+        let spawner = SpawnerOptions::new()
+            .agent_path(agent_stub::path().unwrap())
+            .args(["--script", "stay"])
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let handle = spawner.spawn("worker").unwrap();
+        let every = Duration::from_secs(10);
+        let mut probing = Probing {
+            agent_id: "worker".to_owned(),
+            due: clock.now() + every,
+            probe: Probe::new("unused").every(every),
+            clock: Arc::new(clock.clone()),
+            asking: Some(Asking {
+                handle,
+                deadline: None,
+            }),
+            failed: 1,
+            spawner,
+        };
+        let advance = async {
+            clock.wait_for_sleepers(1).await;
+            clock.advance(every);
+        };
+        let (failed, ()) = tokio::join!(probing.failed(), advance);
+        assert!(matches!(failed.failure, ProbeFailure::TimedOut));
+        assert_eq!((failed.count, failed.is_last), (2, false));
+        assert_eq!(probing.due, clock.now() + every);
+    }
+}
