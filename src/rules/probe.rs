@@ -248,7 +248,9 @@ fn followed(
     let policy = observed.service.policy;
     let restarts = policy != RestartPolicy::Never;
     let n = u32::try_from(place).unwrap_or(u32::MAX);
-    let (from, to) = observed.due(&run, exit, n);
+    // What the delay is counted from is another rule's matter.
+    let from = exit.max(run.start + observed.service.delays.bounds(n).0);
+    let (_, to) = observed.due(&run, exit, n);
     // A run that counts as healthy begins the delays anew.
     let has_delays =
         observed.profile.delays.is_supported() && observed.service.reset_after.is_none();
@@ -265,7 +267,7 @@ fn followed(
         Some(next) if has_delays && (next.start + observed.early() < from || next.start > to) => {
             Err(observed.broken(
                 observed.start_of(next.run),
-                format!("the next run is started at {from}, after the delay: {failed}"),
+                format!("the next run is started from {from} to {to}, after the delay: {failed}"),
                 format!("run {} is started at {}", next.run, next.start),
             ))
         }

@@ -1,17 +1,18 @@
 //! The sides of the check of probes that no broken supervisor of ours shows: timelines by hand.
 
 use super::unseeded::{SECOND, at, expect, observed, told};
-use super::{Call, Control, Observed, Rest};
+use super::{Call, Control, DelayCurve, Observed, Rest};
 use crate::policy::RestartPolicy;
 use crate::supervisor::Probe;
 
 const ID: &str = "probe-failure-policy";
 
-/// A service of a constant delay of 2 s that is probed every 5 s, for 3 s at most, and may fail twice;
+/// A service of a constant delay of 12 s that is probed every 5 s, for 3 s at most, and may fail twice;
 /// until 100 s.
 fn probed(events: &[&str]) -> Observed {
     let mut observed = observed(events);
     let probe = Probe::new("probe").every(SECOND * 5).timeout(SECOND * 3);
+    observed.service.delays = DelayCurve::constant(SECOND * 12);
     observed.service.probe = Some(probe.failures(2.try_into().unwrap()));
     observed
 }
@@ -41,7 +42,7 @@ fn failed(then: &[&str]) -> Observed {
 
 const TOLD: &str = "+0.000  worker#1  signal  SIGTERM count=1";
 const ENDS: &str = "+1.000  worker#1  exit  code=0";
-const NEXT: &str = "+2.000  worker#2  start";
+const NEXT: &str = "+12.000  worker#2  start";
 
 #[test]
 fn too_little_may_have_been_seen() {
@@ -58,12 +59,12 @@ fn too_little_may_have_been_seen() {
 
 #[test]
 fn a_run_may_be_ended_early_late_not_at_all_or_otherwise() {
-    expect(ID, &until(failed(&[TOLD, ENDS, NEXT]), 14.0), "pass");
+    expect(ID, &until(failed(&[TOLD, ENDS, NEXT]), 24.0), "pass");
     expect(
         ID,
         &until(
             failed(&["+0.000  worker#1  exit  signal=SIGTERM", NEXT]),
-            14.0,
+            23.0,
         ),
         "pass",
     );
@@ -107,10 +108,16 @@ fn a_run_may_be_ended_early_late_not_at_all_or_otherwise() {
 fn the_policy_may_be_applied_wrongly() {
     let delayed = |delay: &str| {
         let next = format!("+{delay}  worker#2  start");
-        until(failed(&[TOLD, ENDS, &next]), 15.0)
+        let mut observed = failed(&[TOLD, ENDS, &next]);
+        // Before the next probe.
+        observed.end = observed.timeline.events().last().unwrap().at;
+        observed
     };
-    expect(ID, &delayed("1.999"), "fail: run 2 is started at 12.999s");
-    expect(ID, &delayed("2.002"), "fail: run 2 is started at 13.002s");
+    // From its start, or from its end.
+    expect(ID, &delayed("0.999"), "fail: run 2 is started at 11.999s");
+    expect(ID, &delayed("1.000"), "pass");
+    expect(ID, &delayed("12.001"), "pass");
+    expect(ID, &delayed("12.002"), "fail: run 2 is started at 23.002s");
     expect(
         ID,
         &failed(&[TOLD, ENDS]),

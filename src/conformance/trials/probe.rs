@@ -34,7 +34,7 @@ type Drive = for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>;
 
 /// The cases of `probe-failure-policy`: three failures in a row, a period of two units, a timeout of one.
 /// The service takes half its grace to stop, in which there is room for a period, and then exits with 0.
-/// So is there in the delay.
+/// The delay is longer than a run, so that it shows whatever it is counted from.
 pub(super) fn cases(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
     let signal = signal_of(profile);
@@ -47,7 +47,7 @@ pub(super) fn cases(profile: &Profile) -> Vec<Case> {
         })
         .ask(move |service| {
             service.policy = policy;
-            service.delays = DelayCurve::constant(unit * 3);
+            service.delays = DelayCurve::constant(unit * 12);
             service.grace = grace;
             let probe = Probe::new("").every(unit * 2).timeout(unit * timeout);
             service.probe = Some(probe.failures(MOST));
