@@ -168,6 +168,22 @@ impl Spawner {
         ))
     }
 
+    /// A spawner of another program: with the environment, the working directory and the clock of this
+    /// one, and no streams.
+    pub(crate) fn of_program(
+        &self,
+        program: &Path,
+        args: &[OsString],
+    ) -> Result<Spawner, SpawnError> {
+        let options = &self.options;
+        let mut other = SpawnerOptions::new().agent_path(program).args(args);
+        other.env.clone_from(&options.env);
+        other.current_dir.clone_from(&options.current_dir);
+        other.runtime_dir.clone_from(&options.runtime_dir);
+        other.clock = Arc::clone(&options.clock);
+        other.build()
+    }
+
     /// The signal that stops its agents.
     #[must_use]
     pub fn stop_signal(&self) -> Signal {

@@ -4,6 +4,7 @@ mod builder;
 mod event;
 mod group;
 mod life;
+mod probe;
 mod readiness;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use builder::{SupervisorBuilder, SupervisorError};
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
+pub use probe::{Probe, ProbeFailure};
 pub use readiness::Readiness;
 
 use life::{Command, Request};
@@ -26,7 +28,9 @@ use life::{Command, Request};
 ///    as in 6, and that run ends with [`EndCause::StartTimeout`](crate::EndCause::StartTimeout).
 /// 3. The agent is up. What counts as a healthy run counts from here. With a
 ///    [`watchdog`](SupervisorBuilder::watchdog), an agent that misses a heartbeat is killed, and that
-///    run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout); go to 5.
+///    run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout); go to 5. With a
+///    [`probe`](SupervisorBuilder::probe), an agent that has failed as many in a row as that says is
+///    stopped as in 6, and that run ends with [`EndCause::Unhealthy`](crate::EndCause::Unhealthy).
 /// 4. The agent ends. Its status is read and it is reaped at once; what it left in its process group
 ///    is killed before the next run starts.
 /// 5. The [`RestartTracker`](crate::RestartTracker) decides. A restart waits for the backoff's delay,
@@ -40,8 +44,8 @@ use life::{Command, Request};
 /// for the time that stopping takes. Nothing is started after a stop has returned until a
 /// [`start`](Supervisor::start) or a [`restart`](Supervisor::restart).
 ///
-/// Dropping the supervisor kills the agent and its process group, without a grace; the task that
-/// this takes ends with the runtime at the latest, and the agent with it.
+/// Dropping the supervisor kills the agent and its process group, without a grace, and so a probe that
+/// runs; the task that this takes ends with the runtime at the latest, and they with it.
 ///
 /// Source: the seed's loop over whole lifetimes; the form is that of s6-supervise's documentation.
 ///

@@ -108,6 +108,9 @@ fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
     if let Some(period) = service.watchdog {
         builder = builder.watchdog(period);
     }
+    if let Some(probe) = &service.probe {
+        builder = builder.probe(probe.clone());
+    }
     Ok(builder)
 }
 
@@ -143,6 +146,7 @@ impl Subject for Reference {
         profile.notification = Some(3);
         profile.notify_access = Some(NotifyAccess::All);
         profile.watchdog = Setting::Configurable;
+        profile.probe = true;
         profile.start_timeout = Setting::Configurable;
         profile.clears_mask = true;
         profile.resets_dispositions = true;

@@ -13,7 +13,8 @@ use super::subject::{AnySession, AnySubject, Local, SubjectError};
 use crate::Timestamp;
 use crate::agent::{Agent, Run, Script};
 use crate::rules::{
-    Call, Control, Facts, Notice, Noticed, Observed, Profile, Reporter, Rest, Service, ServiceGroup,
+    Call, Control, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, Rest, Service,
+    ServiceGroup,
 };
 use crate::sim::SimHandle;
 
@@ -135,6 +136,17 @@ impl<'a> Stage<'a> {
         }));
         self.agents.borrow_mut().insert(name.to_owned(), agent);
         service
+    }
+
+    /// Has the service probed by an agent that does this in its runs, where it is to be probed. Only
+    /// before the subject begins with it.
+    pub(super) fn probed_by(&self, script: Script) {
+        let agent = self.sim.agent(PROBE, script);
+        if let Some(probe) = &mut self.service.borrow_mut().probe {
+            probe.program = agent.program().to_owned();
+            probe.args = agent.args();
+        }
+        self.agents.borrow_mut().insert(PROBE.to_owned(), agent);
     }
 
     /// The sim.

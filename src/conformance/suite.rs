@@ -189,6 +189,7 @@ macro_rules! __each_rule {
         $rule! { ready_not_stale }
         $rule! { ready_sender }
         $rule! { watchdog }
+        $rule! { probe_failure_policy }
         // Output
         $rule! { flood_no_block }
         $rule! { last_bytes_kept }

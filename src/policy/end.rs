@@ -17,6 +17,8 @@ pub enum EndCause {
     StartTimeout,
     /// It missed a heartbeat, and was killed for it.
     WatchdogTimeout,
+    /// It failed so many probes in a row, and was stopped for it.
+    Unhealthy,
 }
 
 impl fmt::Display for EndCause {
@@ -26,6 +28,7 @@ impl fmt::Display for EndCause {
             EndCause::StartFailed => f.write_str("start failed"),
             EndCause::StartTimeout => f.write_str("not ready in time"),
             EndCause::WatchdogTimeout => f.write_str("missed a heartbeat"),
+            EndCause::Unhealthy => f.write_str("failed its probes"),
         }
     }
 }

@@ -135,7 +135,10 @@ impl RestartTracker {
         match end.cause {
             EndCause::Exited(ExitStatus::Signaled { .. }) if end.requested => true,
             EndCause::Exited(status) => self.rules.success.contains(status),
-            EndCause::StartFailed | EndCause::StartTimeout | EndCause::WatchdogTimeout => false,
+            EndCause::StartFailed
+            | EndCause::StartTimeout
+            | EndCause::WatchdogTimeout
+            | EndCause::Unhealthy => false,
         }
     }
 

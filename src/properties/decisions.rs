@@ -51,6 +51,7 @@ pub fn policy_matrix<D: Decider, E: Display>(
                 RunEnd::new(EndCause::StartFailed),
                 RunEnd::new(EndCause::StartTimeout),
                 RunEnd::new(EndCause::WatchdogTimeout),
+                RunEnd::new(EndCause::Unhealthy),
             ];
             for policy in [
                 RestartPolicy::Never,

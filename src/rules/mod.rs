@@ -40,6 +40,9 @@ mod need;
 mod observed;
 mod output;
 mod page;
+mod probe;
+#[cfg(all(test, feature = "properties"))]
+mod probed;
 mod profile;
 mod readiness;
 mod reaping;
@@ -63,6 +66,8 @@ pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest, Starte
 #[cfg(feature = "properties")]
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
+#[cfg(feature = "properties")]
+pub(crate) use probe::PROBE;
 pub use profile::{
     Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,

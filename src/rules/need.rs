@@ -77,6 +77,8 @@ pub enum Need {
     NotifyAccess,
     /// [`Profile::watchdog`]
     Watchdog,
+    /// [`Profile::probe`]
+    Probe,
     /// [`Profile::start_timeout`]
     StartTimeout,
     /// [`Profile::clears_mask`]
@@ -173,6 +175,7 @@ impl Need {
             Need::Notification => profile.notification.is_some(),
             Need::NotifyAccess => profile.notify_access.is_some(),
             Need::Watchdog => profile.watchdog.is_supported(),
+            Need::Probe => profile.probe,
             Need::StartTimeout => profile.start_timeout.is_supported(),
             Need::ClearMask => profile.clears_mask,
             Need::DefaultDispositions => profile.resets_dispositions,
@@ -233,6 +236,7 @@ impl Need {
             Need::Notification => "notification of readiness",
             Need::NotifyAccess => "word on whose notifications count",
             Need::Watchdog => "watchdog",
+            Need::Probe => "probe",
             Need::StartTimeout => "start timeout",
             Need::ClearMask => "clear signal mask",
             Need::DefaultDispositions => "default signal dispositions",

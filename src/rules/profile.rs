@@ -242,6 +242,8 @@ pub struct Profile {
     /// After how long without a heartbeat, which is a notification more, a service that is up is
     /// killed.
     pub watchdog: Setting<Duration>,
+    /// Whether it takes a [`Probe`](crate::Probe), all of which can be chosen.
+    pub probe: bool,
     /// How long a service may take until it is up.
     pub start_timeout: Setting<Duration>,
     /// Whether a child's blocked signals are none.
@@ -321,6 +323,7 @@ impl Profile {
             notification: None,
             notify_access: None,
             watchdog: Setting::Unsupported,
+            probe: false,
             start_timeout: Setting::Unsupported,
             clears_mask: false,
             resets_dispositions: false,
@@ -433,6 +436,9 @@ impl Profile {
             Setting::Unsupported => service.watchdog = None,
             Setting::Fixed(period) => service.watchdog = Some(period),
             Setting::Configurable => {}
+        }
+        if !self.probe {
+            service.probe = None;
         }
         self.stop_signal.fit(&mut service.stop_signal);
         self.grace.fit(&mut service.grace);

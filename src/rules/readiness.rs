@@ -1,6 +1,6 @@
 //! When a service is up, and whether it still is.
 
-use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict};
+use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict, probe};
 use crate::Timestamp;
 use crate::timeline::{What, Who};
 
@@ -57,11 +57,12 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "so many failed probes in a row are an end that the restart policy applies to",
         rationale: "One lost probe is no reason to kill a service; three are.",
         origin: "Kubernetes livenessProbe failureThreshold; Docker HEALTHCHECK --retries.",
-        bug: None,
-        needs: &[Need::Restarts],
-        check: Check::Planned(
-            "no subject so far probes its service: a profile has no words for it yet",
+        bug: Some(
+            "kubernetes/kubernetes#53530 failures count into the next run; kubernetes/kubernetes#94080 a probe's timeout \
+             is ignored; moby/moby#43737 probes that timed out live on",
         ),
+        needs: &[Need::Restarts, Need::Probe],
+        check: Check::Observed(probe::probe_failure_policy),
     },
 ];
 

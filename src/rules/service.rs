@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Notice;
 use crate::backoff::{BackoffError, ExponentialBackoff, Jitter};
 use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
-use crate::supervisor::Readiness;
+use crate::supervisor::{Probe, Readiness};
 use crate::{ExitStatus, Signal};
 
 /// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the jitter;
@@ -215,6 +215,9 @@ pub struct Service {
     pub start_timeout: Option<Duration>,
     /// How long it may be silent while it is up: on the descriptor of the notification.
     pub watchdog: Option<Duration>,
+    /// How it is asked whether it is healthy while it is up. In what the rules judge, the probes are the
+    /// runs of an agent called `probe`.
+    pub probe: Option<Probe>,
     /// What a stop sends first.
     pub stop_signal: Signal,
     /// How long after that it sends SIGKILL.
@@ -246,6 +249,7 @@ impl Service {
             readiness: Readiness::Exec,
             start_timeout: None,
             watchdog: None,
+            probe: None,
             stop_signal: Signal::TERM,
             grace: Duration::from_secs(5),
             seed: 0,

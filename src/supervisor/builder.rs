@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::event::{State, Status, SupervisorEvents};
 use super::life::{Life, Link};
-use super::{Readiness, Supervisor};
+use super::{Probe, Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::Clock;
 use crate::policy::RestartTracker;
@@ -26,6 +26,12 @@ pub enum SupervisorError {
         field: &'static str,
         /// What to use instead.
         instead: &'static str,
+    },
+    /// A probe whose program or arguments no program can have.
+    #[error("the probe cannot be started, ever: {reason}")]
+    BadProbe {
+        /// The spawner's words.
+        reason: String,
     },
     /// A group of nobody.
     #[error("a group needs a child: expected one or more")]
@@ -55,6 +61,7 @@ pub struct SupervisorBuilder {
     pub(super) readiness: Readiness,
     pub(super) start_timeout: Option<Duration>,
     pub(super) watchdog: Option<Duration>,
+    pub(super) probe: Option<Probe>,
 }
 
 impl fmt::Debug for SupervisorBuilder {
@@ -66,6 +73,7 @@ impl fmt::Debug for SupervisorBuilder {
             .field("readiness", &self.readiness)
             .field("start_timeout", &self.start_timeout)
             .field("watchdog", &self.watchdog)
+            .field("probe", &self.probe)
             .finish_non_exhaustive()
     }
 }
@@ -75,7 +83,7 @@ impl Supervisor {
     /// those of the stops, and its clock is the one that all delays and timeouts go by.
     ///
     /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
-    /// jitter; up at exec; no start timeout; no watchdog.
+    /// jitter; up at exec; no start timeout; no watchdog; no probe.
     pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
         SupervisorBuilder {
             clock: spawner.clock(),
@@ -86,6 +94,7 @@ impl Supervisor {
             readiness: Readiness::default(),
             start_timeout: None,
             watchdog: None,
+            probe: None,
         }
     }
 }
@@ -126,19 +135,32 @@ impl SupervisorBuilder {
         self
     }
 
+    /// How to ask an agent that is up whether it is healthy. So many failures in a row, and it is
+    /// stopped, and its run ends with [`EndCause::Unhealthy`](crate::EndCause::Unhealthy). Default: it
+    /// is not asked.
+    ///
+    /// The program is found, and started, as the agent's is: with its environment and in its working
+    /// directory, in a process group of its own. Its standard streams lead nowhere, and nobody is at the
+    /// other end of its socket.
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
     /// Starts the supervisor, and so the agent, on the current runtime.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::ZeroPeriod`] for a start timeout, a minimum uptime or a watchdog of zero;
-    /// [`SupervisorError::NoRuntime`] outside a tokio runtime.
+    /// [`SupervisorError::ZeroPeriod`] for a start timeout, a minimum uptime, a watchdog, or a probe's
+    /// period or timeout of zero; [`SupervisorError::BadProbe`]; [`SupervisorError::NoRuntime`] outside
+    /// a tokio runtime.
     pub fn start(self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
         self.validate()?;
         let runtime = runtime()?;
         Ok(self.launch(&runtime, None))
     }
 
-    /// Refuses periods of zero.
+    /// Refuses periods of zero, and a probe that nothing can start.
     pub(super) fn validate(&self) -> Result<(), SupervisorError> {
         if self.start_timeout == Some(Duration::ZERO) {
             return Err(SupervisorError::ZeroPeriod {
@@ -158,7 +180,31 @@ impl SupervisorBuilder {
                 instead: "Readiness::Exec",
             });
         }
-        Ok(())
+        self.validate_probe()
+    }
+
+    fn validate_probe(&self) -> Result<(), SupervisorError> {
+        let Some(probe) = &self.probe else {
+            return Ok(());
+        };
+        if probe.every.is_zero() {
+            return Err(SupervisorError::ZeroPeriod {
+                field: "the probe's period",
+                instead: "leave the probe out for an agent that is not asked",
+            });
+        }
+        if probe.timeout.is_zero() {
+            return Err(SupervisorError::ZeroPeriod {
+                field: "the probe's timeout",
+                instead: "leave the probe out for an agent that is not asked",
+            });
+        }
+        let spawner = self.spawner.of_program(&probe.program, &probe.args);
+        spawner
+            .map(drop)
+            .map_err(|error| SupervisorError::BadProbe {
+                reason: error.to_string(),
+            })
     }
 
     /// Starts it; as a child of a group, to wait for its turn.

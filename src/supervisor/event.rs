@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ProbeFailure;
 use crate::policy::{GaveUp, RunEnd};
 use crate::spawner::{CloseError, SpawnError};
 use crate::status::ExitStatus;
@@ -46,6 +47,15 @@ pub enum SupervisorEvent {
     MissedHeartbeat {
         /// The run.
         run: u64,
+    },
+    /// A probe of the agent failed. Where it is one too many, the agent is being stopped.
+    ProbeFailed {
+        /// The run.
+        run: u64,
+        /// How many have failed in a row.
+        failed: u32,
+        /// How this one did.
+        failure: ProbeFailure,
     },
     /// The agent is being stopped: the signal goes to its process group.
     Stopping {
@@ -148,6 +158,14 @@ impl fmt::Display for SupervisorEvent {
             SupervisorEvent::MissedHeartbeat { run } => {
                 write!(f, "run {run} missed a heartbeat")
             }
+            SupervisorEvent::ProbeFailed {
+                run,
+                failed,
+                failure,
+            } => write!(
+                f,
+                "a probe of run {run} failed, {failed} in a row: {failure}"
+            ),
             SupervisorEvent::Stopping { run, signal } => write!(f, "run {run} is sent {signal}"),
             SupervisorEvent::Ended { run, status, .. } => write!(f, "run {run} ended: {status}"),
             SupervisorEvent::BackingOff { delay, .. } => write!(f, "next start in {delay:?}"),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
+use super::probe::{Failed, Probing};
 use super::readiness::Notifications;
 use super::{Readiness, SupervisorBuilder};
 use crate::clock::Sleep;
@@ -93,6 +94,8 @@ enum RunOver {
     TimedOut,
     /// It missed a heartbeat.
     Silent,
+    /// It failed its probes.
+    Unhealthy,
     /// A request wants it stopped.
     Asked(Command),
     /// The handle was dropped.
@@ -226,6 +229,7 @@ impl Life {
                 }
             }
             RunOver::Silent => self.silent(run).await,
+            RunOver::Unhealthy => self.unhealthy(run).await,
             RunOver::Asked(command) => self.stopped(run, command).await,
             RunOver::Dropped => Next::End,
             RunOver::Lost(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
@@ -249,10 +253,14 @@ impl Life {
             self.is_up(run);
         }
         let mut watchdog = None;
+        let mut probing = None;
         loop {
             let up = run.up.is_some();
             if up && watchdog.is_none() {
                 watchdog = sleep(self.parts.watchdog);
+            }
+            if up && probing.is_none() {
+                probing = Probing::of(&self.parts);
             }
             let silent = run.notifications.is_none();
             tokio::select! {
@@ -279,6 +287,13 @@ impl Life {
                     }
                 }
                 () = slept(&mut watchdog), if up => return RunOver::Silent,
+                Failed { count, failure, is_last } = probed(&mut probing) => {
+                    let run = self.run;
+                    self.tell(SupervisorEvent::ProbeFailed { run, failed: count, failure });
+                    if is_last {
+                        return RunOver::Unhealthy;
+                    }
+                }
                 () = slept(&mut uptime), if !up => self.is_up(run),
                 () = slept(&mut timeout), if !up => return RunOver::TimedOut,
             }
@@ -333,6 +348,25 @@ impl Life {
                 Next::Decide(end)
             }
             Err(error) => Next::Rest(Outcome::Failed(Arc::new(error.into())), None),
+        }
+    }
+
+    /// It failed its probes: it is stopped, and that is a failure, whatever its exit code.
+    async fn unhealthy(&mut self, run: Run) -> Next {
+        let up_for = run.up.map_or(Duration::ZERO, |up| {
+            self.parts.clock.now().saturating_since(up)
+        });
+        match self.close(run).await {
+            Ok(status) => {
+                let end = RunEnd::new(EndCause::Unhealthy).after(up_for);
+                self.tell(SupervisorEvent::Ended {
+                    run: self.run,
+                    status,
+                    end,
+                });
+                Next::Decide(end)
+            }
+            Err(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
         }
     }
 
@@ -518,6 +552,13 @@ async fn slept(sleep: &mut Option<Sleep>) {
 async fn notified(notifications: &mut Option<Notifications>) {
     match notifications {
         Some(notifications) => notifications.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn probed(probing: &mut Option<Probing>) -> Failed {
+    match probing {
+        Some(probing) => probing.failed().await,
         None => std::future::pending().await,
     }
 }

@@ -18,5 +18,6 @@ mod spawner;
 mod stub;
 mod supervisor;
 mod supervisor_group;
+mod supervisor_probe;
 mod timeline;
 mod watcher;

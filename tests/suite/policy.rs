@@ -48,6 +48,7 @@ fn restarts(mut tracker: RestartTracker, end: RunEnd) -> bool {
 #[case::start_failure(RunEnd::new(EndCause::StartFailed), true)]
 #[case::start_timeout(RunEnd::new(EndCause::StartTimeout), true)]
 #[case::watchdog_timeout(RunEnd::new(EndCause::WatchdogTimeout), true)]
+#[case::unhealthy(RunEnd::new(EndCause::Unhealthy), true)]
 fn the_policy_decides_by_cause(#[case] end: RunEnd, #[case] failure: bool) {
     let by = |policy| restarts(tracker(unlimited(policy)), end);
     assert!(!by(RestartPolicy::Never));

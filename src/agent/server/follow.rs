@@ -114,6 +114,9 @@ fn text(event: &SupervisorEvent) -> String {
         SupervisorEvent::Ready { .. } => "ready".to_owned(),
         SupervisorEvent::StartTimedOut { .. } => "not ready in time".to_owned(),
         SupervisorEvent::MissedHeartbeat { .. } => "missed a heartbeat".to_owned(),
+        SupervisorEvent::ProbeFailed {
+            failed, failure, ..
+        } => format!("probe failed, {failed} in a row: {failure}"),
         SupervisorEvent::Stopping { signal, .. } => format!("stopping {signal}"),
         SupervisorEvent::Ended { status, .. } => {
             let status = Some(*status);

@@ -9,6 +9,7 @@ mod exhaustion;
 mod exit;
 mod limit;
 mod output;
+mod probe;
 mod readiness;
 mod reaping;
 mod reset;

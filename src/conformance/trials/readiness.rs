@@ -121,6 +121,10 @@ pub(super) const TRIALS: &[Trial] = &[
             ]
         },
     },
+    Trial {
+        rule: "probe-failure-policy",
+        cases: super::probe::cases,
+    },
 ];
 
 /// Says on the subject's descriptor, and to the harness, that it is ready.

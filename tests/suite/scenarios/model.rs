@@ -1,12 +1,13 @@
 //! What a scenario file says, checked as it is read.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use supervise_harness::{
-    BackoffStrategy, ConstantBackoff, ExponentialBackoff, ExponentialBackoffBuilder, Readiness,
-    RestartLimit, RestartPolicy, RestartTracker, Script, Signal, stub,
+    Agent, BackoffStrategy, ConstantBackoff, ExponentialBackoff, ExponentialBackoffBuilder, Probe,
+    Readiness, RestartLimit, RestartPolicy, RestartTracker, Script, Signal, stub,
 };
 use toml::Spanned;
 
@@ -210,11 +211,43 @@ pub(super) struct AgentSpec {
     /// Its standard output is a pipe that somebody reads, and counts the bytes of.
     #[serde(default)]
     pub(super) piped: bool,
+    /// It is asked whether it is healthy, by an agent that is called as it and `-probe`.
+    pub(super) probe: Option<ProbeSpec>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbeSpec {
+    runs: Runs,
+    every: Period,
+    timeout: Period,
+    failures: NonZeroU32,
+}
+
+impl ProbeSpec {
+    pub(super) fn script(&self) -> Script {
+        self.runs.script()
+    }
+
+    /// The probe that starts this agent.
+    pub(super) fn of(&self, agent: &Agent) -> Probe {
+        Probe::new(agent.program())
+            .args(agent.args())
+            .every(self.every.0)
+            .timeout(self.timeout.0)
+            .failures(self.failures)
+    }
 }
 
 impl AgentSpec {
     pub(super) fn script(&self) -> Script {
-        let Runs(runs) = &self.runs;
+        self.runs.script()
+    }
+}
+
+impl Runs {
+    fn script(&self) -> Script {
+        let Runs(runs) = self;
         let (last, first) = runs.split_last().expect("checked values");
         let script = |some: &SomeRuns| Script::from(some.script.0.clone());
         first

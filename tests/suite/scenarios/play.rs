@@ -62,6 +62,10 @@ impl Part {
         if let Some(timeout) = settings.start_timeout {
             builder = builder.start_timeout(timeout.0);
         }
+        if let Some(probe) = &spec.probe {
+            let name = format!("{}-probe", spec.name);
+            builder = builder.probe(probe.of(&sim.agent(&name, probe.script())));
+        }
         let (supervisor, events) = builder.start().unwrap();
         Part {
             supervisor: Some(Rc::new(supervisor)),
