@@ -4,6 +4,7 @@ mod builder;
 mod event;
 mod group;
 mod life;
+mod lock;
 mod readiness;
 
 use tokio::sync::{mpsc, oneshot, watch};

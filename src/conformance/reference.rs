@@ -6,8 +6,8 @@ use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::policy::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::rules::{
-    Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile, RepeatedStop,
-    Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
+    CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
+    RepeatedStop, Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{
@@ -17,6 +17,9 @@ use crate::supervisor::{
 
 /// Our own [`Supervisor`](crate::Supervisor) as a subject, and several as a
 /// [`SupervisorGroup`](crate::SupervisorGroup): it passes every rule.
+///
+/// What is said of a supervisor that is killed is asked of it where it can be a process of its own: see
+/// [`Apart`](super::Apart).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Reference;
@@ -108,6 +111,9 @@ fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
     if let Some(period) = service.watchdog {
         builder = builder.watchdog(period);
     }
+    if let Some(state) = &service.state {
+        builder = builder.lock(state.join("lock"));
+    }
     Ok(builder)
 }
 
@@ -170,6 +176,9 @@ impl Subject for Reference {
         profile.lends_strategy = true;
         profile.seedable = true;
         profile.in_process = true;
+        profile.crash_fate = Some(CrashFate::Survives);
+        profile.refuses_second = true;
+        profile.no_duplicates = true;
         profile
     }
 

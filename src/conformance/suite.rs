@@ -203,6 +203,9 @@ macro_rules! __each_rule {
         $rule! { control_responsive }
         $rule! { shutdown_during_startup }
         // Crash of the supervisor
+        $rule! { crash_child_fate }
+        $rule! { no_duplicate_after_crash }
+        $rule! { second_supervisor }
         // Resource exhaustion
         $rule! { enoent_eacces }
         $rule! { etxtbsy }

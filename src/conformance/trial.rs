@@ -26,6 +26,8 @@ pub(super) struct Case {
     pub(super) drive: Drive,
     /// Whether no other such case of the process may be played meanwhile.
     pub(super) is_alone: bool,
+    /// Whether the clock is the machine's, whatever the subject's profile says.
+    pub(super) is_real: bool,
 }
 
 impl Case {
@@ -41,6 +43,7 @@ impl Case {
             ask: Box::new(|_| {}),
             drive: Box::new(drive),
             is_alone: false,
+            is_real: false,
         }
     }
 
@@ -58,6 +61,13 @@ impl Case {
     /// No other such case may be played meanwhile. It waits for that before its sim begins.
     pub(super) fn alone(mut self) -> Case {
         self.is_alone = true;
+        self
+    }
+
+    /// By the machine's clock: the subject is another process, and has a clock of its own. It is judged
+    /// as if its profile said so.
+    pub(super) fn real_time(mut self) -> Case {
+        self.is_real = true;
         self
     }
 }

@@ -55,6 +55,8 @@ mod verdict;
 use std::fmt;
 
 #[cfg(feature = "properties")]
+pub(crate) use crash::ANSWERED;
+#[cfg(feature = "properties")]
 pub(crate) use exhaustion::CLEARED;
 pub use need::Need;
 pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
@@ -62,7 +64,7 @@ pub use observed::{Call, Control, Facts, Notice, Noticed, Observed, Rest};
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
+    CrashFate, Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
 pub use service::{DelayCurve, Ends, Reporter, Service, ServiceGroup};

@@ -182,6 +182,9 @@ impl Life {
         let spawned = self.parts.spawner.spawn(&self.parts.agent_id);
         if let Ok(handle) = &spawned {
             self.set(State::Starting, Some(handle.pid()));
+            if let Some(lock) = &self.parts.lock {
+                lock.note(handle.pid());
+            }
             self.tell(SupervisorEvent::Started {
                 run,
                 pid: handle.pid(),
