@@ -7,7 +7,17 @@ use std::error::Error;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use supervise_harness::conformance::{self, Reference};
+use supervise_harness::conformance::{self, Apart, Program, Reference, serve};
+
+/// Where this is set the program is the reference supervisor in a process of its own.
+const SERVES: &str = "SUITE_STRESS_SERVES";
+
+/// The reference, which this program serves where it is run again for that.
+fn reference() -> std::io::Result<Apart<Reference>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(SERVES, "1");
+    Ok(Apart::new(Reference::new(), Program::from(&command)))
+}
 
 struct Busy(Vec<Child>);
 
@@ -34,6 +44,10 @@ impl Drop for Busy {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
+    if std::env::var_os(SERVES).is_some() {
+        serve(Reference::alone())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (mut times, mut loops) = (1000, 0);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -47,7 +61,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
     for run in 1..=times {
         let start = Instant::now();
-        let report = conformance::run(Reference::new());
+        let report = conformance::run(reference()?);
         let took = start.elapsed();
         all += took;
         longest = longest.max(took);

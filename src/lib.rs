@@ -142,8 +142,9 @@ pub use spawner::{
 };
 pub use status::ExitStatus;
 pub use supervisor::{
-    GroupOutcome, Outcome, Readiness, RunError, State, Status, Supervisor, SupervisorBuilder,
-    SupervisorError, SupervisorEvent, SupervisorEvents, SupervisorGroup, SupervisorGroupBuilder,
+    GroupOutcome, Orphans, Outcome, Readiness, RunError, State, Status, Supervisor,
+    SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents, SupervisorGroup,
+    SupervisorGroupBuilder,
 };
 pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;

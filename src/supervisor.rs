@@ -5,6 +5,7 @@ mod event;
 mod group;
 mod life;
 mod lock;
+mod orphans;
 mod readiness;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use builder::{SupervisorBuilder, SupervisorError};
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
+pub use orphans::Orphans;
 pub use readiness::Readiness;
 
 use life::{Command, Request};

@@ -11,8 +11,8 @@ use crate::rules::{
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{
-    GroupOutcome, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent, SupervisorEvents,
-    SupervisorGroup,
+    GroupOutcome, Orphans, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent,
+    SupervisorEvents, SupervisorGroup,
 };
 
 /// Our own [`Supervisor`](crate::Supervisor) as a subject, and several as a
@@ -22,13 +22,21 @@ use crate::supervisor::{
 /// [`Apart`](super::Apart).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct Reference;
+pub struct Reference {
+    is_alone: bool,
+}
 
 impl Reference {
     /// The reference.
     #[must_use]
     pub fn new() -> Reference {
-        Reference
+        Reference::default()
+    }
+
+    /// The reference for a program that only [serves](super::serve) it: orphans come to that process.
+    #[must_use]
+    pub fn alone() -> Reference {
+        Reference { is_alone: true }
     }
 }
 
@@ -36,6 +44,8 @@ impl Reference {
 #[derive(Debug)]
 pub struct ReferenceSession {
     keeper: Keeper,
+    /// Held until it is dropped, as the next.
+    _orphans: Option<Orphans>,
     /// Held until it is dropped.
     _forwards: Vec<Forward>,
 }
@@ -179,13 +189,20 @@ impl Subject for Reference {
         profile.crash_fate = Some(CrashFate::Survives);
         profile.refuses_second = true;
         profile.no_duplicates = true;
+        profile.adopts_orphans = true;
         profile
     }
 
     async fn start(&self, service: &Service) -> Result<ReferenceSession, SubjectError> {
-        let (supervisor, events) = builder(service)?.start()?;
+        let mut builder = builder(service)?;
+        let orphans = self.is_alone.then(Orphans::adopt_all).transpose()?;
+        if let Some(orphans) = &orphans {
+            builder = builder.orphans(orphans);
+        }
+        let (supervisor, events) = builder.start()?;
         Ok(ReferenceSession {
             keeper: Keeper::One(supervisor),
+            _orphans: orphans,
             _forwards: vec![Forward::new(service, events)],
         })
     }
@@ -201,6 +218,7 @@ impl Subject for Reference {
         let forwards = group.services.iter().zip(events);
         Ok(ReferenceSession {
             keeper: Keeper::Group(keeper),
+            _orphans: None,
             _forwards: forwards
                 .map(|(service, events)| Forward::new(service, events))
                 .collect(),

@@ -176,6 +176,7 @@ macro_rules! __each_rule {
         $rule! { no_zombies }
         $rule! { mass_exit }
         $rule! { instant_exit }
+        $rule! { adopt_orphans }
         $rule! { no_foreign_reap }
         // File descriptors, environment, signal state
         $rule! { mask_clear }

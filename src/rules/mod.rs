@@ -67,6 +67,8 @@ pub use profile::{
     CrashFate, Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
+#[cfg(feature = "properties")]
+pub(crate) use reaping::{ORPHAN, PARENT, REAPED, SUPERVISOR};
 pub use service::{DelayCurve, Ends, Reporter, Service, ServiceGroup};
 #[cfg(feature = "properties")]
 pub(crate) use verdict::write_line;

@@ -82,7 +82,7 @@ impl Launch<'_> {
             // Last: what is to be a stream may be 4.
             let copy = "a copy of the lock";
             let fd =
-                copy_above(&fd, PASSED_FD).map_err(|error| LaunchError::Prepare(copy, error))?;
+                copy_above(fd, PASSED_FD).map_err(|error| LaunchError::Prepare(copy, error))?;
             actions.dup2(fd.as_raw_fd(), PASSED_FD).map_err(prepare)?;
             copies.push(fd);
             last = PASSED_FD;

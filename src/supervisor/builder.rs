@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::event::{State, Status, SupervisorEvents};
 use super::life::{Life, Link};
 use super::lock::Lock;
+use super::orphans::{Adopter, Orphans};
 use super::{Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::Clock;
@@ -79,6 +80,7 @@ pub struct SupervisorBuilder {
     pub(super) readiness: Readiness,
     pub(super) start_timeout: Option<Duration>,
     pub(super) watchdog: Option<Duration>,
+    pub(super) orphans: Option<Arc<Adopter>>,
     lock_path: Option<PathBuf>,
     /// Held as long as the supervisor lives.
     pub(super) lock: Option<Lock>,
@@ -114,6 +116,7 @@ impl Supervisor {
             readiness: Readiness::default(),
             start_timeout: None,
             watchdog: None,
+            orphans: None,
             lock_path: None,
             lock: None,
         }
@@ -172,6 +175,13 @@ impl SupervisorBuilder {
     /// a file of the service directory.
     pub fn lock(mut self, path: impl Into<PathBuf>) -> Self {
         self.lock_path = Some(path.into());
+        self
+    }
+
+    /// Tells those who adopt orphans of this supervisor's agents, so that what they leave in their
+    /// process groups is known for orphans. Default: none.
+    pub fn orphans(mut self, orphans: &Orphans) -> Self {
+        self.orphans = Some(orphans.adopter());
         self
     }
 

@@ -179,7 +179,11 @@ impl Life {
         self.run = self.run.saturating_add(1);
         self.set(State::Starting, None);
         let run = self.run;
-        let spawned = self.parts.spawner.spawn(&self.parts.agent_id);
+        let spawn = || self.parts.spawner.spawn(&self.parts.agent_id);
+        let spawned = match &self.parts.orphans {
+            Some(adopter) => adopter.start(spawn),
+            None => spawn(),
+        };
         if let Ok(handle) = &spawned {
             self.set(State::Starting, Some(handle.pid()));
             if let Some(lock) = &self.parts.lock {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,12 +76,20 @@ fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     let this = file.metadata().ok()?;
+    // That this process has opened it to ask says nothing.
+    let asking = PathBuf::from(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        file.as_raw_fd()
+    ));
     let has_it = |pid: &u32| {
         let entries = fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd")));
         let mut files = entries.into_iter().flatten().flatten();
         files.any(|entry| {
             let found = fs::metadata(entry.path());
-            found.is_ok_and(|found| (found.dev(), found.ino()) == (this.dev(), this.ino()))
+            let is_it =
+                |found: fs::Metadata| (found.dev(), found.ino()) == (this.dev(), this.ino());
+            entry.path() != asking && found.is_ok_and(is_it)
         })
     };
     let named = text.lines().filter_map(|line| line.parse().ok());

@@ -32,7 +32,7 @@ impl Message {
         self
     }
 
-    fn number(self, number: impl ToString) -> Message {
+    fn number(self, number: impl Copy + ToString) -> Message {
         self.and(number.to_string())
     }
 

@@ -101,7 +101,7 @@ fn case(
 }
 
 /// Has the service's state kept in a folder that is gone with what is returned.
-fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
+pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
     let folder = Folder::new();
     folder.made()?;
     stage.keep_state_in(folder.path(""));

@@ -34,7 +34,7 @@ fn service(agent: &supervise_harness::Agent) -> Service {
 #[test]
 fn what_runs_a_service_ends_with_its_session() {
     if child::is_child(SERVES) {
-        return serve(Reference::new()).unwrap();
+        return serve(Reference::alone()).unwrap();
     }
     let sim = Sim::builder().real_time().build().unwrap();
     sim.run(async |sim| {
