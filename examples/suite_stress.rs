@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use supervise_harness::conformance::{self, Apart, Program, Reference, serve};
 
-/// Where this is set the program is the reference supervisor in a process of its own.
-const SERVES: &str = "SUITE_STRESS_SERVES";
+/// With this argument the program is the reference supervisor in a process of its own.
+const SERVES: &str = "--serve";
 
 /// The reference, which this program serves where it is run again for that.
 fn reference() -> std::io::Result<Apart<Reference>> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(SERVES, "1");
+    command.arg(SERVES);
     Ok(Apart::new(Reference::new(), Program::from(&command)))
 }
 
@@ -44,14 +44,14 @@ impl Drop for Busy {
 }
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    if std::env::var_os(SERVES).is_some() {
-        serve(Reference::alone())?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let (mut times, mut loops) = (1000, 0);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            SERVES => {
+                serve(Reference::alone())?;
+                return Ok(ExitCode::SUCCESS);
+            }
             "--busy" => loops = args.next().ok_or("--busy: expected a number")?.parse()?,
             number => times = number.parse()?,
         }

@@ -16,8 +16,25 @@ pub use session::ApartSession;
 
 /// A program that [serves](serve) a subject: how it is run.
 ///
-/// Mostly it is the program that already runs, with arguments or an environment by which it knows that
-/// it is to serve.
+/// Mostly it is the program that already runs, with arguments by which it knows that it is to serve.
+/// With the same arguments as it has now it would be taken for a copy of this process whose exec is
+/// still to come, for which the virtual time of other tests waits.
+///
+/// ```no_run
+/// use std::process::Command;
+/// use supervise_harness::conformance::{self, Apart, Program, Reference};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     if std::env::args().nth(1).as_deref() == Some("serve") {
+///         return Ok(conformance::serve(Reference::alone())?);
+///     }
+///     let mut again = Command::new(std::env::current_exe()?);
+///     again.arg("serve");
+///     let subject = Apart::new(Reference::new(), Program::from(&again));
+///     conformance::run(subject).assert();
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     program: OsString,
