@@ -7,7 +7,17 @@ use std::error::Error;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use supervise_harness::conformance::{self, Reference};
+use supervise_harness::conformance::{self, Apart, Program, Reference, serve};
+
+/// With this argument the program is the reference supervisor in a process of its own.
+const SERVES: &str = "--serve";
+
+/// The reference, which this program serves where it is run again for that.
+fn reference() -> std::io::Result<Apart<Reference>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(SERVES);
+    Ok(Apart::new(Reference::new(), Program::from(&command)))
+}
 
 struct Busy(Vec<Child>);
 
@@ -38,6 +48,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
+            SERVES => {
+                serve(Reference::alone())?;
+                return Ok(ExitCode::SUCCESS);
+            }
             "--busy" => loops = args.next().ok_or("--busy: expected a number")?.parse()?,
             number => times = number.parse()?,
         }
@@ -47,7 +61,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
     for run in 1..=times {
         let start = Instant::now();
-        let report = conformance::run(Reference::new());
+        let report = conformance::run(reference()?);
         let took = start.elapsed();
         all += took;
         longest = longest.max(took);

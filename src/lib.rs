@@ -142,9 +142,9 @@ pub use spawner::{
 };
 pub use status::ExitStatus;
 pub use supervisor::{
-    GroupOutcome, Outcome, Probe, ProbeFailure, Readiness, RunError, State, Status, Supervisor,
-    SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents, SupervisorGroup,
-    SupervisorGroupBuilder,
+    GroupOutcome, Orphans, Outcome, Probe, ProbeFailure, Readiness, RunError, State, Status,
+    Supervisor, SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents,
+    SupervisorGroup, SupervisorGroupBuilder,
 };
 pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;

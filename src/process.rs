@@ -197,6 +197,28 @@ impl Process {
         }
     }
 
+    /// Whether it was reaped, by whomever: then its number may be another's.
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Whether its group has anybody, zombies included: then the number of the group is not another's.
+    /// Before Linux 6.9 nobody can tell once it was reaped.
+    pub(crate) fn has_group(&self) -> bool {
+        let flags = PIDFD_SIGNAL_PROCESS_GROUP;
+        match pidfd_send_signal(self.pidfd.as_raw_fd(), 0, flags) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => !self.is_reaped(),
+            // Those of another user are there, too.
+            Err(error) => error.raw_os_error() == Some(libc::EPERM),
+        }
+    }
+
+    /// Whether nothing is left of it and its group.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_reaped() && !self.has_group()
+    }
+
     /// Kills the group and the process, and reaps it. Blocks until the kernel has ended it: shortly,
     /// unless it is stuck in an uninterruptible system call.
     pub(crate) fn kill_and_reap(&self) {

@@ -8,6 +8,7 @@ mod options;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -33,7 +34,8 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 /// An agent starts with
 ///
 /// - its half of an AF_UNIX stream socket pair as descriptor 3, its three standard streams, and no
-///   other descriptor, whatever this process has open;
+///   other descriptor, whatever this process has open, but for the
+///   [lock](crate::SupervisorBuilder::lock) of a supervisor that has one;
 /// - this process's environment, the extra entries, `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD=3` and,
 ///   if the options say so, `SUPERVISE_AGENT_RUNTIME_DIR`;
 /// - a process group of its own, no signal blocked and none ignored.
@@ -74,6 +76,8 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 pub struct Spawner {
     options: SpawnerOptions,
     argv: Vec<CString>,
+    /// What its agents find as descriptor 4.
+    passed_on: Option<Arc<File>>,
 }
 
 impl Spawner {
@@ -89,7 +93,16 @@ impl Spawner {
             .chain(options.args.iter().map(OsString::as_os_str))
             .map(|arg| c_string("argument", arg))
             .collect::<Result<_, _>>()?;
-        Ok(Spawner { options, argv })
+        Ok(Spawner {
+            options,
+            argv,
+            passed_on: None,
+        })
+    }
+
+    /// Has its agents inherit an open file, as descriptor 4.
+    pub(crate) fn pass_on(&mut self, file: Arc<File>) {
+        self.passed_on = Some(file);
     }
 
     /// Starts one agent. Its life is not bounded by the spawner's, only by its handle's.
@@ -136,6 +149,7 @@ impl Spawner {
             envp: &envp,
             current_dir: current_dir.as_deref(),
             agent_half: agent_half.as_fd(),
+            passed_on: self.passed_on.as_ref().map(|file| file.as_fd()),
             stdio: [&options.stdin, &options.stdout, &options.stderr],
         }
         .run();

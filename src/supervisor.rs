@@ -4,6 +4,8 @@ mod builder;
 mod event;
 mod group;
 mod life;
+mod lock;
+mod orphans;
 mod probe;
 mod readiness;
 
@@ -12,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use builder::{SupervisorBuilder, SupervisorError};
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
+pub use orphans::Orphans;
 pub use probe::{Probe, ProbeFailure};
 pub use readiness::Readiness;
 

@@ -15,8 +15,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, Rest, Service, Setting,
-    StopReturn, StopScope, Time,
+    CrashFate, Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, Rest, Service,
+    Setting, StopReturn, StopScope, Time,
 };
 use supervise_harness::{RestartPolicy, Signal};
 use tempfile::TempDir;
@@ -43,7 +43,9 @@ pub struct Runit {
 pub struct RunitSession {
     runsv: Child,
     sv: PathBuf,
-    directory: TempDir,
+    directory: PathBuf,
+    /// Where the directory is not the service's state: it is gone with this.
+    _temporary: Option<TempDir>,
 }
 
 impl Runit {
@@ -110,17 +112,32 @@ impl Subject for Runit {
         // The run script sees to these two.
         profile.current_dir = true;
         profile.output = true;
+        profile.own_process = true;
+        // Nothing says so, and that is what happens: the service is in its own hands then.
+        profile.crash_fate = Some(CrashFate::Survives);
+        // "unable to lock supervise/lock: temporarily unavailable". The lock is runsv's alone: one that
+        // is begun after a crash starts a second copy, so no no_duplicates.
+        profile.refuses_second = true;
         profile
     }
 
     async fn start(&self, service: &Service) -> Result<RunitSession, SubjectError> {
-        let directory = tempfile::tempdir()?;
-        let run = directory.path().join("run");
-        fs::write(&run, script(service).into_vec())?;
-        fs::set_permissions(&run, fs::Permissions::from_mode(0o755))?;
+        let (directory, temporary) = match &service.state {
+            Some(state) => (state.clone(), None),
+            None => {
+                let directory = tempfile::tempdir()?;
+                (directory.path().to_owned(), Some(directory))
+            }
+        };
+        let run = directory.join("run");
+        // A second runsv finds it there.
+        if !run.exists() {
+            fs::write(&run, script(service).into_vec())?;
+            fs::set_permissions(&run, fs::Permissions::from_mode(0o755))?;
+        }
         let mut runsv = Command::new(self.programs.join("runsv"));
         runsv
-            .arg(directory.path())
+            .arg(&directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -130,14 +147,18 @@ impl Subject for Runit {
             runsv.pre_exec(|| Ok(set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?));
         }
         let runsv = runsv.spawn()?;
-        let session = RunitSession {
+        let mut session = RunitSession {
             runsv,
             sv: self.programs.join("sv"),
             directory,
+            _temporary: temporary,
         };
-        // It makes the pipe that it is controlled by, and is not there before.
-        session.wait_for_control().await;
+        session.wait_for_control().await?;
         Ok(session)
+    }
+
+    async fn start_apart(&self, service: &Service) -> Result<RunitSession, SubjectError> {
+        self.start(service).await
     }
 }
 
@@ -186,16 +207,24 @@ fn quoted(text: &[u8]) -> OsString {
 
 impl RunitSession {
     fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
-    async fn wait_for_control(&self) {
-        let ok = self.path().join("supervise/ok");
-        // As sv does: nobody can write to it before runsv reads from it.
-        let mut options = fs::OpenOptions::new();
-        options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    /// Waits until runsv has opened the last of the pipes by which it is controlled, and so has the
+    /// lock. Another's may be there from the beginning.
+    async fn wait_for_control(&mut self) -> Result<(), SubjectError> {
         // real-time: runsv says nothing when it is there.
-        while options.open(&ok).is_err() {
+        loop {
+            if let Some(status) = self.runsv.try_wait()? {
+                return Err(SubjectError::new(format!("runsv has ended: {status}")));
+            }
+            let opened = self.runsv.id().map(|pid| format!("/proc/{pid}/fd"));
+            let opened = opened.and_then(|path| fs::read_dir(path).ok());
+            let mut opened = opened.into_iter().flatten().flatten();
+            let is_ok = |path: PathBuf| path.ends_with("supervise/ok");
+            if opened.any(|entry| fs::read_link(entry.path()).is_ok_and(is_ok)) {
+                return Ok(());
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -281,5 +310,9 @@ impl Session for RunitSession {
 
     async fn start(&self) -> Result<(), SubjectError> {
         self.carried_out("start").await
+    }
+
+    fn process(&self) -> Option<u32> {
+        self.runsv.id()
     }
 }

@@ -460,6 +460,35 @@ impl Run {
             .await
     }
 
+    /// Waits until a descendant of it has said hello, and says which process that is.
+    ///
+    /// Cancel-safe.
+    #[cfg(feature = "properties")]
+    pub(crate) async fn descendant(&self, name: &str) -> Run {
+        let who = Who::descendant(Arc::clone(&self.name), self.number, name);
+        let found = self.shared.until(|server| {
+            let place = server.members.iter().position(|member| member.who == who);
+            place.map(|place| (place, server.members[place].pid))
+        });
+        let (member, pid) = found.await;
+        Run {
+            member,
+            pid,
+            ..self.clone()
+        }
+    }
+
+    /// Waits until it was reaped.
+    ///
+    /// Cancel-safe.
+    #[cfg(feature = "properties")]
+    pub(crate) async fn reaped(&self) {
+        let member = self.member;
+        self.shared
+            .until(|server| server.members[member].reaped.then_some(()))
+            .await;
+    }
+
     /// Whether it has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -8,6 +8,7 @@
 //! Rules do not touch each other: each case has a sim of its own, and a subject that panics or hangs
 //! in one gets its verdict there.
 
+mod apart;
 mod calls;
 mod folder;
 mod held;
@@ -25,6 +26,7 @@ mod suite;
 mod trial;
 mod trials;
 
+pub use apart::{Apart, ApartSession, Placed, Program, serve};
 #[doc(hidden)]
 pub use play::check_within;
 pub use play::{check, run};

@@ -6,26 +6,37 @@ use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::policy::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::rules::{
-    Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile, RepeatedStop,
-    Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
+    CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
+    RepeatedStop, Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
 };
 use crate::spawner::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{
-    GroupOutcome, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent, SupervisorEvents,
-    SupervisorGroup,
+    GroupOutcome, Orphans, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent,
+    SupervisorEvents, SupervisorGroup,
 };
 
 /// Our own [`Supervisor`](crate::Supervisor) as a subject, and several as a
 /// [`SupervisorGroup`](crate::SupervisorGroup): it passes every rule.
+///
+/// What is said of a supervisor that is killed is asked of it where it can be a process of its own: see
+/// [`Apart`](super::Apart).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct Reference;
+pub struct Reference {
+    is_alone: bool,
+}
 
 impl Reference {
     /// The reference.
     #[must_use]
     pub fn new() -> Reference {
-        Reference
+        Reference::default()
+    }
+
+    /// The reference for a program that only [serves](super::serve) it: orphans come to that process.
+    #[must_use]
+    pub fn alone() -> Reference {
+        Reference { is_alone: true }
     }
 }
 
@@ -33,6 +44,8 @@ impl Reference {
 #[derive(Debug)]
 pub struct ReferenceSession {
     keeper: Keeper,
+    /// Held until it is dropped, as the next.
+    _orphans: Option<Orphans>,
     /// Held until it is dropped.
     _forwards: Vec<Forward>,
 }
@@ -111,6 +124,9 @@ fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
     if let Some(probe) = &service.probe {
         builder = builder.probe(probe.clone());
     }
+    if let Some(state) = &service.state {
+        builder = builder.lock(state.join("lock"));
+    }
     Ok(builder)
 }
 
@@ -174,13 +190,23 @@ impl Subject for Reference {
         profile.lends_strategy = true;
         profile.seedable = true;
         profile.in_process = true;
+        profile.crash_fate = Some(CrashFate::Survives);
+        profile.refuses_second = true;
+        profile.no_duplicates = true;
+        profile.adopts_orphans = true;
         profile
     }
 
     async fn start(&self, service: &Service) -> Result<ReferenceSession, SubjectError> {
-        let (supervisor, events) = builder(service)?.start()?;
+        let mut builder = builder(service)?;
+        let orphans = self.is_alone.then(Orphans::adopt_all).transpose()?;
+        if let Some(orphans) = &orphans {
+            builder = builder.orphans(orphans);
+        }
+        let (supervisor, events) = builder.start()?;
         Ok(ReferenceSession {
             keeper: Keeper::One(supervisor),
+            _orphans: orphans,
             _forwards: vec![Forward::new(service, events)],
         })
     }
@@ -196,6 +222,7 @@ impl Subject for Reference {
         let forwards = group.services.iter().zip(events);
         Ok(ReferenceSession {
             keeper: Keeper::Group(keeper),
+            _orphans: None,
             _forwards: forwards
                 .map(|(service, events)| Forward::new(service, events))
                 .collect(),

@@ -2,21 +2,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::subject::{AnySession, AnySubject, Local, SubjectError};
-use crate::Timestamp;
 use crate::agent::{Agent, Run, Script};
+use crate::process::{open_pidfd, send_signal};
 use crate::rules::{
     Call, Control, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, Rest, Service,
     ServiceGroup,
 };
 use crate::sim::SimHandle;
+use crate::{Signal, Timestamp};
 
 /// How long a subject is waited for, in units.
 const PATIENCE: u32 = 300;
@@ -213,6 +218,19 @@ impl<'a> Stage<'a> {
         *self.group.borrow_mut() = Some(group.clone());
         let started = self.subject.start_group(&group);
         self.begun(Stage::SERVICE, started).await
+    }
+
+    /// Has the subject begin with the service as a process of its own. That it is refused may be what is
+    /// judged: it stands in the calls.
+    pub(super) async fn begin_apart(&'a self) -> Result<Live<'a>, Halt> {
+        let service = self.service();
+        let started = self.subject.start_apart(&service);
+        self.begun(&service.name, started).await
+    }
+
+    /// Has the service kept in that folder.
+    pub(super) fn keep_state_in(&self, folder: PathBuf) {
+        self.service.borrow_mut().state = Some(folder);
     }
 
     async fn begun(
@@ -428,6 +446,32 @@ impl Live<'_> {
     pub(super) async fn outcome(&self) -> Option<Rest> {
         let answer = self.session.outcome();
         self.stage.told(&self.name, Control::Outcome, answer).await
+    }
+
+    /// Kills its supervisor, which is a process of its own, and waits until that has ended.
+    pub(super) async fn crash(&self) -> Result<(), Halt> {
+        let process = self.process()?;
+        let what = "the subject's process cannot be killed";
+        let pidfd = open_pidfd(process).map_err(|error| Halt::of(what, &error))?;
+        let kill = async {
+            send_signal(pidfd.as_fd(), Some(Signal::KILL))?;
+            // SAFETY: it borrows an OwnedFd, which is open, and outlives the AsyncFd.
+            let ended =
+                unsafe { AsyncFd::register_with_interest(pidfd.as_fd(), Interest::READABLE) }?;
+            let _ready = ended.readable().await?;
+            Ok::<(), SubjectError>(())
+        };
+        match self.stage.told(&self.name, Control::Crash, kill).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(Halt(format!("{what}: {}", error.text()))),
+            None => Err(Halt("the subject's process does not end".to_owned())),
+        }
+    }
+
+    /// Its supervisor's process.
+    pub(super) fn process(&self) -> Result<u32, Halt> {
+        let none = || Halt("the session does not name its supervisor's process".to_owned());
+        self.session.process().ok_or_else(none)
     }
 
     /// Ends its supervisor: drops the session. No clone of this may be left.

@@ -72,6 +72,21 @@ pub trait Subject {
         Err(SubjectError::new("it takes one service at a time"))
     }
 
+    /// Begins to keep the service running as a process of its own, which the session
+    /// [names](Session::process), and which can be killed. Where the service has a
+    /// [state](Service::state) that another has already, this is a second supervisor of one service. A
+    /// profile that declares a process of its own needs it. By default it is an error.
+    ///
+    /// [`Apart`](super::Apart) makes one of what runs in the test's own process.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Subject::start), and where it is refused for another supervisor has the service.
+    async fn start_apart(&self, service: &Service) -> Result<Self::Session, SubjectError> {
+        let _ = service;
+        Err(SubjectError::new("it runs in the test's own process"))
+    }
+
     /// The backoff strategy that it would use, for the rules about the strategy alone.
     fn strategy(
         &self,
@@ -127,6 +142,12 @@ pub trait Session {
     async fn reset(&self) -> Result<(), SubjectError> {
         Err(SubjectError::new("it cannot be told to reset"))
     }
+
+    /// The process id of the supervisor, where that is a process of its own. The number must be that
+    /// process's, or its zombie's, until the session is dropped.
+    fn process(&self) -> Option<u32> {
+        None
+    }
 }
 
 pub(super) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -141,6 +162,10 @@ pub(super) trait AnySubject {
     fn start_group<'a>(
         &'a self,
         group: &'a ServiceGroup,
+    ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>>;
+    fn start_apart<'a>(
+        &'a self,
+        service: &'a Service,
     ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>>;
     fn strategy(
         &self,
@@ -177,6 +202,16 @@ where
         })
     }
 
+    fn start_apart<'a>(
+        &'a self,
+        service: &'a Service,
+    ) -> Local<'a, Result<Box<dyn AnySession>, SubjectError>> {
+        Box::pin(async move {
+            let session = Subject::start_apart(self, service).await?;
+            Ok(Box::new(session) as Box<dyn AnySession>)
+        })
+    }
+
     fn strategy(
         &self,
         service: &Service,
@@ -193,6 +228,7 @@ pub(super) trait AnySession {
     fn restart(&self) -> Local<'_, Result<(), SubjectError>>;
     fn start(&self) -> Local<'_, Result<(), SubjectError>>;
     fn reset(&self) -> Local<'_, Result<(), SubjectError>>;
+    fn process(&self) -> Option<u32>;
 }
 
 impl<S: Session> AnySession for S {
@@ -214,5 +250,9 @@ impl<S: Session> AnySession for S {
 
     fn reset(&self) -> Local<'_, Result<(), SubjectError>> {
         Box::pin(Session::reset(self))
+    }
+
+    fn process(&self) -> Option<u32> {
+        Session::process(self)
     }
 }

@@ -176,6 +176,7 @@ macro_rules! __each_rule {
         $rule! { no_zombies }
         $rule! { mass_exit }
         $rule! { instant_exit }
+        $rule! { adopt_orphans }
         $rule! { no_foreign_reap }
         // File descriptors, environment, signal state
         $rule! { mask_clear }
@@ -204,6 +205,9 @@ macro_rules! __each_rule {
         $rule! { control_responsive }
         $rule! { shutdown_during_startup }
         // Crash of the supervisor
+        $rule! { crash_child_fate }
+        $rule! { no_duplicate_after_crash }
+        $rule! { second_supervisor }
         // Resource exhaustion
         $rule! { fork_eagain }
         $rule! { emfile }

@@ -28,6 +28,8 @@ pub(super) struct Case {
     pub(super) is_alone: bool,
     /// Whether the threads of tokio's blocking pool end soon when they have nothing to do.
     pub(super) has_brief_threads: bool,
+    /// Whether the clock is the machine's, whatever the subject's profile says.
+    pub(super) is_real: bool,
 }
 
 impl Case {
@@ -44,6 +46,7 @@ impl Case {
             drive: Box::new(drive),
             is_alone: false,
             has_brief_threads: false,
+            is_real: false,
         }
     }
 
@@ -67,6 +70,13 @@ impl Case {
     /// No other such case may be played meanwhile. It waits for that before its sim begins.
     pub(super) fn alone(mut self) -> Case {
         self.is_alone = true;
+        self
+    }
+
+    /// By the machine's clock: the subject is another process, and has a clock of its own. It is judged
+    /// as if its profile said so.
+    pub(super) fn real_time(mut self) -> Case {
+        self.is_real = true;
         self
     }
 }

@@ -1,10 +1,11 @@
 //! What becomes of the children of a supervisor that dies.
 
-use super::{Check, Group, Need, Observed, Rule, Starter, Verdict};
-use crate::ExitStatus;
+use super::{Call, Check, Control, CrashFate, Group, Need, Observed, Rule, Starter, Verdict};
+use crate::{ExitStatus, Timestamp};
 
-const OWN_PROCESS: Check =
-    Check::Planned("the supervisor has to be a process of its own, to be killed and started again");
+/// What a trial asks of a run after the crash, and is answered: then it lives, and no signal is on its
+/// way. A fact's name.
+pub(crate) const ANSWERED: &str = "runs that answered after the crash";
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -13,9 +14,11 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "when the supervisor is killed its children survive or die, as declared",
         rationale: "Children that are thought dead hold the ports of those that shall replace them.",
         origin: "systemd-nspawn(1) --kill-signal=; prctl(2) PR_SET_PDEATHSIG; runit: services survive runsv.",
-        bug: None,
-        needs: &[],
-        check: OWN_PROCESS,
+        bug: Some(
+            "Supervisor/supervisor#199 what a killed supervisord leaves goes on unknown to the next",
+        ),
+        needs: &[Need::OwnProcess, Need::CrashFate],
+        check: Check::Observed(crash_child_fate),
     },
     Rule {
         id: "no-duplicate-after-crash",
@@ -23,9 +26,11 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "a new supervisor adopts, blocks or kills what is left, and never runs a second copy",
         rationale: "Two copies of a service write the same files.",
         origin: "s6-supervise: a lock in the service directory; systemd: control groups outlive it.",
-        bug: None,
-        needs: &[],
-        check: OWN_PROCESS,
+        bug: Some(
+            "Supervisor/supervisor#600 a restart leaves the old processes, and each program runs twice",
+        ),
+        needs: &[Need::OwnProcess, Need::NoDuplicates],
+        check: Check::Observed(no_duplicate_after_crash),
     },
     Rule {
         id: "second-supervisor",
@@ -33,9 +38,11 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "a concurrent second supervisor is refused without harm",
         rationale: "A start by hand beside the running one happens to everybody once.",
         origin: "runsv(8), s6-supervise: \"unable to lock: already supervised\".",
-        bug: None,
-        needs: &[],
-        check: OWN_PROCESS,
+        bug: Some(
+            "Supervisor/supervisor#878 a second supervisord is refused, and removes the first one's pid file",
+        ),
+        needs: &[Need::OwnProcess, Need::RefusesSecond],
+        check: Check::Observed(second_supervisor),
     },
     Rule {
         id: "thread-exit-safe",
@@ -51,6 +58,190 @@ pub(super) const RULES: &[Rule] = &[
         check: Check::Observed(thread_exit_safe),
     },
 ];
+
+fn begins(observed: &Observed) -> Vec<&Call> {
+    let calls = observed.calls.iter();
+    calls
+        .filter(|call| call.control == Control::Begin)
+        .collect()
+}
+
+/// When its supervisor was killed, and when that had ended.
+fn crash(observed: &Observed) -> Result<(Timestamp, Timestamp), Verdict> {
+    let mut calls = observed.calls.iter();
+    let crash = calls.find(|call| call.control == Control::Crash);
+    let crash = crash.ok_or_else(|| Verdict::unknown("the supervisor was not killed"))?;
+    let ended = crash
+        .to
+        .filter(|_| crash.error.is_none())
+        .ok_or_else(|| Verdict::unknown("the supervisor has not ended"))?;
+    Ok((crash.from, ended))
+}
+
+fn crash_child_fate(observed: &Observed) -> Verdict {
+    let (from, crashed) = match crash(observed) {
+        Ok(times) => times,
+        Err(unknown) => return unknown,
+    };
+    let Some(run) = observed.runs().into_iter().rfind(|run| run.start <= from) else {
+        return Verdict::unknown("it was not running when the supervisor was killed");
+    };
+    if run.exit.is_some_and(|exit| exit < from) {
+        return Verdict::unknown("it had ended before the supervisor was killed");
+    }
+    let number = run.run;
+    match (observed.profile.crash_fate, run.exit) {
+        (Some(CrashFate::Dies), exit) => {
+            let due = crashed + observed.late();
+            let expected = format!(
+                "run {number} dies with its supervisor, which had ended at {crashed}: by {due}"
+            );
+            match exit {
+                Some(exit) if exit <= due => Verdict::Pass,
+                Some(exit) => {
+                    let place = observed.exit_of(number);
+                    observed.broken(place, expected, format!("it ended at {exit}"))
+                }
+                None if observed.end > due => {
+                    observed.broken(None, expected, format!("it is alive at {}", observed.end))
+                }
+                None => Verdict::unknown("looking ended with the crash"),
+            }
+        }
+        (Some(CrashFate::Survives), Some(exit)) => observed.broken(
+            observed.exit_of(number),
+            format!("run {number} survives its supervisor, which had ended at {crashed}"),
+            format!("it ended at {exit}"),
+        ),
+        (Some(CrashFate::Survives), None) if observed.facts.numbers.contains_key(ANSWERED) => {
+            Verdict::Pass
+        }
+        (Some(CrashFate::Survives), None) => {
+            Verdict::unknown("nobody has asked it after the crash whether it lives")
+        }
+        (None, _) => Verdict::unknown("nothing is declared"),
+    }
+}
+
+/// A second run that began although the one before had not ended, where there is one.
+fn overlap(observed: &Observed) -> Option<Verdict> {
+    let runs = observed.runs();
+    let pair = runs.windows(2).find(|pair| {
+        let by = pair[1].start + observed.early();
+        // By the machine's clock the order of two processes is told no closer.
+        pair[0].exit.map_or(observed.end, |exit| exit) > by
+    })?;
+    let until = match pair[0].exit {
+        Some(exit) => format!("until {exit}"),
+        None => "and has not ended".to_owned(),
+    };
+    Some(observed.broken(
+        observed.start_of(pair[1].run),
+        format!("no run begins before run {} has ended", pair[0].run),
+        format!(
+            "run {} began at {}, and run {} ran beside it {until}",
+            pair[1].run, pair[1].start, pair[0].run
+        ),
+    ))
+}
+
+/// A new supervisor is begun after the crash, and, where it was refused, another when what was left has
+/// ended.
+fn no_duplicate_after_crash(observed: &Observed) -> Verdict {
+    let (from, _) = match crash(observed) {
+        Ok(times) => times,
+        Err(unknown) => return unknown,
+    };
+    if let Some(broken) = overlap(observed) {
+        return broken;
+    }
+    let begins: Vec<&Call> = begins(observed)
+        .into_iter()
+        .filter(|call| call.from >= from)
+        .collect();
+    let Some(last) = begins.last() else {
+        return Verdict::unknown("no new supervisor was begun");
+    };
+    let left = observed.runs().into_iter().rfind(|run| run.start <= from);
+    let Some(left) = left else {
+        return Verdict::unknown("it was not running when the supervisor was killed");
+    };
+    if let Some(error) = &last.error {
+        let Some(exit) = left.exit.filter(|exit| *exit <= last.from) else {
+            return Verdict::unknown("none was begun after what was left had ended");
+        };
+        return observed.broken(
+            observed.exit_of(left.run),
+            format!(
+                "a new supervisor begins at {}: run {}, which the one that was killed had left, \
+                 ended at {exit}",
+                last.from, left.run
+            ),
+            format!("it is refused: {error}"),
+        );
+    }
+    let is_new = |run: &crate::RunSpan| run.run > left.run;
+    if observed.runs().iter().any(is_new) {
+        Verdict::Pass
+    } else {
+        Verdict::unknown("the new supervisor has started nothing")
+    }
+}
+
+/// Another supervisor is begun beside the first, which is stopped afterwards where it can be.
+fn second_supervisor(observed: &Observed) -> Verdict {
+    let begins = begins(observed);
+    let [first, second, ..] = begins.as_slice() else {
+        return Verdict::unknown("no second supervisor was begun");
+    };
+    let Some(run) = observed.runs().first().copied() else {
+        return Verdict::unknown("the first supervisor has started nothing");
+    };
+    let Some(refused) = second.to else {
+        return Verdict::unknown("the second supervisor's start has not returned");
+    };
+    if first.error.is_some() || run.exit.is_some_and(|exit| exit < second.from) {
+        return Verdict::unknown("the first supervisor did not run when the second was begun");
+    }
+    let mut calls = observed.calls.iter();
+    let stop = calls.find(|call| call.control == Control::Stop);
+    let unharmed = stop.map_or(observed.end, |stop| stop.from);
+    let at = second.from;
+    if let Some(exit) = run.exit.filter(|exit| *exit < unharmed) {
+        return observed.broken(
+            observed.exit_of(1),
+            format!("run 1 goes on when a second supervisor is begun at {at}"),
+            format!("it ended at {exit}"),
+        );
+    }
+    if let Some(other) = observed.runs().get(1) {
+        return observed.broken(
+            observed.start_of(other.run),
+            format!("the second supervisor, begun at {at}, starts nothing"),
+            format!("run {} was started at {}", other.run, other.start),
+        );
+    }
+    if second.error.is_none() {
+        return observed.broken(
+            None,
+            format!("a second supervisor of the service is refused at {at}"),
+            format!("it has begun by {refused}"),
+        );
+    }
+    let Some(stop) = stop else {
+        return Verdict::Pass;
+    };
+    let expected = format!("the first supervisor stops the service at {}", stop.from);
+    match (&stop.error, stop.to, run.exit) {
+        (Some(error), ..) => observed.broken(None, expected, format!("it says: {error}")),
+        (None, None, _) => Verdict::unknown("the stop has not returned"),
+        (None, Some(_), Some(_)) => Verdict::Pass,
+        (None, Some(to), None) if observed.end > to + observed.late() => {
+            observed.broken(None, expected, format!("it runs at {}", observed.end))
+        }
+        (None, Some(_), None) => Verdict::unknown("looking ended with the stop"),
+    }
+}
 
 /// A run that does nothing but stay, and whose starter may have ended meanwhile.
 fn thread_exit_safe(observed: &Observed) -> Verdict {

@@ -58,6 +58,8 @@ mod verdict;
 use std::fmt;
 
 #[cfg(feature = "properties")]
+pub(crate) use crash::ANSWERED;
+#[cfg(feature = "properties")]
 pub(crate) use descriptors::are_growing;
 #[cfg(feature = "properties")]
 pub(crate) use exhaustion::{CLEARED, SHORT};
@@ -69,9 +71,11 @@ pub use page::page;
 #[cfg(feature = "properties")]
 pub(crate) use probe::PROBE;
 pub use profile::{
-    Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
+    CrashFate, Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
+#[cfg(feature = "properties")]
+pub(crate) use reaping::{ORPHAN, PARENT, REAPED, SUPERVISOR};
 pub use service::{DelayCurve, Ends, Reporter, Service, ServiceGroup};
 #[cfg(feature = "properties")]
 pub(crate) use verdict::write_line;

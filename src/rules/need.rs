@@ -115,6 +115,16 @@ pub enum Need {
     InProcess,
     /// [`Profile::time`], virtual.
     VirtualTime,
+    /// [`Profile::own_process`]
+    OwnProcess,
+    /// [`Profile::crash_fate`]
+    CrashFate,
+    /// [`Profile::refuses_second`]
+    RefusesSecond,
+    /// [`Profile::no_duplicates`]
+    NoDuplicates,
+    /// [`Profile::adopts_orphans`]
+    AdoptsOrphans,
 }
 
 impl Need {
@@ -194,6 +204,11 @@ impl Need {
             Need::RejectsBadSettings => profile.rejects_bad_settings,
             Need::InProcess => profile.in_process,
             Need::VirtualTime => profile.time == Time::Virtual,
+            Need::OwnProcess => profile.own_process,
+            Need::CrashFate => profile.crash_fate.is_some(),
+            Need::RefusesSecond => profile.refuses_second,
+            Need::NoDuplicates => profile.no_duplicates,
+            Need::AdoptsOrphans => profile.adopts_orphans,
         };
         (!is_there).then(|| format!("its profile declares no {}", self.text()))
     }
@@ -255,6 +270,11 @@ impl Need {
             Need::RejectsBadSettings => "refusal of bad settings",
             Need::InProcess => "place in the test's own process",
             Need::VirtualTime => "virtual time",
+            Need::OwnProcess => "process of its own",
+            Need::CrashFate => "fate of its service when it is killed",
+            Need::RefusesSecond => "refusal of a second supervisor",
+            Need::NoDuplicates => "regard for what a killed supervisor has left",
+            Need::AdoptsOrphans => "adoption of orphans",
         }
     }
 }

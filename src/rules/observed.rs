@@ -116,6 +116,8 @@ pub enum Control {
     Outcome,
     /// To end, and the service with it: its session was dropped.
     End,
+    /// Nothing: its process was killed by SIGKILL. The call returned when that had ended.
+    Crash,
 }
 
 impl fmt::Display for Control {
@@ -128,6 +130,7 @@ impl fmt::Display for Control {
             Control::Reset => "reset",
             Control::Outcome => "outcome",
             Control::End => "end",
+            Control::Crash => "crash",
         })
     }
 }

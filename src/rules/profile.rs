@@ -172,6 +172,16 @@ pub enum WhenRestarting {
     Rejected,
 }
 
+/// What becomes of a service whose supervisor is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CrashFate {
+    /// It dies, too.
+    Dies,
+    /// It goes on.
+    Survives,
+}
+
 /// What a subject declares about itself. What it does not declare it is not held to: the verdict is
 /// [`Verdict::Unsupported`](super::Verdict::Unsupported), which is no pass.
 #[derive(Clone, Debug)]
@@ -285,6 +295,19 @@ pub struct Profile {
     /// Whether it runs in the process of the test, so that what it holds can be counted there, and what
     /// it asks of the kernel be refused.
     pub in_process: bool,
+    /// Whether it can be a process of its own, which can be killed:
+    /// [`Subject::start_apart`](crate::conformance::Subject::start_apart).
+    pub own_process: bool,
+    /// What becomes of its service when it is killed.
+    pub crash_fate: Option<CrashFate>,
+    /// Whether a second supervisor of a service, one with the same [`Service::state`](super::Service::state),
+    /// is refused.
+    pub refuses_second: bool,
+    /// Whether a supervisor that is begun after another was killed adopts, waits for, refuses to
+    /// begin because of, or kills what that one has left, rather than start a second copy.
+    pub no_duplicates: bool,
+    /// Whether, in a process of its own, it is a subreaper, and reaps the orphans that come to it.
+    pub adopts_orphans: bool,
 }
 
 impl Profile {
@@ -343,6 +366,11 @@ impl Profile {
             lends_strategy: false,
             seedable: false,
             in_process: false,
+            own_process: false,
+            crash_fate: None,
+            refuses_second: false,
+            no_duplicates: false,
+            adopts_orphans: false,
         }
     }
 

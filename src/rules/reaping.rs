@@ -1,7 +1,20 @@
 //! What becomes of the dead.
 
+use std::time::Duration;
+
 use super::{Check, Control, Group, Need, Observed, Rule, Verdict};
-use crate::timeline::{What, Who};
+use crate::Timestamp;
+use crate::timeline::{Event, What, Who};
+
+/// The name of the descendant that is orphaned.
+pub(crate) const ORPHAN: &str = "orphan";
+
+/// The supervisor's process, and the one that the orphan came to. Names of facts.
+pub(crate) const SUPERVISOR: &str = "the supervisor's process";
+/// As above.
+pub(crate) const PARENT: &str = "the orphan's parent";
+/// When the orphan was reaped, in nanoseconds: of descendants no timeline says it. A fact's name.
+pub(crate) const REAPED: &str = "the orphan's reap";
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -40,12 +53,11 @@ pub(super) const RULES: &[Rule] = &[
         invariant: "as PID 1 or subreaper, unknown children are reaped",
         rationale: "Orphans come to it, and nobody else will ever wait for them.",
         origin: "prctl(2) PR_SET_CHILD_SUBREAPER; tini; s6-svscan as PID 1.",
-        bug: None,
-        needs: &[],
-        check: Check::Planned(
-            "being a subreaper is a whole process's: it takes a subject in a process of its own, and none \
-             of the references is one",
+        bug: Some(
+            "miekg/dinit#9 only direct children are reaped, what is orphaned below stays a zombie",
         ),
+        needs: &[Need::OwnProcess, Need::AdoptsOrphans],
+        check: Check::Observed(adopt_orphans),
     },
     Rule {
         id: "no-foreign-reap",
@@ -202,4 +214,54 @@ fn no_foreign_reap(observed: &Observed) -> Verdict {
         ),
         "it was gone when it was asked for",
     )
+}
+
+/// A descendant is orphaned, and ends; so does the service.
+fn adopt_orphans(observed: &Observed) -> Verdict {
+    let numbers = &observed.facts.numbers;
+    if let (Some(supervisor), Some(parent)) = (numbers.get(SUPERVISOR), numbers.get(PARENT))
+        && supervisor != parent
+    {
+        return observed.broken(
+            None,
+            format!("the orphan comes to the supervisor, process {supervisor}"),
+            format!("it came to process {parent}"),
+        );
+    }
+    let orphan = Who::descendant(observed.service.name.as_str(), 1, ORPHAN);
+    let events = observed.timeline.events();
+    let is_exit = |event: &Event| event.who == orphan && matches!(event.what, What::Exit { .. });
+    let Some(place) = events.iter().position(is_exit) else {
+        return Verdict::unknown("no orphan has ended");
+    };
+    let exit = events[place].at;
+    let due = exit + observed.late();
+    let expected = format!("the orphan, which ended at {exit}, is reaped by {due}");
+    let reaped = numbers.get(REAPED);
+    match reaped.map(|nanos| Timestamp::ORIGIN + Duration::from_nanos(*nanos)) {
+        Some(reaped) if reaped <= due => {}
+        Some(reaped) => {
+            let actual = format!("it was a zombie until {reaped}");
+            return observed.broken(Some(place), expected, actual);
+        }
+        None if observed.end > due => {
+            let actual = format!("it is a zombie at {}", observed.end);
+            return observed.broken(Some(place), expected, actual);
+        }
+        None => return Verdict::unknown("looking ended with the orphan"),
+    }
+    let run = observed.runs().first().copied();
+    let Some(status) = run.and_then(|run| run.status) else {
+        return Verdict::unknown("nobody saw how the service ended");
+    };
+    if !observed.profile.reports_ends {
+        return Verdict::Pass;
+    }
+    let actual = match observed.reported_ends().first() {
+        Some(reported) if *reported == status => return Verdict::Pass,
+        Some(reported) => format!("it is reported as: {reported}"),
+        None => "it is not reported".to_owned(),
+    };
+    let expected = format!("the end of run 1, {status}, is reported as it was");
+    observed.broken(observed.exit_of(1), expected, actual)
 }

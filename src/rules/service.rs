@@ -195,6 +195,10 @@ pub struct Service {
     pub current_dir: Option<PathBuf>,
     /// The file that its standard output and error are appended to; `None` is nowhere.
     pub output: Option<PathBuf>,
+    /// A folder in which the subject keeps what says that this service is in its hands, a lock say:
+    /// two that are begun with the same folder are two supervisors of one service. `None` is nowhere:
+    /// then nobody asks who else has it.
+    pub state: Option<PathBuf>,
     /// Which ends are followed by a start.
     pub policy: RestartPolicy,
     /// Ends that are success, beside exit code 0.
@@ -239,6 +243,7 @@ impl Service {
             env: Vec::new(),
             current_dir: None,
             output: None,
+            state: None,
             policy: RestartPolicy::OnFailure,
             success: Ends::default(),
             prevent: Ends::default(),

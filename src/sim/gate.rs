@@ -352,10 +352,13 @@ fn starts(pid: u32) -> Result<bool, String> {
     Ok(is_unexeced(pid) || has_no_words()? && !is_zombie(pid))
 }
 
-/// Whether a child was forked and still runs this program.
+/// Whether a child was forked and still runs this program: with its arguments, too, where this program
+/// may have been run again.
 fn is_unexeced(pid: u32) -> bool {
     let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-    program(&pid.to_string()) == program("self")
+    let arguments = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let child = pid.to_string();
+    program(&child) == program("self") && arguments(&child) == arguments("self")
 }
 
 /// Whether a child of this process is a zombie.

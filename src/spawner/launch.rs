@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -13,6 +13,9 @@ use super::options::AgentStdio;
 
 /// Where the agent finds its half of the socket pair.
 pub(super) const AGENT_FD: RawFd = 3;
+
+/// Where it finds what it inherits beside it.
+const PASSED_FD: RawFd = 4;
 
 /// The names of the streams, by descriptor.
 const STREAMS: [&str; 3] = [
@@ -36,6 +39,7 @@ pub(super) struct Launch<'a> {
     pub(super) envp: &'a [CString],
     pub(super) current_dir: Option<&'a CStr>,
     pub(super) agent_half: BorrowedFd<'a>,
+    pub(super) passed_on: Option<BorrowedFd<'a>>,
     pub(super) stdio: [&'a AgentStdio; 3],
 }
 
@@ -73,7 +77,17 @@ impl Launch<'_> {
                 }
             }
         }
-        actions.close_from(AGENT_FD + 1).map_err(prepare)?;
+        let mut last = AGENT_FD;
+        if let Some(fd) = self.passed_on {
+            // Last: what is to be a stream may be 4.
+            let copy = "a copy of the lock";
+            let fd =
+                copy_above(fd, PASSED_FD).map_err(|error| LaunchError::Prepare(copy, error))?;
+            actions.dup2(fd.as_raw_fd(), PASSED_FD).map_err(prepare)?;
+            copies.push(fd);
+            last = PASSED_FD;
+        }
+        actions.close_from(last + 1).map_err(prepare)?;
         if let Some(dir) = self.current_dir {
             actions.enter(dir).map_err(prepare)?;
         }
@@ -109,7 +123,7 @@ fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
         .collect()
 }
 
-fn copy_above(fd: &OwnedFd, last: RawFd) -> io::Result<OwnedFd> {
+fn copy_above(fd: impl AsFd, last: RawFd) -> io::Result<OwnedFd> {
     let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1))?;
     // SAFETY: the call succeeded: this is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })

@@ -1,6 +1,7 @@
 //! What a supervisor is made of.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::event::{State, Status, SupervisorEvents};
 use super::life::{Life, Link};
+use super::lock::Lock;
+use super::orphans::{Adopter, Orphans};
 use super::{Probe, Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::Clock;
@@ -42,12 +45,34 @@ pub enum SupervisorError {
         /// The name.
         agent_id: String,
     },
+    /// Another supervisor has the lock, or what one that crashed has left.
+    #[error("{} is locked{}: the service is in other hands", path.display(), by(*holder))]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process that holds the lock, where that can be told: a supervisor, or the agent that one
+        /// has left.
+        holder: Option<u32>,
+    },
+    /// The lock cannot be taken at all.
+    #[error("cannot take the lock {}: {reason}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        reason: String,
+    },
     /// There is no tokio runtime to run it.
     #[error("a supervisor needs a tokio runtime: start it inside one")]
     NoRuntime,
     /// The supervisor's task has ended, with its runtime or by a panic of the backoff.
     #[error("the supervisor has ended: its runtime is gone, or its backoff panicked")]
     Gone,
+}
+
+/// By whom.
+fn by(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
 }
 
 /// Builds a [`Supervisor`].
@@ -62,6 +87,10 @@ pub struct SupervisorBuilder {
     pub(super) start_timeout: Option<Duration>,
     pub(super) watchdog: Option<Duration>,
     pub(super) probe: Option<Probe>,
+    pub(super) orphans: Option<Arc<Adopter>>,
+    lock_path: Option<PathBuf>,
+    /// Held as long as the supervisor lives.
+    pub(super) lock: Option<Lock>,
 }
 
 impl fmt::Debug for SupervisorBuilder {
@@ -74,6 +103,7 @@ impl fmt::Debug for SupervisorBuilder {
             .field("start_timeout", &self.start_timeout)
             .field("watchdog", &self.watchdog)
             .field("probe", &self.probe)
+            .field("lock", &self.lock_path)
             .finish_non_exhaustive()
     }
 }
@@ -83,7 +113,7 @@ impl Supervisor {
     /// those of the stops, and its clock is the one that all delays and timeouts go by.
     ///
     /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
-    /// jitter; up at exec; no start timeout; no watchdog; no probe.
+    /// jitter; up at exec; no start timeout; no watchdog; no probe; no lock.
     pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
         SupervisorBuilder {
             clock: spawner.clock(),
@@ -95,6 +125,9 @@ impl Supervisor {
             start_timeout: None,
             watchdog: None,
             probe: None,
+            orphans: None,
+            lock_path: None,
+            lock: None,
         }
     }
 }
@@ -147,16 +180,54 @@ impl SupervisorBuilder {
         self
     }
 
+    /// The file whose lock says that the service is in this supervisor's hands, so that there is never
+    /// a second one, nor a second copy of the service after a crash. Default: none.
+    ///
+    /// The start takes the lock, before it starts anything, and is refused where another has it. The
+    /// agents inherit the open file, as descriptor 4: the lock holds until the supervisor and all that
+    /// has the descriptor are gone, with no moment between. So what is left of a supervisor that was
+    /// killed keeps a new one from starting until it has ended. An agent that closes what it inherits
+    /// gives that up, and a descendant that outlives its agent holds the lock on.
+    ///
+    /// The file is made where it is not there, never removed, and names the supervisor and its agent
+    /// for whoever is refused. It must be on a file system of this machine.
+    ///
+    /// Source: flock(2); setlock of daemontools, which is inherited as well; s6-supervise, which locks
+    /// a file of the service directory.
+    pub fn lock(mut self, path: impl Into<PathBuf>) -> Self {
+        self.lock_path = Some(path.into());
+        self
+    }
+
+    /// Tells those who adopt orphans of this supervisor's agents, so that what they leave in their
+    /// process groups is known for orphans. Default: none.
+    pub fn orphans(mut self, orphans: &Orphans) -> Self {
+        self.orphans = Some(orphans.adopter());
+        self
+    }
+
+    /// Takes the lock, if there is to be one.
+    pub(super) fn take_lock(&mut self) -> Result<(), SupervisorError> {
+        if let Some(path) = &self.lock_path {
+            let lock = Lock::take(path)?;
+            self.spawner.pass_on(lock.file());
+            self.lock = Some(lock);
+        }
+        Ok(())
+    }
+
     /// Starts the supervisor, and so the agent, on the current runtime.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::ZeroPeriod`] for a start timeout, a minimum uptime, a watchdog, or a probe's
-    /// period or timeout of zero; [`SupervisorError::BadProbe`]; [`SupervisorError::NoRuntime`] outside
-    /// a tokio runtime.
-    pub fn start(self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
+    /// [`SupervisorError::Locked`] where another has the [lock](SupervisorBuilder::lock), and
+    /// [`SupervisorError::Lock`] where it cannot be taken at all; [`SupervisorError::ZeroPeriod`] for a
+    /// start timeout, a minimum uptime, a watchdog, or a probe's period or timeout of zero;
+    /// [`SupervisorError::BadProbe`]; [`SupervisorError::NoRuntime`] outside a tokio runtime.
+    pub fn start(mut self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
         self.validate()?;
         let runtime = runtime()?;
+        self.take_lock()?;
         Ok(self.launch(&runtime, None))
     }
 

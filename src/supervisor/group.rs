@@ -178,7 +178,7 @@ impl SupervisorGroupBuilder {
     ///
     /// [`SupervisorError::NoChildren`] without a child; [`SupervisorError::SameName`] where two have the
     /// same name; otherwise as for [`SupervisorBuilder::start`]. Nothing was started then.
-    pub fn start(self) -> Result<(SupervisorGroup, Vec<SupervisorEvents>), SupervisorError> {
+    pub fn start(mut self) -> Result<(SupervisorGroup, Vec<SupervisorEvents>), SupervisorError> {
         if self.children.is_empty() {
             return Err(SupervisorError::NoChildren);
         }
@@ -192,6 +192,9 @@ impl SupervisorGroupBuilder {
             child.validate()?;
         }
         let runtime = runtime()?;
+        for child in &mut self.children {
+            child.take_lock()?;
+        }
         let (news_sender, news) = mpsc::unbounded_channel();
         let mut turns = Turns::new(self.strategy, self.give_up);
         let (mut statuses, mut events) = (Vec::new(), Vec::new());

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
+use super::orphans::Adopter;
 use super::probe::{Failed, Probing};
 use super::readiness::Notifications;
 use super::{Readiness, SupervisorBuilder};
@@ -182,9 +183,13 @@ impl Life {
         self.run = self.run.saturating_add(1);
         self.set(State::Starting, None);
         let run = self.run;
-        let spawned = self.parts.spawner.spawn(&self.parts.agent_id);
+        let adopter = self.parts.orphans.as_deref();
+        let spawned = Adopter::start(adopter, || self.parts.spawner.spawn(&self.parts.agent_id));
         if let Ok(handle) = &spawned {
             self.set(State::Starting, Some(handle.pid()));
+            if let Some(lock) = &self.parts.lock {
+                lock.note(handle.pid());
+            }
             self.tell(SupervisorEvent::Started {
                 run,
                 pid: handle.pid(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::SupervisorBuilder;
+use super::orphans::Adopter;
 use crate::clock::Clock;
 use crate::spawner::{AgentHandle, SpawnError, Spawner};
 use crate::status::ExitStatus;
@@ -132,6 +133,8 @@ pub(super) struct Probing {
     agent_id: String,
     probe: Probe,
     clock: Arc<dyn Clock>,
+    /// Who must not take one for an orphan.
+    adopter: Option<Arc<Adopter>>,
     /// When the next one starts, where none is left.
     due: Timestamp,
     asking: Option<Asking>,
@@ -170,6 +173,7 @@ impl Probing {
             due: parts.clock.now() + probe.every,
             probe,
             clock: Arc::clone(&parts.clock),
+            adopter: parts.orphans.clone(),
             asking: None,
             failed: 0,
         })
@@ -228,9 +232,8 @@ impl Probing {
     fn ask(&mut self) -> Answer {
         let now = self.clock.now();
         self.due = now + self.probe.every;
-        let handle = self
-            .spawner
-            .spawn(&self.agent_id)
+        let adopter = self.adopter.as_deref();
+        let handle = Adopter::start(adopter, || self.spawner.spawn(&self.agent_id))
             .map_err(|error| ProbeFailure::NotStarted(Arc::new(error)))?;
         // Where it is reaped first, before Linux 6.9, its group is out of the drop's reach.
         handle.process().kill_group_at_reap();
@@ -280,6 +283,7 @@ mod tests {
             due: clock.now() + every,
             probe: Probe::new("unused").every(every),
             clock: Arc::new(clock.clone()),
+            adopter: None,
             asking: Some(Asking {
                 handle,
                 deadline: None,

@@ -5,28 +5,29 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use supervise_harness::conformance::{self, Reference, Subject, SubjectError};
+use supervise_harness::conformance::{self, Apart, Reference, Subject, SubjectError};
 use supervise_harness::rules::{
-    OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope, Verdict,
-    WhenRestarting,
+    CrashFate, OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope,
+    Verdict, WhenRestarting,
 };
 use supervise_harness::{GiveUpScope, SiblingStrategy};
 
 /// A `#[test]` for each rule.
 mod reference {
-    use super::Reference;
+    use super::apart::reference;
 
-    supervise_harness::suite!(Reference::new());
+    supervise_harness::suite!(reference());
 }
 
 #[test]
 fn the_reference_passes_every_rule_that_works() {
-    let report = conformance::run(Reference::new());
+    let report = conformance::run(apart::reference());
     println!("{report}");
     report.assert();
 }
 
 mod adapters;
+mod apart;
 #[path = "../../fixtures/broken/mod.rs"]
 mod broken;
 mod bugs;
@@ -36,7 +37,7 @@ use broken::{Bug, Textbook};
 
 #[test]
 fn the_textbook_supervisor_passes_what_it_declares() {
-    let report = conformance::run(Textbook { bug: None });
+    let report = conformance::run(broken::apart(None));
     println!("{report}");
     report.assert();
 }
@@ -72,20 +73,24 @@ fn what_others_open_meanwhile_is_no_growth() {
 struct Declares(Option<Bug>, fn(&mut Profile));
 
 impl Subject for Declares {
-    type Session = <Textbook as Subject>::Session;
+    type Session = <Apart<Textbook> as Subject>::Session;
 
     fn profile(&self) -> Profile {
-        let mut profile = Textbook { bug: self.0 }.profile();
+        let mut profile = broken::apart(self.0).profile();
         self.1(&mut profile);
         profile
     }
 
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError> {
-        Textbook { bug: self.0 }.start(service).await
+        broken::apart(self.0).start(service).await
     }
 
     async fn start_group(&self, group: &ServiceGroup) -> Result<Self::Session, SubjectError> {
-        Textbook { bug: self.0 }.start_group(group).await
+        broken::apart(self.0).start_group(group).await
+    }
+
+    async fn start_apart(&self, service: &Service) -> Result<Self::Session, SubjectError> {
+        broken::apart(self.0).start_apart(service).await
     }
 }
 
@@ -178,6 +183,30 @@ fn a_supervisor_is_held_to_what_it_declares() {
             |p| p.give_up_scopes = vec![GiveUpScope::Child],
             "give-up-scope",
             "pass",
+        ),
+        (
+            Some(Bug::TakesItsChildrenAlong),
+            |p| p.crash_fate = Some(CrashFate::Dies),
+            "crash-child-fate",
+            "pass",
+        ),
+        (
+            Some(Bug::TakesItsChildrenAlong),
+            |p| p.crash_fate = Some(CrashFate::Dies),
+            "no-duplicate-after-crash",
+            "pass",
+        ),
+        (
+            Some(Bug::LocksForItself),
+            |p| p.no_duplicates = false,
+            "second-supervisor",
+            "pass",
+        ),
+        (
+            None,
+            |p| p.own_process = false,
+            "second-supervisor",
+            "unsupported",
         ),
         (
             None,

@@ -3,35 +3,158 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Script;
-use crate::conformance::stage::Stage;
+use super::restarts;
+use crate::conformance::folder::Folder;
+use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::leaks;
-use crate::rules::Starter;
+use crate::rules::{ANSWERED, CrashFate, DelayCurve, Starter};
+use crate::{Run, Script};
 
-pub(super) const TRIALS: &[Trial] = &[Trial {
-    rule: "thread-exit-safe",
-    cases: |_| {
-        let case = Case::new("", Script::new().stay(), |stage| {
-            Box::pin(async move {
-                let _live = stage.begin().await?;
-                let run = stage.started().await?;
-                if let Some(Some(report)) = stage.wait(run.hygiene()).await {
-                    stage.facts(|facts| {
-                        facts.hygiene.insert(run.number(), report);
-                    });
-                }
-                outlive_threads(stage);
-                let starter = starter_of(stage, run.pid());
-                stage.facts(|facts| facts.starter = Some(starter));
-                // Where it died with one of them, that shows at once.
-                let _ = tokio::time::timeout(stage.units(1.0), run.ended()).await;
-                Ok(())
-            })
-        });
-        vec![case.brief_threads()]
+pub(super) const TRIALS: &[Trial] = &[
+    Trial {
+        rule: "crash-child-fate",
+        cases: |_| {
+            vec![case(|stage| {
+                Box::pin(async move {
+                    let _folder = with_state(stage)?;
+                    let (live, run) = begin_first(stage).await?;
+                    live.crash().await?;
+                    if stage.profile().crash_fate == Some(CrashFate::Dies) {
+                        give_it_time(stage, run.ended()).await;
+                    } else if answers(stage, &run).await {
+                        stage.facts(|facts| {
+                            facts.numbers.insert(ANSWERED, 1);
+                        });
+                    }
+                    Ok(())
+                })
+            })]
+        },
     },
-}];
+    Trial {
+        rule: "no-duplicate-after-crash",
+        cases: |_| {
+            vec![case(|stage| {
+                Box::pin(async move {
+                    let _folder = with_state(stage)?;
+                    let (live, run) = begin_first(stage).await?;
+                    live.crash().await?;
+                    // That it is refused is as good as that it waits for what is left.
+                    let second = stage.begin_apart().await;
+                    let next = stage.started();
+                    tokio::pin!(next);
+                    if second.is_ok() && run.is_alive() {
+                        // real-time: nothing says that a copy does not come.
+                        tokio::select! {
+                            _ = &mut next => {
+                                give_it_time(stage, run.ended()).await;
+                                return Ok(());
+                            }
+                            _ = run.ended() => {}
+                            () = stage.pass(1.0) => {}
+                        }
+                    }
+                    // A failure: what has adopted it shall start it again.
+                    if run.is_alive() {
+                        stage.wait(run.exit(1)).await;
+                    }
+                    let _third = match second {
+                        Ok(second) if restarts(stage.profile()) => second,
+                        Ok(_) => return Ok(()),
+                        Err(_) => stage.begin_apart().await?,
+                    };
+                    next.await?;
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "second-supervisor",
+        cases: |_| {
+            vec![case(|stage| {
+                Box::pin(async move {
+                    let _folder = with_state(stage)?;
+                    let (live, run) = begin_first(stage).await?;
+                    if stage.begin_apart().await.is_ok() {
+                        // real-time: nothing says that a copy does not come.
+                        stage.pass(1.0).await;
+                    }
+                    answers(stage, &run).await;
+                    if stage.profile().stop.is_some() {
+                        live.stop().await;
+                        give_it_time(stage, run.ended()).await;
+                    }
+                    Ok(())
+                })
+            })]
+        },
+    },
+    Trial {
+        rule: "thread-exit-safe",
+        cases: |_| {
+            let case = Case::new("", Script::new().stay(), |stage| {
+                Box::pin(async move {
+                    let _live = stage.begin().await?;
+                    let run = stage.started().await?;
+                    if let Some(Some(report)) = stage.wait(run.hygiene()).await {
+                        stage.facts(|facts| {
+                            facts.hygiene.insert(run.number(), report);
+                        });
+                    }
+                    outlive_threads(stage);
+                    let starter = starter_of(stage, run.pid());
+                    stage.facts(|facts| facts.starter = Some(starter));
+                    // Where it died with one of them, that shows at once.
+                    let _ = tokio::time::timeout(stage.units(1.0), run.ended()).await;
+                    Ok(())
+                })
+            });
+            vec![case.brief_threads()]
+        },
+    },
+];
+
+/// A service that stays up, and is started again without delay.
+fn case(
+    drive: impl for<'a> Fn(&'a Stage<'a>) -> super::Local<'a, Result<(), Halt>> + 'static,
+) -> Case {
+    Case::new("", Script::new(), drive)
+        .ask(|service| service.delays = DelayCurve::constant(Duration::from_millis(1)))
+        .real_time()
+}
+
+/// Has the service's state kept in a folder that is gone with what is returned.
+pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
+    let folder = Folder::new();
+    folder.made()?;
+    stage.keep_state_in(folder.path(""));
+    Ok(folder)
+}
+
+/// Begins, and returns when the run does nothing more.
+async fn begin_first<'a>(stage: &'a Stage<'a>) -> Result<(Live<'a>, Run), Halt> {
+    let live = stage.begin_apart().await?;
+    let run = stage.started().await?;
+    if answers(stage, &run).await {
+        Ok((live, run))
+    } else {
+        Err(Halt("run 1 does not answer".to_owned()))
+    }
+}
+
+/// Whether the run answers. It does nothing about that but live.
+pub(super) async fn answers(stage: &Stage<'_>, run: &Run) -> bool {
+    stage.wait(run.hygiene()).await.flatten().is_some()
+}
+
+/// Waits for what should come about, as long as it is not late.
+pub(super) async fn give_it_time<T>(stage: &Stage<'_>, what: impl Future<Output = T>) {
+    let late = stage.profile().tolerance() + stage.units(0.1);
+    // real-time: only where it does not come about is it so long.
+    let _ = tokio::time::timeout(late, what).await;
+}
 
 /// real-time: how long threads of the pool are waited for, which end by the machine's clock.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -20,6 +20,7 @@ mod tree;
 use std::time::Duration;
 
 use super::stage::{Halt, Live, Stage};
+use super::subject::Local;
 use super::trial::Trial;
 use crate::Script;
 use crate::policy::RestartPolicy;

@@ -2,11 +2,15 @@
 
 use std::process::Stdio;
 
+use agent_stub::script::Placement;
+
+use super::crash::{answers, give_it_time, with_state};
 use super::stop::{order_exit, settled};
-use crate::Script;
-use crate::conformance::stage::Halt;
+use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::rules::DelayCurve;
+use crate::policy::RestartPolicy;
+use crate::rules::{DelayCurve, Notice, ORPHAN, PARENT, REAPED, SUPERVISOR};
+use crate::{Run, Script};
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {
@@ -82,6 +86,41 @@ pub(super) const TRIALS: &[Trial] = &[
         },
     },
     Trial {
+        rule: "adopt-orphans",
+        cases: |_| {
+            let case = |label: &str, placement: Placement| {
+                let script = Script::new().start(ORPHAN, placement, Script::new());
+                let daemon = placement == Placement::DoubleFork;
+                Case::new(label, script, move |stage| {
+                    Box::pin(async move {
+                        let _folder = with_state(stage)?;
+                        let live = stage.begin_apart().await?;
+                        let run = stage.started().await?;
+                        let orphan = stage.wait(run.descendant(ORPHAN)).await;
+                        let orphan = orphan.ok_or_else(|| Halt("it has no child".to_owned()))?;
+                        if !daemon {
+                            end_service(stage, &run).await?;
+                        }
+                        see_parent(stage, live.process()?, &orphan).await;
+                        stage.wait(orphan.exit(0)).await;
+                        give_it_time(stage, see_reap(stage, &orphan)).await;
+                        if daemon {
+                            end_service(stage, &run).await?;
+                        }
+                        Ok(())
+                    })
+                })
+                .ask(|service| service.policy = RestartPolicy::Never)
+                .real_time()
+            };
+            vec![
+                case("a daemon", Placement::DoubleFork),
+                case("left in its group", Placement::SameGroup),
+                case("left in a session of its own", Placement::OwnSession),
+            ]
+        },
+    },
+    Trial {
         rule: "no-foreign-reap",
         cases: |_| {
             vec![Case::new("", Script::new(), |stage| {
@@ -108,3 +147,39 @@ pub(super) const TRIALS: &[Trial] = &[
         },
     },
 ];
+
+/// Has the service's run end, and waits until that was reported.
+async fn end_service(stage: &Stage<'_>, run: &Run) -> Result<(), Halt> {
+    stage.wait(run.exit(7)).await;
+    if stage.profile().reports_ends {
+        let is_end = |notice: &Notice| matches!(notice, Notice::Ended(_));
+        // The rule says what is missing.
+        give_it_time(stage, stage.heard(1, is_end)).await;
+    }
+    Ok(())
+}
+
+/// Waits until the orphan was reaped, and writes down when.
+async fn see_reap(stage: &Stage<'_>, orphan: &Run) {
+    orphan.reaped().await;
+    let at = stage.sim().now().since_origin().as_nanos();
+    let at = u64::try_from(at).unwrap_or(u64::MAX);
+    stage.facts(|facts| {
+        facts.numbers.insert(REAPED, at);
+    });
+}
+
+/// Writes down which process the orphan came to, where it lives on.
+async fn see_parent(stage: &Stage<'_>, supervisor: u32, orphan: &Run) {
+    if !answers(stage, orphan).await {
+        return;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", orphan.pid()));
+    let status = status.unwrap_or_default();
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+    stage.facts(|facts| {
+        facts.numbers.insert(SUPERVISOR, supervisor.into());
+        facts.numbers.extend(parent.map(|parent| (PARENT, parent)));
+    });
+}

@@ -7,12 +7,12 @@ use std::thread;
 use supervise_harness::conformance;
 use supervise_harness::rules::{self, Rule};
 
-use super::broken::{Bug, Textbook};
+use super::broken::{Bug, apart};
 
 /// The rules of these that a supervisor with the bug breaks.
 fn broken_by(bug: Bug, rules: &[&'static Rule]) -> Vec<&'static str> {
     let broken = rules.iter().filter(|rule| {
-        let verdict = conformance::check(Textbook { bug: Some(bug) }, rule.id);
+        let verdict = conformance::check(apart(Some(bug)), rule.id);
         verdict.violation().is_some()
     });
     broken.map(|rule| rule.id).collect()

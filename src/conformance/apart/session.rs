@@ -1,0 +1,192 @@
+//! The test's side: a session with a process that serves a subject.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{mpsc, oneshot};
+
+use super::words::{Message, Words};
+use crate::conformance::subject::{Session, SubjectError};
+use crate::process::open_pidfd;
+use crate::rules::{Control, Reporter, Rest, Service};
+
+/// real-time: how long a process may take to end that has been left, in milliseconds. It is killed
+/// after that, and what its service leaves is the sim's to end.
+const PATIENCE: u16 = 2000;
+
+/// A subject in a process of its own. Dropping it ends that process, which ends its service, and waits
+/// for the end of both: 2 s at most, then it is killed.
+#[derive(Debug)]
+pub struct ApartSession {
+    orders: mpsc::UnboundedSender<Message>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// To be shut: the tasks that hold it go on until the runtime gets a turn.
+    socket: StdUnixStream,
+    child: Child,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    /// None when there will be no more.
+    senders: Option<BTreeMap<u64, oneshot::Sender<Words>>>,
+}
+
+impl ApartSession {
+    pub(super) async fn start(
+        mut command: Command,
+        service: &Service,
+    ) -> Result<ApartSession, SubjectError> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        command
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null());
+        let socket = ours.try_clone()?;
+        let (words, mut to) = UnixStream::from_std(ours)?.into_split();
+        let child = command.spawn().map_err(|error| {
+            let program = command.get_program().display();
+            SubjectError::new(format!("{program} cannot be run: {error}"))
+        })?;
+        // It has the other half: the socket ends when the process does.
+        drop(command);
+        let waiting = Arc::new(Mutex::new(Waiting {
+            next: 0,
+            senders: Some(BTreeMap::new()),
+        }));
+        tokio::spawn(listen(words, Arc::clone(&waiting), service.reporter()));
+        let (orders, mut given) = mpsc::unbounded_channel::<Message>();
+        tokio::spawn(async move {
+            while let Some(order) = given.recv().await {
+                // Where nobody listens there is no answer, either.
+                if order.write(&mut to).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let session = ApartSession {
+            orders,
+            waiting,
+            socket,
+            child,
+        };
+        session.ask(Control::Begin, Some(service)).await?;
+        Ok(session)
+    }
+
+    async fn ask(
+        &self,
+        control: Control,
+        service: Option<&Service>,
+    ) -> Result<Words, SubjectError> {
+        let gone = || SubjectError::new("its process has ended");
+        let (sender, answer) = oneshot::channel();
+        let number = {
+            let mut waiting = lock(&self.waiting);
+            waiting.next += 1;
+            let number = waiting.next;
+            let senders = waiting.senders.as_mut().ok_or_else(gone)?;
+            senders.insert(number, sender);
+            number
+        };
+        let mut order = Message::of(number.to_string()).and(control.to_string());
+        if let Some(service) = service {
+            order = order.service(service);
+        }
+        self.orders.send(order).map_err(|_| gone())?;
+        let mut answer = answer.await.map_err(|_| gone())?;
+        match answer.text()?.as_str() {
+            "done" => Ok(answer),
+            _ => Err(SubjectError::new(answer.text()?)),
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands on what the process says until it has ended.
+async fn listen(mut from: OwnedReadHalf, waiting: Arc<Mutex<Waiting>>, reporter: Reporter) {
+    while let Ok(message) = Message::read(&mut from).await {
+        if hand_on(message.words(), &waiting, &reporter).is_err() {
+            break;
+        }
+    }
+    lock(&waiting).senders = None;
+}
+
+fn hand_on(
+    mut words: Words,
+    waiting: &Mutex<Waiting>,
+    reporter: &Reporter,
+) -> Result<(), SubjectError> {
+    if words.text()? == "notice" {
+        reporter.report(words.notice()?);
+        return Ok(());
+    }
+    let number: u64 = words.number()?;
+    let mut waiting = lock(waiting);
+    let senders = waiting.senders.as_mut();
+    if let Some(sender) = senders.and_then(|senders| senders.remove(&number)) {
+        // Nobody may wait any more.
+        let _ = sender.send(words);
+    }
+    Ok(())
+}
+
+impl Session for ApartSession {
+    async fn stop(&self) -> Result<(), SubjectError> {
+        self.ask(Control::Stop, None).await.map(drop)
+    }
+
+    async fn outcome(&self) -> Rest {
+        let rest = self.ask(Control::Outcome, None).await;
+        rest.and_then(|mut rest| rest.rest())
+            .unwrap_or_else(|error| Rest::Failed(error.text().to_owned()))
+    }
+
+    async fn restart(&self) -> Result<(), SubjectError> {
+        self.ask(Control::Restart, None).await.map(drop)
+    }
+
+    async fn start(&self) -> Result<(), SubjectError> {
+        self.ask(Control::Start, None).await.map(drop)
+    }
+
+    async fn reset(&self) -> Result<(), SubjectError> {
+        self.ask(Control::Reset, None).await.map(drop)
+    }
+
+    fn process(&self) -> Option<u32> {
+        Some(self.child.id())
+    }
+}
+
+impl Drop for ApartSession {
+    fn drop(&mut self) {
+        // It fails only where the other end is gone.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if !matches!(ends(self.child.id()), Ok(true)) {
+            // As above.
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether the process, which nobody has reaped, ends in time.
+fn ends(pid: u32) -> io::Result<bool> {
+    let pidfd = open_pidfd(pid)?;
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut fds, PollTimeout::from(PATIENCE))? > 0)
+}

@@ -1,0 +1,97 @@
+//! The lock that says in whose hands a service is.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::SupervisorError;
+
+/// A lock on a file, held as long as a process has the open file: this one, or an agent.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: Arc<File>,
+}
+
+impl Lock {
+    /// Takes the lock on the file, which is made where it is not there, or says who has it.
+    pub(super) fn take(path: &Path) -> Result<Lock, SupervisorError> {
+        let failed = |error: io::Error| SupervisorError::Lock {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(SupervisorError::Locked {
+                    path: path.to_owned(),
+                    holder: holder(&mut file),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let lock = Lock {
+            file: Arc::new(file),
+        };
+        lock.write(None).map_err(failed)?;
+        Ok(lock)
+    }
+
+    /// What its agents inherit.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Has it say which agent has it, too. For people: the lock holds without.
+    pub(super) fn note(&self, agent: u32) {
+        if let Err(error) = self.write(Some(agent)) {
+            tracing::warn!(target: "supervise_harness", %error, "cannot write to the lock");
+        }
+    }
+
+    fn write(&self, agent: Option<u32>) -> io::Result<()> {
+        let mut text = format!("{}\n", std::process::id());
+        if let Some(agent) = agent {
+            text.push_str(&format!("{agent}\n"));
+        }
+        let mut file = &*self.file;
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(text.as_bytes())
+    }
+}
+
+/// Who has the file open, of those that it names: a number may be another process's by now, and then
+/// that has not. `None` also where this may not be seen.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let this = file.metadata().ok()?;
+    // That this process has opened it to ask says nothing.
+    let asking = PathBuf::from(format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        file.as_raw_fd()
+    ));
+    let has_it = |pid: &u32| {
+        let entries = fs::read_dir(PathBuf::from(format!("/proc/{pid}/fd")));
+        let mut files = entries.into_iter().flatten().flatten();
+        files.any(|entry| {
+            let found = fs::metadata(entry.path());
+            let is_it =
+                |found: fs::Metadata| (found.dev(), found.ino()) == (this.dev(), this.ino());
+            entry.path() != asking && found.is_ok_and(is_it)
+        })
+    };
+    let named = text.lines().filter_map(|line| line.parse().ok());
+    named.into_iter().find(has_it)
+}
