@@ -107,6 +107,7 @@ pub fn end_causes() -> impl Strategy<Value = EndCause> + Clone {
         1 => Just(EndCause::StartFailed),
         1 => Just(EndCause::StartTimeout),
         1 => Just(EndCause::WatchdogTimeout),
+        1 => Just(EndCause::Unhealthy),
     ]
 }
 
