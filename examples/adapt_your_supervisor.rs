@@ -35,6 +35,7 @@ impl Subject for Mine {
         profile.delays = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
         profile.stop_signal = Setting::Fixed(Signal::KILL);
         profile.stop = Some(StopReturn::Reaped);
+        profile.in_process = true;
         profile
     }
 

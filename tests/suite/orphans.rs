@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::prctl::get_child_subreaper;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use supervise_harness::{
     Orphans, Probe, RestartPolicy, RestartTracker, Supervisor, SupervisorEvent,
 };
@@ -32,15 +34,33 @@ async fn reaped(pid: u32) {
     }
 }
 
-/// A shell command that prints a process number and exits; that number.
-fn printed(script: &str) -> u32 {
-    let output = Command::new("sh").args(["-c", script]).output().unwrap();
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
+/// Waits until the process is a zombie.
+async fn ended(pid: u32) {
+    while !is_zombie(pid) {
+        // real-time: of a child nobody else may be told.
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.contains(") Z ")
+}
+
+/// An orphan that was killed: started by a shell, which prints its number and is gone.
+fn orphan(script: &str) -> u32 {
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let pid: i32 = text.trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    pid.unsigned_abs()
+}
+
+/// Of a double fork: in a session that it does not lead.
+const DAEMON: &str = "setsid sh -c 'sleep 5 >/dev/null 2>&1 & echo $!'";
+
+/// In a session that it leads.
+const LEADER: &str = "setsid sleep 5 >/dev/null 2>&1 & echo $!";
 
 #[test]
 fn a_process_is_a_subreaper_until_it_is_dropped() {
@@ -58,13 +78,11 @@ fn it_needs_a_runtime() {
     assert!(Orphans::adopt().is_err());
 }
 
-/// The double fork: the orphan is in a session that it does not lead.
 #[test]
 fn a_daemon_is_reaped() {
     alone("a_daemon_is_reaped", async || {
         let _orphans = Orphans::adopt().unwrap();
-        let pid = printed("setsid sh -c 'sleep 0 >/dev/null 2>&1 & echo $!'");
-        reaped(pid).await;
+        reaped(orphan(DAEMON)).await;
     });
 }
 
@@ -99,21 +117,17 @@ fn a_leader_is_reaped_only_where_all_are_adopted() {
     alone(
         "a_leader_is_reaped_only_where_all_are_adopted",
         async || {
-            let script = "setsid sleep 0 >/dev/null 2>&1 & echo $!";
             let orphans = Orphans::adopt().unwrap();
-            let left = printed(script);
+            let left = orphan(LEADER);
+            ended(left).await;
             // What proves to be an orphan and ends later is reaped: so it was looked at.
-            reaped(printed(
-                "setsid sh -c 'sleep 0.01 >/dev/null 2>&1 & echo $!'",
-            ))
-            .await;
-            let stat = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap();
-            assert!(stat.contains(") Z "), "{stat}");
+            reaped(orphan(DAEMON)).await;
+            assert!(is_zombie(left));
             drop(orphans);
             let _orphans = Orphans::adopt_all().unwrap();
-            reaped(printed(script)).await;
+            reaped(orphan(LEADER)).await;
             // It was there before.
-            assert!(std::path::Path::new(&format!("/proc/{left}")).exists());
+            assert!(is_zombie(left));
         },
     );
 }
@@ -142,11 +156,11 @@ fn what_the_process_has_started_is_left_alone() {
             .join()
             .unwrap()
             .unwrap();
+        for child in [&before, &plain, &group, &session, &thread] {
+            ended(child.id()).await;
+        }
         // It ends after all of these and is reaped: so they were looked at.
-        reaped(printed(
-            "setsid sh -c 'sleep 0.05 >/dev/null 2>&1 & echo $!'",
-        ))
-        .await;
+        reaped(orphan(DAEMON)).await;
         let codes = [
             &mut before,
             &mut plain,
