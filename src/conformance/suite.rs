@@ -208,6 +208,7 @@ macro_rules! __each_rule {
         $rule! { crash_child_fate }
         $rule! { no_duplicate_after_crash }
         $rule! { second_supervisor }
+        $rule! { thread_exit_safe }
         // Resource exhaustion
         $rule! { fork_eagain }
         $rule! { emfile }
