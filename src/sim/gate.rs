@@ -97,11 +97,10 @@ impl Gate {
 
     /// What tokio calls before it parks.
     pub(crate) fn park(&mut self) {
-        if self.sight.is_over.load(Ordering::Acquire) {
+        let Some(open) = self.may_advance() else {
             self.shared.timer.notify_one();
             return;
-        }
-        let open = self.may_advance();
+        };
         self.sight.is_open.store(open, Ordering::Relaxed);
         if open {
             self.sight.open();
@@ -114,9 +113,14 @@ impl Gate {
         }
     }
 
-    fn may_advance(&mut self) -> bool {
+    /// Nothing where the watchdog has ended the sim: it says what was seen until then.
+    fn may_advance(&mut self) -> Option<bool> {
         let shared = Arc::clone(&self.shared);
         let mut server = shared.lock();
+        // The watchdog has the lock between that and giving up the descriptor that it has to spare.
+        if self.sight.is_over.load(Ordering::Acquire) {
+            return None;
+        }
         server.now = self.now();
         let before = server.progress;
         let quiet = self.settle(&mut server);
@@ -126,15 +130,15 @@ impl Gate {
         // News are for the tasks first, and new waits for the timer.
         let news = server.progress != before || std::mem::take(&mut server.has_new_deadline);
         if !quiet || news {
-            return false;
+            return Some(false);
         }
         // One at a time: two that act at once would race.
         if !server.end_next_wait() {
-            return true;
+            return Some(true);
         }
         self.settle(&mut server);
         shared.changed.notify_waiters();
-        false
+        Some(false)
     }
 
     /// Takes in what the processes do until none is at work. False where one still is after a while:

@@ -13,6 +13,8 @@ pub(crate) struct Pool(Mutex<Threads>);
 #[derive(Debug, Default)]
 struct Threads {
     alive: Vec<Pid>,
+    /// Those that have nothing to do but end.
+    ending: Vec<Pid>,
     /// The children that threads had when they ended. The kernel gives them to any other thread.
     left: Vec<Identity>,
 }
@@ -37,12 +39,21 @@ impl Pool {
             .left
             .extend(leaks::children_of(thread).into_iter().flatten());
         threads.alive.retain(|alive| *alive != thread);
+        threads.ending.push(thread);
     }
 
-    /// Whether none of them is there.
+    /// Whether none of them is there. What a child gets at the end of one it has got then: the kernel
+    /// sends it before the thread is gone from /proc.
     #[cfg(feature = "properties")]
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().alive.is_empty()
+        let mut threads = self.lock();
+        let is_there = |thread: &Pid| {
+            std::path::Path::new("/proc/self/task")
+                .join(thread.to_string())
+                .exists()
+        };
+        threads.ending.retain(is_there);
+        threads.alive.is_empty() && threads.ending.is_empty()
     }
 
     /// Whether one of them that has ended had this process as its child.
