@@ -220,18 +220,7 @@ impl Life {
             RunOver::Ended(result) => self.ended(&run, result).await,
             RunOver::TimedOut => {
                 self.tell(SupervisorEvent::StartTimedOut { run: self.run });
-                match self.close(run).await {
-                    Ok(status) => {
-                        let end = RunEnd::new(EndCause::StartTimeout);
-                        self.tell(SupervisorEvent::Ended {
-                            run: self.run,
-                            status,
-                            end,
-                        });
-                        Next::Decide(end)
-                    }
-                    Err(error) => Next::Rest(Outcome::Failed(Arc::new(error)), None),
-                }
+                self.failed(run, RunEnd::new(EndCause::StartTimeout)).await
             }
             RunOver::Silent => self.silent(run).await,
             RunOver::Unhealthy => self.unhealthy(run).await,
@@ -356,14 +345,19 @@ impl Life {
         }
     }
 
-    /// It failed its probes: it is stopped, and that is a failure, whatever its exit code.
+    /// It failed its probes.
     async fn unhealthy(&mut self, run: Run) -> Next {
         let up_for = run.up.map_or(Duration::ZERO, |up| {
             self.parts.clock.now().saturating_since(up)
         });
+        let end = RunEnd::new(EndCause::Unhealthy).after(up_for);
+        self.failed(run, end).await
+    }
+
+    /// It is stopped, and that is this end, whatever its exit code.
+    async fn failed(&mut self, run: Run, end: RunEnd) -> Next {
         match self.close(run).await {
             Ok(status) => {
-                let end = RunEnd::new(EndCause::Unhealthy).after(up_for);
                 self.tell(SupervisorEvent::Ended {
                     run: self.run,
                     status,
