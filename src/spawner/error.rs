@@ -20,7 +20,7 @@ pub enum SpawnError {
     #[error("cannot start agents: no agent path was given")]
     NoAgentPath,
     /// An extra environment entry cannot be passed on.
-    #[error("invalid environment entry `{}`: {reason}", key.display())]
+    #[error("invalid environment entry {key:?}: {reason}")]
     InvalidEnv {
         /// The entry's name, as given.
         key: OsString,
@@ -28,7 +28,7 @@ pub enum SpawnError {
         reason: &'static str,
     },
     /// The program's path, an argument, a directory or the agent's id cannot be passed on.
-    #[error("invalid {what} `{}`: {reason}", value.display())]
+    #[error("invalid {what} {value:?}: {reason}")]
     InvalidValue {
         /// Which of them.
         what: String,

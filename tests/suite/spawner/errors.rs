@@ -84,6 +84,7 @@ fn environment_entries_that_cannot_be_passed_on_are_named() {
             .unwrap_err();
         assert!(matches!(&error, SpawnError::InvalidEnv { key: k, .. } if k == key));
         assert!(error.to_string().contains(reason), "{error}");
+        assert!(!error.to_string().contains('\0'), "{error:?}");
     }
 }
 
@@ -97,6 +98,7 @@ fn a_nul_byte_anywhere_is_named() {
         let error = options.build().unwrap_err();
         assert!(matches!(error, SpawnError::InvalidValue { .. }), "{error}");
         assert!(error.to_string().contains(what), "{error}");
+        assert!(!error.to_string().contains('\0'), "{error:?}");
     }
 }
 
