@@ -84,6 +84,7 @@
 )]
 
 // In the order of the data flow: a module imports only what stands before it.
+mod causes;
 mod variables;
 
 mod timestamp;

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 
 use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
+use crate::causes::WithCauses;
 use crate::policy::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::rules::{
     CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
@@ -243,7 +244,9 @@ fn notice(event: &SupervisorEvent) -> Option<Notice> {
     match event {
         SupervisorEvent::Ready { .. } => Some(Notice::Up),
         SupervisorEvent::Ended { status, .. } => Some(Notice::Ended(*status)),
-        SupervisorEvent::StartFailed { error, .. } => Some(Notice::StartFailed(error.to_string())),
+        SupervisorEvent::StartFailed { error, .. } => {
+            Some(Notice::StartFailed(WithCauses(error).to_string()))
+        }
         SupervisorEvent::BackingOff { delay, .. } => Some(Notice::BackingOff(*delay)),
         SupervisorEvent::Resting(outcome) => Some(Notice::Resting(rest(outcome))),
         _ => None,

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::backoff::BackoffStrategy;
+use crate::causes::WithCauses;
 use crate::rules::{Profile, Rest, Service, ServiceGroup};
 
 /// Why a subject did not do what it was told. Any error is one.
@@ -27,13 +28,7 @@ impl SubjectError {
 // Not an error itself, so that every error converts.
 impl<E: std::error::Error> From<E> for SubjectError {
     fn from(error: E) -> SubjectError {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        SubjectError(text)
+        SubjectError(WithCauses(&error).to_string())
     }
 }
 

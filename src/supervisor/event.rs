@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ProbeFailure;
+use crate::causes::WithCauses;
 use crate::policy::{GaveUp, RunEnd};
 use crate::spawner::{CloseError, SpawnError};
 use crate::status::ExitStatus;
@@ -151,7 +152,7 @@ impl fmt::Display for SupervisorEvent {
         match self {
             SupervisorEvent::Started { run, .. } => write!(f, "run {run} started"),
             SupervisorEvent::StartFailed { run, error } => {
-                write!(f, "run {run} failed to start: {error}")
+                write!(f, "run {run} failed to start: {}", WithCauses(error))
             }
             SupervisorEvent::Ready { run } => write!(f, "run {run} is up"),
             SupervisorEvent::StartTimedOut { run } => write!(f, "run {run} was not ready in time"),
@@ -181,7 +182,7 @@ impl fmt::Display for Outcome {
             Outcome::GaveUp(gave_up) => gave_up.fmt(f),
             Outcome::Stopped(Some(status)) => write!(f, "stopped: {status}"),
             Outcome::Stopped(None) => f.write_str("stopped"),
-            Outcome::Failed(error) => write!(f, "failed: {error}"),
+            Outcome::Failed(error) => write!(f, "failed: {}", WithCauses(error)),
         }
     }
 }

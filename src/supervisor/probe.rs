@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SupervisorBuilder;
 use super::orphans::Adopter;
+use crate::causes::WithCauses;
 use crate::clock::Clock;
 use crate::spawner::{AgentHandle, SpawnError, Spawner};
 use crate::status::ExitStatus;
@@ -121,8 +122,8 @@ impl fmt::Display for ProbeFailure {
         match self {
             ProbeFailure::Ended(status) => status.fmt(f),
             ProbeFailure::TimedOut => f.write_str("no answer in time"),
-            ProbeFailure::NotStarted(error) => error.fmt(f),
-            ProbeFailure::Lost(error) => error.fmt(f),
+            ProbeFailure::NotStarted(error) => WithCauses(error).fmt(f),
+            ProbeFailure::Lost(error) => WithCauses(error).fmt(f),
         }
     }
 }

@@ -30,17 +30,19 @@ fn start(agent: &Agent, builder: SupervisorBuilder) -> (Supervisor, Following) {
     (supervisor, agent.follow(events))
 }
 
-/// A program that does this instead of the agent, until it says `exec "$AGENT" "$@"`.
+/// Does this in a shell instead of starting the agent, until it says `exec "$AGENT" "$@"`. No file of
+/// its own, which another test's fork could hold open for writing.
 fn wrapped(agent: &Agent, dir: &Path, script: &str) -> SpawnerOptions {
-    let path = dir.join("wrapper");
-    let text = format!(
-        "#!/bin/sh\nDIR={}\nAGENT={}\n{script}\n",
+    let command = agent.command();
+    let names = format!(
+        "DIR={}\nAGENT={}\n",
         dir.display(),
-        agent.program().display()
+        command.get_program().display()
     );
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    agent.spawner_options().agent_path(path)
+    SpawnerOptions::new()
+        .agent_path("/bin/sh")
+        .args(["-c", &(names + script), "wrapper"])
+        .args(command.get_args())
 }
 
 #[test]
@@ -339,6 +341,30 @@ fn in_real_time_it_has_the_same_order() {
         words(Sim::builder().real_time().build().unwrap().run(body)),
         words(Sim::new().run(body))
     );
+}
+
+/// What the kernel said stands in the note, which is all that is left of the error.
+#[test]
+fn a_start_that_fails_names_the_kernels_reason() {
+    let program = tempfile::NamedTempFile::new().unwrap();
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(program.path(), mode).unwrap();
+    // It is open for writing all the time.
+    let timeline = Sim::new().run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        let options = worker.spawner_options().agent_path(program.path());
+        let (supervisor, _) = start(&worker, limited(options.build().unwrap(), 1));
+        supervisor.wait().await.unwrap();
+    });
+    let text = timeline.to_string();
+    let text = text.replace(program.path().to_str().unwrap(), "PROGRAM");
+    insta::assert_snapshot!(text, @r##"
+    timeline v1  clock=virtual
+    +0.000  worker#1  note     "failed to start: cannot start `PROGRAM`: cannot execute it: Text file busy (os error 26)"
+    +0.000  worker#1  note     "backing off 2s (attempt 0)"
+    +2.000  worker#2  note     "failed to start: cannot start `PROGRAM`: cannot execute it: Text file busy (os error 26)"
+    +0.000  worker#2  note     "gave up after 1 restart in a row: start failed"
+    "##);
 }
 
 /// A program that is no agent is a run, too, and the watchdog says what it waits for.

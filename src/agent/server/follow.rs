@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Server;
 use crate::Timestamp;
+use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
 use crate::timeline::{About, What, Who};
 
@@ -110,7 +111,9 @@ impl Server {
 fn text(event: &SupervisorEvent) -> String {
     match event {
         SupervisorEvent::Started { .. } => "started".to_owned(),
-        SupervisorEvent::StartFailed { error, .. } => format!("failed to start: {error}"),
+        SupervisorEvent::StartFailed { error, .. } => {
+            format!("failed to start: {}", WithCauses(error))
+        }
         SupervisorEvent::Ready { .. } => "ready".to_owned(),
         SupervisorEvent::StartTimedOut { .. } => "not ready in time".to_owned(),
         SupervisorEvent::MissedHeartbeat { .. } => "missed a heartbeat".to_owned(),
