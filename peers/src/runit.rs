@@ -1,10 +1,9 @@
 //! runit: `runsv` with a service directory, told what to do by `sv`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -131,8 +130,7 @@ impl Subject for Runit {
         let run = directory.join("run");
         // A second runsv finds it there.
         if !run.exists() {
-            fs::write(&run, script(service).into_vec())?;
-            fs::set_permissions(&run, fs::Permissions::from_mode(0o755))?;
+            write_program(&run, &script(service)).await?;
         }
         let mut runsv = Command::new(self.programs.join("runsv"));
         runsv
@@ -158,6 +156,22 @@ impl Subject for Runit {
 
     async fn start_apart(&self, service: &Service) -> Result<RunitSession, SubjectError> {
         self.start(service).await
+    }
+}
+
+/// Writes it in a process of its own: a descriptor of this one that writes could be in what another
+/// thread forks, and what is open for writing cannot be executed.
+async fn write_program(path: &Path, text: &OsStr) -> io::Result<()> {
+    let status = Command::new("/bin/sh")
+        .args(["-c", r#"printf %s "$1" > "$0" && chmod +x "$0""#])
+        .args([path.as_os_str(), text])
+        .status()
+        .await?;
+    if status.success() {
+        Ok(())
+    } else {
+        let text = format!("cannot write `{}`: sh: {status}", path.display());
+        Err(io::Error::other(text))
     }
 }
 
