@@ -130,7 +130,7 @@ mod tests {
             fs::create_dir(at(name)).unwrap();
         }
         fs::write(at("supervise-harness-3-4"), "a file").unwrap();
-        std::os::unix::fs::symlink(&others[0], at("supervise-harness-5-6")).unwrap();
+        std::os::unix::fs::symlink(others[0], at("supervise-harness-5-6")).unwrap();
 
         sweep(parent.path());
         assert!(!left.exists());
