@@ -142,7 +142,10 @@ mod tests {
         assert!(at("supervise-harness-5-6").exists());
 
         drop(lock);
-        sweep(parent.path());
-        assert!(!held.exists());
+        // What another test forks has it until its exec.
+        while held.exists() {
+            sweep(parent.path());
+            std::thread::yield_now();
+        }
     }
 }
