@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::prctl::set_pdeathsig;
@@ -34,6 +35,9 @@ const PATIENCE: u64 = 7;
 pub struct Runit {
     /// Where `runsv` and `sv` are.
     programs: PathBuf,
+    /// Where the directories of the services are. It is gone with the last of this: a `runsv` writes
+    /// to its own until it has ended, which a session does not wait for.
+    services: Arc<TempDir>,
 }
 
 /// A running `runsv`, and its service directory.
@@ -42,8 +46,6 @@ pub struct RunitSession {
     runsv: Child,
     sv: PathBuf,
     directory: PathBuf,
-    /// Where the directory is not the service's state: it is gone with this.
-    _temporary: Option<TempDir>,
 }
 
 impl Runit {
@@ -57,7 +59,10 @@ impl Runit {
         for name in ["runsv", "sv"] {
             fs::metadata(programs.join(name))?;
         }
-        Ok(Runit { programs })
+        Ok(Runit {
+            programs,
+            services: Arc::new(tempfile::tempdir()?),
+        })
     }
 
     /// The one in `PATH`; `None` where there is none.
@@ -120,12 +125,9 @@ impl Subject for Runit {
     }
 
     async fn start(&self, service: &Service) -> Result<RunitSession, SubjectError> {
-        let (directory, temporary) = match &service.state {
-            Some(state) => (state.clone(), None),
-            None => {
-                let directory = tempfile::tempdir()?;
-                (directory.path().to_owned(), Some(directory))
-            }
+        let directory = match &service.state {
+            Some(state) => state.clone(),
+            None => tempfile::tempdir_in(self.services.path())?.keep(),
         };
         let run = directory.join("run");
         // A second runsv finds it there.
@@ -148,7 +150,6 @@ impl Subject for Runit {
             runsv,
             sv: self.programs.join("sv"),
             directory,
-            _temporary: temporary,
         };
         session.wait_for_control().await?;
         Ok(session)
