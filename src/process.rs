@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agent_stub::Signal;
 use nix::libc;
@@ -409,6 +409,24 @@ pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     status_of_wait(info.exit_code)
 }
 
+/// Whether the kernel still says of any process how it ended when it was reaped: since Linux 6.15.
+pub(crate) fn kernel_keeps_statuses() -> bool {
+    static KEEPS: OnceLock<bool> = OnceLock::new();
+    *KEEPS.get_or_init(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release
+            .split(['.', '-', '\n'])
+            .map_while(|n| n.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+    })
+}
+
+/// Whether the process behind the pidfd is a child of this one that nobody has reaped.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
+    wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
 /// How the zombie of that number ended, whoever's child it is, by its open /proc/PID/stat. None where it
 /// was reaped already, or where its end is hidden from this process.
 pub(crate) fn zombie_status(pid: u32, stat: &File) -> Option<ExitStatus> {
@@ -429,7 +447,7 @@ pub(crate) fn zombie_status(pid: u32, stat: &File) -> Option<ExitStatus> {
 }
 
 /// As wait(2) has it: the signal and the core flag below, the code above.
-fn status_of_wait(status: i32) -> Option<ExitStatus> {
+pub(crate) fn status_of_wait(status: i32) -> Option<ExitStatus> {
     match status & 0x7f {
         0 => Some(ExitStatus::Exited {
             code: status >> 8 & 0xff,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Child;
 use std::rc::Rc;
@@ -100,15 +101,27 @@ pub(crate) struct Agent {
     pub(crate) handlers: BTreeMap<Signal, Script>,
     /// The signals that scripts asked to hear of.
     pub(crate) reported: BTreeSet<Signal>,
+    /// How many of each were trapped when it looked last.
     seen: BTreeMap<Signal, u32>,
+    /// How many of each the harness was told of.
+    told: BTreeMap<Signal, u64>,
+    /// How many SIGCHLDs had come when children were reaped last.
+    children_heard: u32,
     /// Handlers that are due once the one at work is done.
     due: VecDeque<Signal>,
     /// Where trapped signals write a byte, and where it is read.
     wake: Option<(OwnedFd, OwnedFd)>,
     over: BTreeSet<u64>,
     pub(crate) opened: BTreeMap<Quoted, u32>,
+    /// The number of the last wait or turn.
     pub(crate) last_wait: u64,
+    /// Whether it may do what others can see; only the harness's clock grants that turn by turn.
+    pub(crate) has_turn: bool,
+    /// The turn that it has asked for to take signals.
+    asked_for_signals: Option<u64>,
     pub(crate) children: Vec<Child>,
+    /// How many descendants it has started.
+    pub(crate) started: u32,
     /// Locked files: a lock goes when its file is closed.
     pub(crate) locks: Vec<std::fs::File>,
     idle: bool,
@@ -160,12 +173,17 @@ impl Agent {
             handlers: BTreeMap::new(),
             reported: BTreeSet::new(),
             seen: BTreeMap::new(),
+            told: BTreeMap::new(),
+            children_heard: 0,
             due: VecDeque::new(),
             wake: None,
             over: BTreeSet::new(),
             opened: BTreeMap::new(),
             last_wait: 0,
+            has_turn: false,
+            asked_for_signals: None,
             children: Vec::new(),
+            started: 0,
             locks: Vec::new(),
             idle: false,
             rested: false,
@@ -187,7 +205,7 @@ impl Agent {
     /// Lives to the end.
     pub(crate) fn live(mut self) -> i32 {
         loop {
-            self.take_signals();
+            self.hear_signals();
             let Some(top) = self.frames.last() else {
                 if self.control.is_none() {
                     return 0;
@@ -312,9 +330,8 @@ impl Agent {
 
     /// Says that nothing is left to do but wait, once.
     fn rest(&mut self) {
-        let wait = self.frames.last().and_then(|top| top.wait.as_ref());
-        let blocked = matches!(wait, Some(Wait::Writable(_)));
-        if self.options.clock == ClockChoice::Harness && !blocked && !self.rested {
+        self.has_turn = false;
+        if self.options.clock == ClockChoice::Harness && !self.rested {
             self.say(&Report::Rest(self.obeyed));
             self.rested = true;
         }
@@ -336,9 +353,10 @@ impl Agent {
             Some(Wait::Until(deadline)) => {
                 timeout = deadline.saturating_duration_since(Instant::now());
             }
-            Some(Wait::File(_)) => timeout = LOOK,
+            // By the harness's clock it looks when it is pinged, so that no look depends on the kernel's.
+            Some(Wait::File(_)) if self.options.clock == ClockChoice::Real => timeout = LOOK,
             Some(Wait::Writable(descriptor)) => writable = Some(*descriptor),
-            Some(Wait::Go(_) | Wait::Ever | Wait::Gate(_)) | None => {}
+            Some(Wait::Go(_) | Wait::Ever | Wait::Gate(_) | Wait::File(_)) | None => {}
         }
         self.listen(timeout, writable);
     }
@@ -351,11 +369,15 @@ impl Agent {
         if !matches!(incoming, Ok(Order::Ping(_))) {
             self.obeyed += 1;
             self.rested = false;
+            self.has_turn = true;
         }
         match incoming {
             Ok(Order::Do(script)) => {
                 self.idle = false;
                 self.frames.push(Frame::new(script, Again::Times(1)));
+            }
+            Ok(Order::Go(id)) if self.asked_for_signals == Some(id) => {
+                self.asked_for_signals = None;
             }
             Ok(Order::Go(id)) => {
                 self.over.insert(id);
@@ -405,35 +427,65 @@ impl Agent {
         }
     }
 
-    /// Takes note of the signals that came since the last time.
-    fn take_signals(&mut self) {
+    /// Asks for a turn.
+    pub(crate) fn ask_for_turn(&mut self, signal: bool) -> u64 {
+        self.last_wait += 1;
+        let id = self.last_wait;
+        self.say_soon(&Report::Turn { id, signal });
+        id
+    }
+
+    /// Takes the signals that came, where it may. By the harness's clock that takes a turn: what arrives
+    /// while the code under test is at work arrives together, whoever is faster.
+    fn hear_signals(&mut self) {
         if let Some((read, _)) = &self.wake {
             drain(read.as_raw_fd());
         }
-        let trapped: Vec<Signal> = self
-            .reported
-            .iter()
-            .copied()
-            .chain([Signal::CHLD])
-            .collect();
-        for signal in trapped {
-            let count = sys::trapped_count(signal);
-            let seen = self.seen.entry(signal).or_default();
-            let new = count.wrapping_sub(*seen);
-            *seen = count;
-            if new == 0 {
-                continue;
+        let children = sys::trapped_count(Signal::CHLD);
+        if std::mem::replace(&mut self.children_heard, children) != children {
+            if !self.reported.contains(&Signal::CHLD) {
+                self.seen.insert(Signal::CHLD, children);
             }
-            if signal == Signal::CHLD {
-                self.reap();
-            }
-            if self.reported.contains(&signal) {
-                for n in (0..new).rev() {
-                    self.say(&Report::Got(signal, u64::from(count.wrapping_sub(n))));
-                    self.due.push_back(signal);
-                }
+            self.reap();
+        }
+        let has_come = |signal: &Signal| {
+            let seen = self.seen.get(signal).copied().unwrap_or(0);
+            sys::trapped_count(*signal) != seen
+        };
+        if self.reported.iter().any(has_come) {
+            if self.has_turn || self.options.clock == ClockChoice::Real {
+                self.take_signals();
+            } else if self.asked_for_signals.is_none() {
+                self.asked_for_signals = Some(self.ask_for_turn(true));
             }
         }
+        self.begin_handlers();
+    }
+
+    /// Takes note of the signals that came since the last time.
+    fn take_signals(&mut self) {
+        for signal in self.reported.clone() {
+            let count = sys::trapped_count(signal);
+            let seen = self.seen.entry(signal).or_default();
+            let mut new = count.wrapping_sub(*seen);
+            *seen = count;
+            // The kernel keeps one of a kind until it is taken, unless the process is faster. With
+            // turns it never is.
+            if self.options.clock == ClockChoice::Harness && !signal.is_realtime() {
+                new = new.min(1);
+            }
+            for _ in 0..new {
+                let told = self.told.entry(signal).or_default();
+                *told += 1;
+                let report = Report::Got(signal, *told);
+                self.say(&report);
+                self.due.push_back(signal);
+            }
+        }
+    }
+
+    /// Begins the handlers that are due.
+    fn begin_handlers(&mut self) {
         // As with sigaction: a handler is not interrupted by its own signal.
         let at_work =
             |frames: &[Frame], signal| frames.iter().any(|frame| frame.handles == Some(signal));
@@ -460,15 +512,18 @@ impl Agent {
         let mut reaped = Vec::new();
         self.children.retain_mut(|child| match child.try_wait() {
             Ok(None) => true,
-            Ok(Some(_)) => {
-                reaped.push(child.id());
+            Ok(Some(status)) => {
+                reaped.push((child.id(), Some(status.into_raw())));
                 false
             }
             // SIGCHLD is ignored: the kernel has reaped it.
-            Err(_) => false,
+            Err(_) => {
+                reaped.push((child.id(), None));
+                false
+            }
         });
-        for pid in reaped {
-            self.say(&Report::Reaped(pid));
+        for (pid, status) in reaped {
+            self.say(&Report::Reaped { pid, status });
         }
     }
 

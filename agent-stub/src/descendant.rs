@@ -26,6 +26,8 @@ pub(crate) struct Family<'a> {
     pub(crate) clock: ClockChoice,
     /// What is left of the lifetime.
     pub(crate) lifetime: Duration,
+    /// For which time a descendant is started, from 1.
+    pub(crate) nth: u32,
 }
 
 fn this_program(lifetime: Duration) -> Command {
@@ -45,7 +47,7 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
         .arg("--id")
         .arg(OsStr::from_bytes(&family.agent.0))
         .arg("--descendant")
-        .arg(OsStr::from_bytes(&descendant.name.0))
+        .arg(lineage(descendant, family.nth))
         .args([
             "--clock",
             match (family.clock, family.control) {
@@ -91,6 +93,13 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
         return Ok(None);
     }
     Ok(Some(child))
+}
+
+/// What tells a descendant which one it is.
+fn lineage(descendant: &Descendant, nth: u32) -> OsString {
+    let mut text = OsString::from(format!("{}:{nth}:", std::process::id()));
+    text.push(OsStr::from_bytes(&descendant.name.0));
+    text
 }
 
 /// The daemon's way: a new session, then a second fork whose parent ends.

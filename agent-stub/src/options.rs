@@ -6,6 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
+use crate::protocol::Lineage;
 use crate::quoted::Quoted;
 use crate::script::{Script, Statement};
 use crate::variables::VARIABLES;
@@ -41,7 +42,7 @@ pub(crate) struct Options {
     pub(crate) control: Control,
     pub(crate) clock: ClockChoice,
     pub(crate) agent: Quoted,
-    pub(crate) descendant: Option<Quoted>,
+    pub(crate) descendant: Option<Lineage>,
     pub(crate) lifetime: Duration,
     pub(crate) script: Option<Script>,
     /// Set in a guard: the frozen process that it ends.
@@ -156,9 +157,10 @@ pub(crate) fn read(
             || Quoted::from("agent"),
             |(_, id)| Quoted(id.as_bytes().to_vec()),
         ),
-        descendant: values
-            .get("--descendant")
-            .map(|(_, name)| Quoted(name.as_bytes().to_vec())),
+        descendant: match values.get("--descendant") {
+            None => None,
+            Some((source, value)) => Some(lineage(source, value)?),
+        },
         lifetime: match values.get("--lifetime") {
             None => LIFETIME,
             Some((source, value)) => lifetime(source, value)?,
@@ -218,6 +220,25 @@ fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Contro
         (Some((_, address)), _) => Ok(Control::Address(address.clone())),
         (None, Some(value)) => Ok(Control::Descriptor(descriptor(value)?)),
         (None, None) => Ok(Control::Alone),
+    }
+}
+
+/// Written by [`descendant`](crate::descendant): the starter's process, the count, the name.
+fn lineage(source: &str, value: &OsStr) -> Result<Lineage, BadOption> {
+    let mut parts = value.as_bytes().splitn(3, |byte| *byte == b':');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse().ok();
+    let (starter, nth) = (number(), number());
+    match (starter, nth, parts.next()) {
+        (Some(starter), Some(nth), Some(name)) => Ok(Lineage {
+            name: Quoted(name.to_vec()),
+            starter,
+            nth,
+        }),
+        _ => Err(bad(
+            source,
+            value,
+            "a process id, a count and a name, such as 4711:1:helper",
+        )),
     }
 }
 

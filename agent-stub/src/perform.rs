@@ -47,8 +47,15 @@ fn path(text: &Quoted) -> &Path {
 }
 
 impl Agent {
-    /// Does the statement, or begins to.
+    /// Does the statement, or begins to. What others can see waits for its turn.
     pub(crate) fn perform(&mut self, statement: &Statement) {
+        if self.options.clock == ClockChoice::Harness && is_visible(statement) {
+            if !self.has_turn {
+                let id = self.ask_for_turn(false);
+                return self.retry_after(Wait::Go(id));
+            }
+            self.has_turn = false;
+        }
         match statement {
             Statement::Run(time) => {
                 let wait = match self.options.clock {
@@ -100,7 +107,12 @@ impl Agent {
             Statement::Ready(channel) => self.tell(channel, &Report::Ready, "ready", "READY=1"),
             Statement::Beat(channel) => self.tell(channel, &Report::Beat, "beat", "WATCHDOG=1"),
             Statement::Lock(file) => self.lock(file),
-            Statement::Gate(Gate::File(file)) => self.wait(Wait::File(path(file).to_owned())),
+            Statement::Gate(Gate::File(file)) => {
+                if self.options.clock == ClockChoice::Harness {
+                    self.say_soon(&Report::Watching(file.clone()));
+                }
+                self.wait(Wait::File(path(file).to_owned()));
+            }
             Statement::Gate(Gate::Control(name)) => {
                 if self.control.is_none() {
                     return self.fail(&format!(
@@ -215,12 +227,15 @@ impl Agent {
             control: &self.options.control,
             clock: self.options.clock,
             lifetime: self.lifetime_left(),
+            nth: self.started + 1,
         };
         match trapped.and_then(|()| descendant::start(descendant, &family)) {
             Ok(child) => {
                 let pid = child.as_ref().map(std::process::Child::id);
                 self.children.extend(child);
+                self.started += 1;
                 self.say(&Report::Started {
+                    nth: self.started,
                     pid,
                     name: descendant.name.clone(),
                 });
@@ -359,6 +374,32 @@ impl Agent {
             }
             Err(error) => self.fail(&format!("first {runs} {counter}: {error}")),
         }
+    }
+}
+
+/// Whether somebody else can see that it is done: a write, a close, a word, an end.
+fn is_visible(statement: &Statement) -> bool {
+    match statement {
+        Statement::Exit(_)
+        | Statement::Die { .. }
+        | Statement::Freeze
+        | Statement::Write(..)
+        | Statement::Close(_)
+        | Statement::Ready(_)
+        | Statement::Beat(_)
+        | Statement::Lock(_)
+        | Statement::Gate(Gate::Control(_))
+        | Statement::Hygiene(_)
+        | Statement::First { .. } => true,
+        Statement::Run(_)
+        | Statement::Stay
+        | Statement::On(..)
+        | Statement::Block(_)
+        | Statement::Unblock(_)
+        | Statement::Start(_)
+        | Statement::Gate(Gate::File(_))
+        | Statement::Repeat(..)
+        | Statement::Forever(_) => false,
     }
 }
 

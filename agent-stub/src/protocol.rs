@@ -16,7 +16,7 @@ use crate::script::{Script, Stream};
 use crate::signal::Signal;
 
 /// The version that [`Report::Hello`] carries. Both sides speak one version only.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the harness tells an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub const VERSION: u32 = 1;
 pub enum Order {
     /// `do SCRIPT`: obeyed at once, before whatever the agent is doing, which then goes on.
     Do(Script),
-    /// `go 7`: the wait with that number is over.
+    /// `go 7`: the wait with that number is over, or the turn with that number is granted. The agent
+    /// has its turn from then on, until it acts or rests.
     Go(u64),
     /// `open "name"`: lets one passage through that gate, now or when it comes to it.
     Open(Quoted),
@@ -46,8 +47,8 @@ pub enum Report {
         ppid: u32,
         /// The agent's name.
         agent: Quoted,
-        /// The descendant's name, where it is one.
-        descendant: Option<Quoted>,
+        /// Which descendant it is, where it is one.
+        descendant: Option<Lineage>,
     },
     /// It waits, by the harness's clock.
     Wait {
@@ -56,6 +57,17 @@ pub enum Report {
         /// How long, in nanoseconds.
         nanos: u64,
     },
+    /// By the harness's clock only: it asks for its turn. It does nothing that anybody else can see (a
+    /// write, a word, an exit) before the harness says [`Order::Go`] with that number.
+    Turn {
+        /// The turn's number, drawn with those of the waits.
+        id: u64,
+        /// Whether a trapped signal is the reason, which comes before whatever else is due.
+        signal: bool,
+    },
+    /// By the harness's clock only: it waits for that file, and looks again at each
+    /// [`Order::Ping`].
+    Watching(Quoted),
     /// It has nothing to do until an order comes.
     Idle,
     /// By the harness's clock only: nothing is left to do but wait, after so many orders other than
@@ -77,13 +89,20 @@ pub enum Report {
     Locked(Quoted),
     /// It started a descendant.
     Started {
+        /// For which time it started one, from 1.
+        nth: u32,
         /// The descendant's process; absent after a double fork, whose middle process is gone.
         pid: Option<u32>,
         /// The descendant's name.
         name: Quoted,
     },
     /// A descendant of its own ended and was reaped.
-    Reaped(u32),
+    Reaped {
+        /// The descendant's process.
+        pid: u32,
+        /// How it ended, as wait(2) has it; absent where the kernel reaped it unasked.
+        status: Option<i32>,
+    },
     /// It stops itself.
     Freezing,
     /// It goes on after it was stopped.
@@ -98,6 +117,17 @@ pub enum Report {
     Pong(u64),
     /// Something it was told could not be done.
     Error(Quoted),
+}
+
+/// Which descendant a process is: what whoever started it has told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Its name.
+    pub name: Quoted,
+    /// The process that started it, as that process knows itself.
+    pub starter: u32,
+    /// For which time that process started one, from 1.
+    pub nth: u32,
 }
 
 impl fmt::Display for Order {
@@ -123,10 +153,14 @@ impl fmt::Display for Report {
                 descendant,
             } => {
                 write!(f, "hello {version} {pid} {ppid} {agent}")?;
-                descendant
-                    .as_ref()
-                    .map_or(Ok(()), |name| write!(f, " {name}"))
+                match descendant {
+                    Some(Lineage { name, starter, nth }) => write!(f, " {name} {starter} {nth}"),
+                    None => Ok(()),
+                }
             }
+            Report::Turn { id, signal: false } => write!(f, "turn {id}"),
+            Report::Turn { id, signal: true } => write!(f, "turn {id} signal"),
+            Report::Watching(path) => write!(f, "watching {path}"),
             Report::Wait { id, nanos } => write!(f, "wait {id} {nanos}"),
             Report::Idle => f.write_str("idle"),
             Report::Rest(orders) => write!(f, "rest {orders}"),
@@ -137,12 +171,12 @@ impl fmt::Display for Report {
             Report::Ready => f.write_str("ready"),
             Report::Beat => f.write_str("beat"),
             Report::Locked(path) => write!(f, "locked {path}"),
-            Report::Started {
-                pid: Some(pid),
-                name,
-            } => write!(f, "started {pid} {name}"),
-            Report::Started { pid: None, name } => write!(f, "started - {name}"),
-            Report::Reaped(pid) => write!(f, "reaped {pid}"),
+            Report::Started { nth, pid, name } => {
+                write!(f, "started {nth} {} {name}", OrDash(pid.as_ref()))
+            }
+            Report::Reaped { pid, status } => {
+                write!(f, "reaped {pid} {}", OrDash(status.as_ref()))
+            }
             Report::Freezing => f.write_str("freezing"),
             Report::Thawed => f.write_str("thawed"),
             Report::Exiting(code) => write!(f, "exiting {code}"),
@@ -150,6 +184,18 @@ impl fmt::Display for Report {
             Report::Hygiene(finding) => write!(f, "hygiene {finding}"),
             Report::Pong(id) => write!(f, "pong {id}"),
             Report::Error(text) => write!(f, "error {text}"),
+        }
+    }
+}
+
+/// A number, or a dash where there is none.
+struct OrDash<'a, T>(Option<&'a T>);
+
+impl<T: fmt::Display> fmt::Display for OrDash<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => number.fmt(f),
+            None => f.write_str("-"),
         }
     }
 }
@@ -190,9 +236,18 @@ impl FromStr for Report {
                 agent: fields.quoted("an agent's name in double quotes")?,
                 descendant: match fields.at_end() {
                     true => None,
-                    false => Some(fields.quoted("a descendant's name in double quotes")?),
+                    false => Some(Lineage {
+                        name: fields.quoted("a descendant's name in double quotes")?,
+                        starter: fields.number("a process id")?,
+                        nth: fields.number("a count")?,
+                    }),
                 },
             },
+            "turn" => Report::Turn {
+                id: fields.number("the number of a turn")?,
+                signal: fields.take("signal"),
+            },
+            "watching" => Report::Watching(fields.quoted("a path in double quotes")?),
             "wait" => Report::Wait {
                 id: fields.number("the number of a wait")?,
                 nanos: fields.number("a number of nanoseconds")?,
@@ -207,13 +262,20 @@ impl FromStr for Report {
             "beat" => Report::Beat,
             "locked" => Report::Locked(fields.quoted("a path in double quotes")?),
             "started" => Report::Started {
+                nth: fields.number("a count")?,
                 pid: match fields.take("-") {
                     true => None,
                     false => Some(fields.number("a process id, or -")?),
                 },
                 name: fields.quoted("a descendant's name in double quotes")?,
             },
-            "reaped" => Report::Reaped(fields.number("a process id")?),
+            "reaped" => Report::Reaped {
+                pid: fields.number("a process id")?,
+                status: match fields.take("-") {
+                    true => None,
+                    false => Some(fields.number("a status as wait(2) has it, or -")?),
+                },
+            },
             "freezing" => Report::Freezing,
             "thawed" => Report::Thawed,
             "exiting" => Report::Exiting(fields.number("an exit code from 0 to 255")?),

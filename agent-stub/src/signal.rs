@@ -96,6 +96,12 @@ impl Signal {
         !matches!(self.0, 9 | 19 | 32 | 33)
     }
 
+    /// Whether it is one of the real-time signals, of which the kernel keeps each one that is sent.
+    #[must_use]
+    pub fn is_realtime(self) -> bool {
+        self.0 >= 32
+    }
+
     /// Whether its default action ends a process.
     #[must_use]
     pub fn is_deadly(self) -> bool {

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
+use super::server::Rank;
 use crate::process::{ended_status, reaped_status, send_signal, zombie_status};
 use crate::status::ExitStatus;
 use crate::timeline::Who;
@@ -151,6 +152,13 @@ pub(crate) enum KernelState {
     Unknown,
 }
 
+/// That a process is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// Whether somebody has taken its status.
+    pub(crate) is_reaped: bool,
+}
+
 /// A process that said hello, or that a supervisor said it started.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -165,6 +173,21 @@ pub(crate) struct Member {
     pub(crate) agent: usize,
     pub(crate) run: u32,
     pub(crate) is_descendant: bool,
+    /// Where it stands among the processes of its run: for which time each of its ancestors, from the run
+    /// on, started the next.
+    pub(crate) path: Vec<u32>,
+    /// The member that started it, where it is a descendant.
+    pub(crate) starter: Option<usize>,
+    /// What it calls itself: another number where it is in another pid namespace.
+    pub(crate) own_pid: u32,
+    /// What it calls its parent.
+    pub(crate) own_parent: u32,
+    /// How it ended, as its parent says.
+    pub(crate) told_status: Option<Option<i32>>,
+    /// Whether it is a child of this process, so that who reaps it is this process.
+    pub(crate) is_child: bool,
+    /// Whether it waits for a file, and looks when it is pinged.
+    pub(crate) is_watching: bool,
     /// Whether a supervisor that is followed has said that it started it.
     pub(crate) is_followed: bool,
     /// /proc/PID/stat, held open.
@@ -174,6 +197,12 @@ pub(crate) struct Member {
     /// How many orders it had obeyed when it said last that it rests.
     rested: Option<u64>,
     pub(crate) blocked: Option<Stream>,
+    /// Whether the timeline says that it is blocked.
+    pub(crate) is_blocked_said: bool,
+    /// Whether it has come to rest since it was told what its run does.
+    pub(crate) has_rested: bool,
+    /// Whether it was told something, or has nothing to be told.
+    pub(crate) was_told: bool,
     pub(crate) gate: Option<String>,
     pub(crate) frozen: bool,
     /// How often it said that it is ready.
@@ -196,7 +225,7 @@ impl Member {
         pid: u32,
         pidfd: OwnedFd,
         who: Who,
-        (agent, run, is_descendant): (usize, u32, bool),
+        (agent, run, path): (usize, u32, Vec<u32>),
     ) -> Member {
         Member {
             pid,
@@ -206,12 +235,22 @@ impl Member {
             who,
             agent,
             run,
-            is_descendant,
+            is_descendant: !path.is_empty(),
+            path,
+            starter: None,
+            own_pid: pid,
+            own_parent: 0,
+            told_status: None,
+            is_child: false,
+            is_watching: false,
             is_followed: false,
             stat: None,
             sent: 0,
             rested: None,
             blocked: None,
+            is_blocked_said: false,
+            has_rested: false,
+            was_told: false,
             gate: None,
             frozen: false,
             readies: 0,
@@ -228,6 +267,15 @@ impl Member {
     /// Opens what the kernel says of it. Apart from `new`, since it may be told what to do meanwhile.
     pub(crate) fn open_stat(&mut self) {
         self.stat = File::open(format!("/proc/{}/stat", self.pid)).ok();
+    }
+
+    /// Where it stands among the processes of the sim.
+    pub(crate) fn rank(&self) -> Rank {
+        Rank {
+            agent: self.agent,
+            run: self.run,
+            path: self.path.clone(),
+        }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -272,14 +320,17 @@ impl Member {
             _ => {}
         }
         self.rested = None;
-        self.last = report.to_string();
+        self.is_watching = matches!(report, Report::Watching(_));
+        if !matches!(report, Report::Turn { .. }) {
+            self.last = report.to_string();
+        }
         match report {
             Report::Blocked(stream) => self.blocked = Some(*stream),
             Report::Gate(name) => self.gate = Some(String::from_utf8_lossy(&name.0).into_owned()),
             Report::Freezing => self.frozen = true,
             Report::Thawed => self.frozen = false,
             Report::Ready => self.readies += 1,
-            Report::Wrote(..) => self.blocked = None,
+            Report::Wrote(..) => (self.blocked, self.is_blocked_said) = (None, false),
             Report::Hygiene(agent_stub::Finding::End) => {
                 let report = std::mem::take(&mut self.hygiene);
                 self.hygiene_reports.push(report);
@@ -287,12 +338,6 @@ impl Member {
             Report::Hygiene(finding) => self.hygiene.add(finding.clone()),
             _ => {}
         }
-    }
-
-    /// Whether, asleep, it waits for somebody else: it said so, or for whoever reads what it writes.
-    pub(crate) fn waits_asleep(&self) -> bool {
-        self.says_it_rests()
-            || self.blocked.is_some() && self.kernel_state() == KernelState::Sleeping
     }
 
     /// Whether it said that nothing is left to do but wait, after all that it was told.
@@ -327,44 +372,34 @@ impl Member {
         }
     }
 
-    /// Looks whether it has ended, and been reaped. True where that is news. Where the kernel no longer
-    /// says how it ended, it is as whoever reaped it has `said`.
-    pub(crate) fn look(&mut self, said: Option<ExitStatus>) -> bool {
-        let Some(pidfd) = &self.pidfd else {
-            return false;
-        };
+    /// Whether it is dead, and was reaped.
+    pub(crate) fn death(&self) -> Option<Death> {
+        let pidfd = self.pidfd.as_ref()?;
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         let events = match poll(&mut fds, PollTimeout::ZERO) {
             Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
             Err(_) => PollFlags::empty(),
         };
-        if events.is_empty() {
-            return false;
-        }
         // Before Linux 6.9 a reaped process only shows by taking no signal.
-        let reaped = events.contains(PollFlags::POLLHUP)
-            || send_signal(pidfd.as_fd(), None)
-                .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH));
-        let mut news = false;
-        if self.ended.is_none() {
-            let status = ended_status(pidfd.as_fd());
-            let status = status.or_else(|| self.foreign_status(pidfd.as_fd()));
-            self.ended = Some(status.or(said));
-            news = true;
-        }
-        if reaped {
-            self.reaped = true;
-            news = true;
-        }
-        news
+        let is_reaped = || {
+            send_signal(pidfd.as_fd(), None)
+                .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+        };
+        (!events.is_empty()).then(|| Death {
+            is_reaped: events.contains(PollFlags::POLLHUP) || is_reaped(),
+        })
     }
 
-    /// How it ended where it is no child of this process: a daemon's service is not.
-    fn foreign_status(&self, pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
-        // Before Linux 6.15 a descendant's would be a matter of luck: init reaps at once.
-        let stat = self.stat.as_ref().filter(|_| !self.is_descendant);
-        // Whoever reaps it may do so between the two.
-        stat.and_then(|stat| zombie_status(self.pid, stat))
+    /// How the kernel says that it ended, dead as it is.
+    pub(crate) fn status_by_kernel(&self) -> Option<ExitStatus> {
+        let pidfd = self.pidfd.as_ref()?.as_fd();
+        let by_stat = || {
+            let stat = self.stat.as_ref()?;
+            zombie_status(self.pid, stat)
+        };
+        // Whoever reaps it may do so between two of them.
+        ended_status(pidfd)
+            .or_else(by_stat)
             .or_else(|| reaped_status(pidfd))
     }
 

@@ -12,7 +12,6 @@ use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use agent_stub::protocol::Order;
 use agent_stub::script::{Content, Destination, Statement, Stream};
@@ -23,7 +22,7 @@ use tokio::time::Instant as TokioInstant;
 pub(crate) use locked::Locked;
 #[cfg(feature = "properties")]
 pub(crate) use locked::at_work;
-pub(crate) use member::KernelState;
+pub(crate) use member::{KernelState, Member};
 pub use script::Script;
 pub(crate) use server::Server;
 
@@ -41,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     /// Told when the timer of the agents' waits has to look again, or the runtime must not sleep.
     pub(crate) timer: Notify,
+    /// Told when the body is over and what it did last has shown.
+    pub(crate) settled: Notify,
     /// Whether agents wait by the harness's clock.
     pub(crate) is_virtual: bool,
     /// Whether the watchdog has ended the sim.
@@ -53,6 +54,7 @@ impl Shared {
             server: Mutex::new(server),
             changed: Notify::new(),
             timer: Notify::new(),
+            settled: Notify::new(),
             is_virtual,
             is_given_up: AtomicBool::new(false),
         })
@@ -67,7 +69,9 @@ impl Shared {
     pub(crate) fn note(&self, now: Timestamp, who: impl Fn(&Server) -> Who, text: String) {
         let mut server = self.lock();
         server.now = now;
-        if server.pump(Duration::ZERO) {
+        let before = server.progress;
+        server.see_reaps();
+        if server.progress != before {
             self.changed.notify_waiters();
         }
         let who = who(&server);
@@ -187,15 +191,20 @@ impl Agent {
         self.shared.lock().agents[self.place].script = script;
     }
 
-    /// The next run that this has not returned yet: at once where it has started, else when it does.
+    /// The next run that this has not returned yet, once it has first come to rest: it has done what its
+    /// script begins with, and waits, is blocked, or has ended. So a signal that is sent to it then meets
+    /// what the script traps. In real time: once it has said hello.
     ///
     /// Cancel-safe.
     pub async fn started(&self) -> Run {
         let place = self.place;
         let member = self.shared.until(|server| {
-            let agent = &mut server.agents[place];
+            let agent = &server.agents[place];
             let member = *agent.runs.get(agent.taken)?;
-            agent.taken += 1;
+            if !server.has_started(member) {
+                return None;
+            }
+            server.agents[place].taken += 1;
             Some(member)
         });
         let member = member.await;
@@ -500,7 +509,7 @@ impl Run {
     }
 
     fn send(&self, order: &Order) {
-        self.shared.lock().order(self.member, order);
+        self.shared.lock().order(self.member, order.clone());
         // The runtime has to look again before it lets time pass.
         self.shared.timer.notify_one();
     }

@@ -1,30 +1,37 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
 mod accept;
+mod end;
 mod follow;
+mod hear;
+mod turns;
 mod welcome;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use agent_stub::protocol::{MessageError, Order, Report};
+use agent_stub::protocol::Order;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use nix::sys::time::TimeSpec;
 
-use super::member::{Connection, Member};
+use super::member::Member;
 use super::script::Script;
-use crate::status::ExitStatus;
-use crate::timeline::{Recorder, TimelineClock, What, Who};
+use crate::timeline::{Instant, Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
+use accept::Stranger;
 use follow::Followed;
+use turns::Turns;
+
+pub(crate) use turns::Rank;
 
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
 const LISTENER: u64 = u64::MAX;
@@ -45,9 +52,9 @@ pub(crate) struct Named {
 /// A descendant that was started and has not said hello.
 #[derive(Debug)]
 struct Expected {
-    agent: usize,
-    run: u32,
-    name: String,
+    /// The member that started it, and for which time it started one.
+    starter: usize,
+    nth: u32,
     /// None after a double fork.
     pid: Option<u32>,
 }
@@ -64,9 +71,6 @@ impl Expected {
     }
 }
 
-/// A wait of a member that the clock has to end.
-type Deadline = (Timestamp, usize, usize, u64);
-
 /// Everything that the harness knows about the processes of one sim.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -74,7 +78,7 @@ pub(crate) struct Server {
     address: String,
     epoll: Epoll,
     /// Connections that have not said hello yet, by their place.
-    strangers: HashMap<usize, Connection>,
+    strangers: HashMap<usize, Stranger>,
     /// The place of each member's connection.
     places: HashMap<usize, usize>,
     next_place: usize,
@@ -91,11 +95,24 @@ pub(crate) struct Server {
     lost: HashSet<u32>,
     /// What the kernel calls a process that runs the agents' program.
     program: Option<String>,
+    /// The standard streams of the processes, as /proc names them: who has each first, and which it is.
+    streams: HashMap<PathBuf, (Rank, u8)>,
+    /// Who has done something since the tasks ran last.
+    pub(crate) actors: BTreeSet<usize>,
     /// Members that have not ended.
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
     zombies: BTreeSet<usize>,
-    deadlines: BTreeSet<Deadline>,
+    /// Members that are dead, and of which nobody has said yet how they ended.
+    dying: BTreeSet<usize>,
+    turns: Turns,
+    /// Whether the body is over: nobody gets a turn any more.
+    pub(crate) is_ending: bool,
+    /// Whether a gate says when what has come is taken in.
+    pub(crate) is_gated: bool,
+    /// Counts what happens one after the other within an instant: each turn of a process, and each of the
+    /// code under test.
+    pub(crate) step: u64,
     /// Whether waits were added that the timer does not know of.
     pub(crate) has_new_deadline: bool,
     pub(crate) recorder: Recorder,
@@ -144,9 +161,15 @@ impl Server {
             gone: HashSet::new(),
             lost: HashSet::new(),
             program: agent_stub::path().ok().and_then(welcome::kernel_name),
+            streams: HashMap::new(),
+            actors: BTreeSet::new(),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
+            dying: BTreeSet::new(),
+            turns: Turns::default(),
+            is_ending: false,
+            is_gated: false,
+            step: 0,
             has_new_deadline: false,
             recorder: Recorder::new(clock),
             now: Timestamp::ORIGIN,
@@ -186,8 +209,24 @@ impl Server {
     }
 
     pub(crate) fn record(&mut self, who: &Who, what: What) {
+        self.record_at(who, &[], what);
+    }
+
+    /// Records what happened to a member.
+    fn record_of(&mut self, member: usize, what: What) {
+        self.actors.insert(member);
+        let Member { who, path, .. } = &self.members[member];
+        let (who, path) = (who.clone(), path.clone());
+        self.record_at(&who, &path, what);
+    }
+
+    fn record_at(&mut self, who: &Who, path: &[u32], what: What) {
         self.progress += 1;
-        self.recorder.record(self.now, who.clone(), what);
+        let instant = Instant {
+            at: self.now,
+            step: self.step,
+        };
+        self.recorder.record(instant, who.clone(), path, what);
     }
 
     fn finding(&mut self, who: &Who, text: impl Into<String>) {
@@ -224,10 +263,27 @@ impl Server {
                 break;
             }
         }
-        for member in self.zombies.clone() {
+        for member in self.zombies.union(&self.dying).copied().collect::<Vec<_>>() {
             self.look(member, None);
         }
         self.progress != before
+    }
+
+    /// Takes in what the code under test has done by itself: the children that it has reaped. Nothing else,
+    /// since what is still on its way is not there each time.
+    pub(crate) fn see_reaps(&mut self) {
+        if !self.is_gated {
+            self.pump(Duration::ZERO);
+            return;
+        }
+        self.hear_supervisors();
+        let children = (0..self.members.len()).filter(|&member| {
+            let member = &self.members[member];
+            member.is_child && !member.reaped && member.death().is_some_and(|death| death.is_reaped)
+        });
+        for member in children.collect::<Vec<_>>() {
+            self.look(member, None);
+        }
     }
 
     fn receive(&mut self, place: usize) {
@@ -260,133 +316,6 @@ impl Server {
             if cut {
                 let who = self.members[member].who.clone();
                 self.finding(&who, "its connection ended in the middle of a message");
-            }
-        }
-    }
-
-    /// A member said something.
-    fn hear(&mut self, member: usize, message: Result<Report, MessageError>) {
-        // That nothing happens is no news.
-        if !matches!(message, Ok(Report::Rest(_) | Report::Pong(_))) {
-            self.progress += 1;
-        }
-        let who = self.members[member].who.clone();
-        let report = match message {
-            Ok(report) => report,
-            Err(error) => {
-                return self.finding(&who, format!("it said what is no message: {error}"));
-            }
-        };
-        self.members[member].note(&report);
-        let (agent, run) = (self.members[member].agent, self.members[member].run);
-        match report {
-            Report::Wait { id, nanos } if self.is_virtual => {
-                let deadline = self.now + Duration::from_nanos(nanos);
-                self.deadlines.insert((deadline, agent, member, id));
-                self.has_new_deadline = true;
-            }
-            Report::Started { name, pid } => {
-                let name = String::from_utf8_lossy(&name.0).into_owned();
-                let known = |m: &Member| {
-                    matches!(&m.who, Who::Run { descendant: Some(d), .. } if **d == *name)
-                        && m.agent == agent
-                        && m.run == run
-                };
-                // It may have said hello before its parent said that it started it.
-                if !self.members.iter().any(known) {
-                    self.expected.push(Expected {
-                        agent,
-                        run,
-                        name,
-                        pid,
-                    });
-                }
-            }
-            Report::Ready => self.record(&who, What::Ready),
-            Report::Beat => self.record(&who, What::Beat),
-            Report::Got(signal, count) => {
-                self.members[member].signals.push((signal, count, self.now));
-                self.record(&who, What::Signal { signal, count });
-            }
-            Report::Freezing => self.record(&who, What::Frozen),
-            Report::Thawed => self.record(&who, What::Thawed),
-            Report::Gate(name) => {
-                self.record(
-                    &who,
-                    What::Gate {
-                        name: String::from_utf8_lossy(&name.0).into_owned(),
-                    },
-                );
-            }
-            Report::Locked(path) => {
-                self.record(
-                    &who,
-                    What::Locked {
-                        path: String::from_utf8_lossy(&path.0).into_owned(),
-                    },
-                );
-            }
-            Report::Wrote(stream, bytes) => self.record(&who, What::Wrote { stream, bytes }),
-            Report::Blocked(stream) => self.record(&who, What::Blocked { stream }),
-            Report::Error(text) => {
-                self.record(
-                    &who,
-                    What::Error {
-                        text: String::from_utf8_lossy(&text.0).into_owned(),
-                    },
-                );
-            }
-            Report::Hello { .. } => self.finding(&who, "it said hello twice"),
-            _ => {}
-        }
-    }
-
-    /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
-    fn look(&mut self, member: usize, said: Option<ExitStatus>) {
-        if !self.members[member].said_hello {
-            self.accept_of(member);
-        }
-        let (was_alive, was_reaped) =
-            (self.members[member].is_alive(), self.members[member].reaped);
-        if !self.members[member].look(said) {
-            return;
-        }
-        if was_alive && let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) {
-            // What it said last is still in the socket.
-            self.receive(place);
-            // A descendant may hold the connection open, and nobody talks on it.
-            if self.places.remove(&place).is_some()
-                && let Some(connection) = &mut self.members[member].connection
-            {
-                let _ = self.epoll.delete(connection.as_fd());
-                connection.close();
-            }
-        }
-        let Member {
-            who,
-            ended,
-            reaped,
-            is_descendant,
-            ..
-        } = &self.members[member];
-        let (who, status, reaped, is_descendant) =
-            (who.clone(), ended.flatten(), *reaped, *is_descendant);
-        if was_alive {
-            self.deadlines.retain(|(_, _, m, _)| *m != member);
-            self.alive.remove(&member);
-            self.record(&who, What::Exit { status });
-            self.zombies.insert(member);
-        }
-        if reaped && !was_reaped {
-            self.zombies.remove(&member);
-            self.progress += 1;
-            if let Some(pidfd) = &self.members[member].pidfd {
-                let _ = self.epoll.delete(pidfd);
-            }
-            self.members[member].close();
-            // Who reaps a descendant, and when, is its parent's affair, or init's.
-            if !is_descendant {
-                self.record(&who, What::Reap);
             }
         }
     }
@@ -424,54 +353,126 @@ impl Server {
             .filter(|member| !member.is_descendant)
     }
 
-    /// Whether connections or descendants are about to say hello.
+    /// Whether descendants are about to say hello.
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);
-        !self.strangers.is_empty() || !self.expected.is_empty()
+        let has_said_it = |expected: &Expected| {
+            let lineages = self.strangers.values().filter_map(Stranger::lineage);
+            let starter = self.members[expected.starter].own_pid;
+            let mut lineages = lineages.map(|lineage| (lineage.starter, lineage.nth));
+            lineages.any(|lineage| lineage == (starter, expected.nth))
+        };
+        !self.expected.iter().all(has_said_it)
+    }
+
+    /// Whether processes that have said hello wait to be taken in.
+    pub(crate) fn has_hellos(&self) -> bool {
+        self.strangers
+            .values()
+            .any(|stranger| stranger.hello.is_some())
+    }
+
+    /// Whether that process is one of them.
+    pub(crate) fn has_said_hello(&self, pid: u32) -> bool {
+        let strangers = self.strangers.values();
+        let mut said = strangers.filter(|stranger| stranger.hello.is_some());
+        said.any(|stranger| stranger.pid == Some(pid))
+    }
+
+    /// Where what a descriptor of this process tells stands in the order of the processes: a pidfd, or a
+    /// pipe that one of them writes to. What is none of theirs comes first.
+    pub(crate) fn place_of(&self, descriptor: RawFd) -> (Option<(Rank, u8)>, RawFd) {
+        let described = |path: String| std::fs::read_to_string(path).ok();
+        let place = match std::fs::read_link(format!("/proc/self/fd/{descriptor}")) {
+            Ok(link) if link.as_os_str() == "anon_inode:[pidfd]" => {
+                let info = described(format!("/proc/self/fdinfo/{descriptor}"));
+                let pid = info.and_then(|info| {
+                    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+                    line.trim().parse::<u32>().ok()
+                });
+                let member = pid.and_then(|pid| self.by_pid.get(&pid));
+                member.map(|&member| (self.members[member].rank(), 2))
+            }
+            Ok(link) => self.streams.get(link.as_path()).cloned(),
+            Err(_) => None,
+        };
+        (place, descriptor)
+    }
+
+    /// Whether a connection is there that has not said whose it is.
+    pub(crate) fn has_strangers(&self) -> bool {
+        self.strangers
+            .values()
+            .any(|stranger| stranger.hello.is_none())
+    }
+
+    /// Whether a run has first come to rest, is blocked, or has ended.
+    pub(crate) fn has_started(&self, member: usize) -> bool {
+        let member = &self.members[member];
+        !self.is_gated || member.has_rested || member.is_blocked_said || !member.is_alive()
+    }
+
+    /// Takes note of who has come to rest for the first time, and of who is blocked, now that nothing else
+    /// goes on. True where that is news for the code under test.
+    pub(crate) fn see_rest(&mut self) -> bool {
+        let before = self.progress;
+        for member in self.alive.iter().copied().collect::<Vec<_>>() {
+            let this = &self.members[member];
+            if let Some(stream) = this.blocked
+                && !this.is_blocked_said
+            {
+                self.members[member].is_blocked_said = true;
+                self.record_of(member, What::Blocked { stream });
+            }
+            let this = &self.members[member];
+            let is_at_rest = this.says_it_rests() && this.was_told;
+            if is_at_rest && !this.has_rested && !self.turns.has_due(self.now, member) {
+                self.members[member].has_rested = true;
+                self.progress += 1;
+            }
+        }
+        self.progress != before
     }
 
     /// The programs at the connections that have not said hello.
     pub(crate) fn strangers(&self) -> impl Iterator<Item = String> {
-        self.strangers.values().map(|connection| {
-            let Some(pid) = connection.peer_pid() else {
-                return "a process that cannot be seen from here".to_owned();
-            };
-            match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-                Ok(name) => name.trim_end().to_owned(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    "a process that is gone".to_owned()
+        let strangers = self.strangers.values();
+        strangers
+            .filter(|stranger| stranger.hello.is_none())
+            .map(|stranger| {
+                let Some(pid) = stranger.pid else {
+                    return "a process that cannot be seen from here".to_owned();
+                };
+                match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+                    Ok(name) => name.trim_end().to_owned(),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        "a process that is gone".to_owned()
+                    }
+                    Err(error) => format!("process {pid}, whose name cannot be read: {error}"),
                 }
-                Err(error) => format!("process {pid}, whose name cannot be read: {error}"),
-            }
-        })
+            })
     }
 
-    /// The earliest deadline that is still to come.
+    /// The earliest instant, after this one, at which a process may act.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        let due = self
-            .deadlines
-            .range((self.now, usize::MAX, usize::MAX, u64::MAX)..)
-            .next();
-        due.map(|(at, ..)| *at)
+        self.turns.next_after(self.now)
     }
 
-    /// Ends the first wait that is due. False where none is.
-    pub(crate) fn end_next_wait(&mut self) -> bool {
-        match self.deadlines.first().copied() {
-            Some(deadline) if deadline.0 <= self.now => {
-                self.deadlines.remove(&deadline);
-                let (_, _, member, id) = deadline;
-                self.progress += 1;
-                self.tell(member, &Order::Go(id));
-                true
-            }
-            _ => false,
-        }
+    /// Grants the first turn that is due. False where none is.
+    pub(crate) fn grant_next_turn(&mut self) -> bool {
+        let Some((member, order)) = self.turns.next(self.now) else {
+            return false;
+        };
+        self.step += 1;
+        self.progress += 1;
+        self.tell(member, &order);
+        true
     }
 
     /// Tells a member something, at once or as soon as it has room for it.
     fn tell(&mut self, member: usize, order: &Order) {
         let had_unsent = self.members[member].has_unsent();
+        self.members[member].was_told |= !matches!(order, Order::Ping(_));
         self.members[member].order(order);
         if !had_unsent
             && self.members[member].has_unsent()
@@ -495,10 +496,15 @@ impl Server {
         let _ = self.epoll.modify(connection.as_fd(), &mut event);
     }
 
-    /// Tells a member something, and counts that as something that happens.
-    pub(crate) fn order(&mut self, member: usize, order: &Order) {
+    /// Has a member do something: at once, or in virtual time when its turn comes.
+    pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
-        self.tell(member, order);
+        if self.is_virtual {
+            let rank = self.members[member].rank();
+            self.turns.tell(self.now, rank, member, order);
+        } else {
+            self.tell(member, &order);
+        }
     }
 
     /// Asks a member to prove that it waits.

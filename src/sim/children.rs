@@ -3,12 +3,16 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
+use crate::process::{ended_status, open_pidfd};
+
+use super::mark::{self, Mark};
 use super::sight::Sight;
 
 /// The threads that run a sim, the children of each being its sim's, and the harness's own.
@@ -16,7 +20,10 @@ static SIM_THREADS: Mutex<Vec<(Pid, Option<Arc<Sight>>)>> = Mutex::new(Vec::new(
 
 /// Marks this thread as a sim's until it is dropped.
 #[derive(Debug)]
-pub(crate) struct SimThread(Pid);
+pub(crate) struct SimThread {
+    thread: Pid,
+    mark: Option<Arc<Mark>>,
+}
 
 impl SimThread {
     /// With what shows of its sim; none where it is the harness's own, and forks nothing.
@@ -25,15 +32,31 @@ impl SimThread {
         SIM_THREADS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((thread, sight));
-        SimThread(thread)
+            .push((thread, sight.clone()));
+        let mark = match sight {
+            Some(_) => Mark::take().map(Arc::new),
+            // A sim's thread may have started this one.
+            None => {
+                mark::clear();
+                None
+            }
+        };
+        SimThread { thread, mark }
+    }
+
+    /// What the threads and the processes that it starts inherit, where the kernel has such a thing.
+    pub(crate) fn mark(&self) -> Option<Arc<Mark>> {
+        self.mark.clone()
     }
 }
 
 impl Drop for SimThread {
     fn drop(&mut self) {
         let mut threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = threads.iter().position(|(thread, _)| *thread == self.0) {
+        if let Some(place) = threads
+            .iter()
+            .position(|(thread, _)| *thread == self.thread)
+        {
             threads.swap_remove(place);
         }
     }
@@ -76,7 +99,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// Whether it is this process that lacks something, so that the error says nothing of what was asked
 /// for.
-fn is_own_lack(error: &io::Error) -> bool {
+pub(crate) fn is_own_lack(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
@@ -121,15 +144,15 @@ impl Children {
         Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
     }
 
-    /// The children of the threads that run no sim: a sim's code under test may use them. A look leaves
-    /// out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
+    /// The threads that run no sim, each with its children: a sim's code under test may use them. A look
+    /// leaves out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
     /// ended.
-    pub(crate) fn of_other_threads(&self) -> io::Result<HashSet<u32>> {
-        let mut found = HashSet::new();
+    pub(crate) fn of_other_threads(&self) -> io::Result<Vec<(u32, Vec<u32>)>> {
+        let mut found = Vec::new();
         for _ in 0..LOOKS {
             let before = self.threads.count();
             if only_run_sims(before) {
-                return Ok(HashSet::new());
+                return Ok(Vec::new());
             }
             let (seen, children) = look_at_other_threads()?;
             found = children;
@@ -229,11 +252,12 @@ fn other_threads() -> io::Result<(usize, Vec<Pid>)> {
 }
 
 /// How many threads there are, and the children of those that run no sim.
-fn look_at_other_threads() -> io::Result<(usize, HashSet<u32>)> {
+fn look_at_other_threads() -> io::Result<(usize, Vec<(u32, Vec<u32>)>)> {
     let (count, others) = other_threads()?;
-    let mut found = HashSet::new();
+    let mut found = Vec::with_capacity(others.len());
     for thread in others {
-        found.extend(of_thread(thread)?);
+        let children = of_thread(thread)?.into_iter().collect();
+        found.push((thread.as_raw().unsigned_abs(), children));
     }
     Ok((count, found))
 }
@@ -241,15 +265,27 @@ fn look_at_other_threads() -> io::Result<(usize, HashSet<u32>)> {
 /// Whether no thread that runs no sim is at work, so that none is about to reap a child. Where that
 /// cannot be told, one may be.
 pub(crate) fn other_threads_are_quiet() -> bool {
-    let is_quiet = |thread| match fs::read_to_string(format!("/proc/self/task/{thread}/stat")) {
-        Ok(stat) => {
-            let after_name = stat.rsplit(") ").next();
-            let state = after_name.and_then(|rest| rest.chars().next());
-            matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
-        }
-        Err(error) => is_gone(&error),
+    let is_quiet = |thread| {
+        let state = state(&format!("/proc/self/task/{thread}"));
+        matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
     };
     other_threads().is_ok_and(|(_, others)| others.into_iter().all(is_quiet))
+}
+
+/// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is
+/// gone; `?` where it cannot be read.
+pub(crate) fn state(folder: &str) -> Option<char> {
+    match fs::read_to_string(format!("{folder}/stat")) {
+        Ok(stat) => stat.rsplit(") ").next()?.chars().next(),
+        Err(error) if is_gone(&error) => None,
+        Err(_) => Some('?'),
+    }
+}
+
+/// Whether a child of this process, or another process that may be looked at, is a zombie.
+pub(crate) fn is_zombie(pid: u32) -> bool {
+    open_pidfd(pid).is_ok_and(|pidfd| ended_status(pidfd.as_fd()).is_some())
+        || state(&format!("/proc/{pid}")) == Some('Z')
 }
 
 /// The name of a process's program, for a message.

@@ -1,65 +1,86 @@
-//! The idle gate: time may pass only when everything provably waits for it.
+//! The idle gate: whether everything provably waits for the clock, and whose turn it is.
 //!
-//! Tokio calls it when no task is ready, before it would advance a paused clock. Here the gate looks
-//! at the processes of the sim. As long as one of them has something to do, it wakes a task, and
-//! tokio turns once more instead.
+//! Tokio calls it when no task is ready, before it would advance a paused clock. Here the gate holds the
+//! runtime until the processes of the sim have come to rest, and then lets one thing happen: the code under
+//! test takes in what is new; or one process acts; or, where nobody has anything to do, time passes. It
+//! wakes a task wherever time must not pass, and tokio turns once more instead.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use tokio::time::Instant as TokioInstant;
 
-use super::children::{self, Children, has_no_words};
+use super::children::{self, Children, has_no_words, is_zombie};
+use super::foreign::{Foreigners, Known, Standing};
+use super::mark::Mark;
+use super::pool::Pool;
+use super::ready::Ready;
 use super::sight::Sight;
+use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
-use crate::agent::{KernelState, Server, Shared};
-use crate::process::{ended_status, open_pidfd};
+use crate::agent::{KernelState, Locked, Member, Server, Shared};
 
-use std::os::fd::AsFd;
-
-/// How long the gate waits for processes that are at work, before tokio gets another turn.
+/// real-time: how long the gate holds the runtime for what is at work and is no agent. An agent comes to
+/// rest by itself; of anything else that is not known, and it may wait for what only a task can do.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// How many turns tokio gets to reap a zombie before time goes on.
-const ROUNDS: u32 = 12;
-
-/// real-time: how long time stands still for a zombie that another thread may be about to reap.
+/// real-time: how long time stands still for a zombie that a thread of unknown origin may be about to reap.
 const REAPING: Duration = Duration::from_millis(100);
 
 /// real-time: how long time stands still for another thread's child that still runs this program. A
 /// spawn returns before its exec is done.
 const EXEC: Duration = Duration::from_secs(1);
 
-/// Whether anything is at work.
-enum Survey {
-    Busy,
-    Zombies,
-    Quiet,
-}
+/// real-time: how long a process that said hello waits to be taken in where another is at work that may
+/// begin before it.
+const WELCOME: Duration = Duration::from_millis(20);
 
-/// A zombie that somebody may be about to reap.
-#[derive(Debug)]
-struct Zombie {
-    rounds: u32,
-    since: Instant,
-    /// Time goes on: how long it stays unreaped is in the timeline.
-    is_left: bool,
+/// real-time: how long the gate waits for what processes say before it looks at them again.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// real-time: how long the end of the body waits for an agent that does not come to rest.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// Who is at work.
+enum Survey {
+    /// An agent, or what is about to be one: it comes to rest by itself.
+    Agent,
+    /// What is no agent.
+    Other,
+    /// Nobody.
+    Nobody,
 }
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     shared: Arc<Shared>,
     sight: Arc<Sight>,
+    pool: Arc<Pool>,
     children: Children,
     /// Children of this thread that were there before the sim, and are none of its business.
     before: HashSet<u32>,
     /// The clock's origin.
     origin: TokioInstant,
-    zombies: HashMap<u32, Zombie>,
+    /// What the threads and the children of the code under test have inherited.
+    mark: Option<Arc<Mark>>,
+    threads: Threads,
+    foreigners: Foreigners,
+    ready: Ready,
+    /// Readable when the processes have said something.
+    news: OwnedFd,
+    /// What time it was when tokio went on: only tokio passes time, and only while it rests.
+    went_on: Option<TokioInstant>,
+    /// Zombies that a thread of unknown origin may be about to reap, and since when.
+    zombies: HashMap<u32, Instant>,
+    /// Since when a hello waits.
+    hello_since: Option<Instant>,
     /// Children of other threads that have nothing to do with the sim.
     strangers: HashSet<u32>,
     /// Those that still run this program: since when.
@@ -74,15 +95,32 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// To be made on the sim's thread, inside its runtime.
-    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>, before: HashSet<u32>) -> Gate {
+    /// To be made on the sim's thread, inside its runtime. `registered` is a descriptor that is registered
+    /// with that runtime and with nothing else.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        sight: Arc<Sight>,
+        pool: Arc<Pool>,
+        before: HashSet<u32>,
+        mark: Option<Arc<Mark>>,
+        registered: RawFd,
+        news: OwnedFd,
+    ) -> Gate {
         Gate {
             before,
             shared,
             sight,
+            pool,
             children: Children::of_this_thread(),
             origin: TokioInstant::now(),
+            mark,
+            threads: Threads::default(),
+            foreigners: Foreigners::default(),
+            ready: Ready::of(registered),
+            news,
+            went_on: Some(TokioInstant::now()),
             zombies: HashMap::new(),
+            hello_since: None,
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
             execed: HashMap::new(),
@@ -113,58 +151,141 @@ impl Gate {
         }
     }
 
+    /// What tokio calls when it goes on.
+    pub(crate) fn unpark(&mut self) {
+        self.went_on = Some(TokioInstant::now());
+    }
+
     /// Nothing where the watchdog has ended the sim: it says what was seen until then.
     fn may_advance(&mut self) -> Option<bool> {
         let shared = Arc::clone(&self.shared);
-        let mut server = shared.lock();
+        let server = shared.lock();
         // The watchdog has the lock between that and giving up the descriptor that it has to spare.
         if self.sight.is_over.load(Ordering::Acquire) {
             return None;
         }
-        server.now = self.now();
-        let before = server.progress;
-        let quiet = self.settle(&mut server);
-        if server.progress != before {
-            shared.changed.notify_waiters();
-        }
-        // News are for the tasks first, and new waits for the timer.
-        let news = server.progress != before || std::mem::take(&mut server.has_new_deadline);
-        if !quiet || news {
+        let (mut server, quiet, mut news) = self.take_in(&shared, server);
+        if server.is_ending && !news && !self.ready.is_pending() {
+            // Not more than that: nobody has a turn after the body.
+            shared.settled.notify_one();
             return Some(false);
         }
-        // One at a time: two that act at once would race.
-        if !server.end_next_wait() {
-            return Some(true);
+        if quiet && !news {
+            // One at a time: what two do at once would race.
+            news = self.ready.is_pending() || server.see_rest() || ask_watchers(&mut server);
+            if !news && server.grant_next_turn() {
+                news = true;
+                (server, _) = self.settle(&shared, server);
+            }
         }
-        self.settle(&mut server);
-        shared.changed.notify_waiters();
-        Some(false)
+        self.hand_over(&mut server);
+        if news {
+            shared.changed.notify_waiters();
+        }
+        Some(quiet && !news)
     }
 
-    /// Takes in what the processes do until none is at work. False where one still is after a while:
-    /// it may be waiting for what only a task can do.
-    fn settle(&mut self, server: &mut Server) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    /// What is done where tokio looks at what the processes did without coming to rest.
+    pub(crate) fn settle_between(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let server = shared.lock();
+        if self.sight.is_over.load(Ordering::Acquire) {
+            return;
+        }
+        let (mut server, _, news) = self.take_in(&shared, server);
+        self.hand_over(&mut server);
+        if news {
+            shared.changed.notify_waiters();
+            shared.timer.notify_one();
+        }
+    }
+
+    /// Takes in what the code under test and the processes did, until all are at rest: whether they are, and
+    /// whether there are news for the tasks.
+    fn take_in<'a>(
+        &mut self,
+        shared: &'a Shared,
+        mut server: Locked<'a>,
+    ) -> (Locked<'a>, bool, bool) {
+        self.check_clock();
+        let before = server.progress;
+        // What the supervisors said while the tasks ran.
+        server.hear_supervisors();
+        server.now = self.now();
+        server.step += 1;
+        server.actors.clear();
+        let (mut server, quiet) = self.settle(shared, server);
+        // New waits are for the timer.
+        let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
+        let news = server.progress != before || has_new_deadline;
+        (server, quiet, news)
+    }
+
+    /// The tasks go on: what they find is in an order, and what they do comes after it.
+    fn hand_over(&mut self, server: &mut Server) {
+        if server.actors.len() > 1 {
+            let server = &*server;
+            self.ready
+                .put_in_order(|descriptor| server.place_of(descriptor));
+        }
+        server.step += 1;
+    }
+
+    /// Only tokio passes time, and only while it rests. Code that does it itself leaves everybody behind who
+    /// waits by this clock.
+    fn check_clock(&mut self) {
+        let now = TokioInstant::now();
+        let is_running = TokioInstant::now() != now;
+        let call = match self.went_on {
+            _ if is_running => "tokio::time::resume",
+            Some(before) if before != now => "tokio::time::advance",
+            _ => return,
+        };
+        self.sight.fault(format!(
+            "the code under test called `{call}`: the sim's clock is passed by the sim alone, when everything waits \
+             for it. Use `tokio::time::sleep`, which takes no real time here"
+        ));
+    }
+
+    /// Takes in what the processes do until none is at work. False where something that is no agent still is
+    /// after a while, or where the sim is being ended.
+    fn settle<'a>(&mut self, shared: &'a Shared, mut server: Locked<'a>) -> (Locked<'a>, bool) {
+        let begun = Instant::now();
         server.pump(Duration::ZERO);
         loop {
-            match self.survey(server) {
-                Survey::Quiet if barrier(server) => {
-                    let before = server.progress;
-                    server.pump(Duration::ZERO);
-                    if server.progress == before {
-                        return true;
-                    }
+            let survey = self.survey(&mut server);
+            let patience = match survey {
+                Survey::Agent if server.is_ending => Some(ENDING),
+                Survey::Agent => None,
+                Survey::Other | Survey::Nobody => Some(PATIENCE),
+            };
+            if let Survey::Nobody = survey
+                && barrier(&mut server)
+            {
+                let before = server.progress;
+                server.pump(Duration::ZERO);
+                if server.progress == before {
+                    return (server, true);
                 }
-                Survey::Quiet | Survey::Busy => {}
-                // Only a task, or another thread, can reap it.
-                Survey::Zombies => return false,
+                continue;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            let is_over_long = patience.is_some_and(|patience| begun.elapsed() > patience);
+            if is_over_long || self.sight.is_over.load(Ordering::Acquire) {
+                return (server, false);
             }
-            server.pump(left.min(Duration::from_micros(200)));
+            // Without the lock: the watchdog looks meanwhile.
+            drop(server);
+            self.wait_for_news();
+            server = shared.lock();
+            server.pump(Duration::ZERO);
         }
+    }
+
+    /// Waits a little while for what the processes say.
+    fn wait_for_news(&self) {
+        let mut fds = [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
+        // An error is EINTR: nothing has come.
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(LOOK)), None);
     }
 
     /// Looks at every process of the sim. What cannot be seen may be at work.
@@ -182,7 +303,7 @@ impl Gate {
             }
             Err(why) => {
                 *blind = Some(why);
-                Survey::Busy
+                Survey::Other
             }
         }
     }
@@ -190,74 +311,118 @@ impl Gate {
     /// Or what cannot be seen, and why.
     fn look(&mut self, server: &mut Server) -> Result<Survey, String> {
         if server.expects_hello() {
-            return Ok(Survey::Busy);
+            return Ok(Survey::Agent);
         }
-        for (_, member) in server.alive() {
-            if !member.waits_asleep() && member.kernel_state() != KernelState::Stopped {
-                return Ok(Survey::Busy);
-            }
+        let is_at_rest = |(place, member): (usize, &Member)| {
+            member.says_it_rests()
+                || !member.said_hello
+                || server.is_dying(place)
+                || member.kernel_state() == KernelState::Stopped
+        };
+        if !server.alive().all(is_at_rest) {
+            return Ok(Survey::Agent);
         }
-        let children = self
+        let mut children = self
             .children
             .list()
             .map_err(blind("the children of this thread cannot be listed"))?;
         let happened = (server.progress, children.clone());
-        let mut zombies: Vec<u32> = server.zombies().map(|member| member.pid).collect();
-        let (mut foreign, mut gone) = (Vec::new(), Vec::new());
-        for pid in children {
-            if server.member_of(pid).is_none() && !self.before.contains(&pid) {
-                match is_zombie(pid) {
-                    true => {
-                        server.see_zombie(pid);
-                        zombies.push(pid);
-                        gone.push(pid);
-                    }
-                    false => foreign.push(pid),
+        let others = self.children.of_other_threads();
+        let others = others.map_err(blind("the children of other threads cannot be listed"))?;
+        let sorted = match &self.mark {
+            Some(mark) => self.threads.sort(mark, &others),
+            None => OthersChildren::unknown(&others),
+        };
+        children.extend(&sorted.own);
+        let (mut is_begun, mut is_busy) = (false, false);
+        for &pid in &children {
+            let is_known = server
+                .member_of(pid)
+                .is_some_and(|member| member.said_hello);
+            if is_known || server.has_said_hello(pid) || self.before.contains(&pid) {
+                continue;
+            }
+            let address = server.address().to_owned();
+            let known = |pid: u32| match server.member_of(pid) {
+                Some(member) if !member.is_alive() => Known::Ended,
+                Some(_) => Known::Agent,
+                None if server.has_said_hello(pid) => Known::Agent,
+                None => Known::Other,
+            };
+            let standing = self.foreigners.standing(pid, &address, &known);
+            match standing.map_err(blind(UNKNOWN_CHILD))? {
+                Standing::Zombie => server.see_zombie(pid),
+                Standing::Begins => is_begun = true,
+                Standing::AtRest => self.sight.see(pid),
+                Standing::Busy => {
+                    self.sight.see(pid);
+                    is_busy = true;
                 }
             }
         }
-        let busy = !foreign.is_empty();
-        if busy {
+        if is_busy {
             // It comes and goes without a word.
             self.looked_at = None;
         }
-        let mut seen = self
-            .sight
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        seen.extend(foreign.iter().chain(&gone));
-        drop(seen);
-        if busy || self.others_start_agents(server)? {
-            return Ok(Survey::Busy);
+        is_begun |= self.others_start_agents(server, &sorted.strangers)?;
+        if is_begun {
+            return Ok(Survey::Agent);
         }
+        if server.has_hellos() {
+            let since = *self.hello_since.get_or_insert_with(Instant::now);
+            if is_busy && since.elapsed() < WELCOME {
+                return Ok(Survey::Other);
+            }
+            self.hello_since = None;
+            server.welcome_all(&children);
+            return Ok(Survey::Agent);
+        }
+        if is_busy || server.has_strangers() || self.threads_are_at_work(&others)? {
+            return Ok(Survey::Other);
+        }
+        if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
+            return Ok(Survey::Other);
+        }
+        Ok(Survey::Nobody)
+    }
+
+    /// Whether a thread of the code under test is at work.
+    fn threads_are_at_work(&mut self, others: &[(u32, Vec<u32>)]) -> Result<bool, String> {
+        let Some(mark) = &self.mark else {
+            return Ok(false);
+        };
+        let threads: Vec<u32> = others.iter().map(|(thread, _)| *thread).collect();
+        let is_pool = |thread| self.pool.has(thread);
+        let activity = self.threads.activity(mark, &threads, &is_pool);
+        match activity.map_err(blind("what other threads do cannot be told"))? {
+            Activity::AtRest => Ok(false),
+            Activity::Busy => Ok(true),
+            Activity::OwnRuntime(name) => {
+                self.sight.fault(format!(
+                    "the code under test runs a runtime of its own, whose thread is `{name}`: its timers go by the \
+                     machine's clock, and virtual time cannot wait for them. Run its tasks on the sim's runtime, \
+                     with `tokio::spawn` or `tokio::task::spawn_local` in the body, or use `Sim::builder().real_time()`"
+                ));
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether a zombie is there that somebody may be about to reap. The code under test has seen those of its
+    /// own threads, and they wait; of other threads nobody knows.
+    fn zombies_are_unsettled(&mut self, server: &Server, own: &[u32]) -> bool {
+        let zombies: Vec<u32> = server
+            .zombies()
+            .filter(|member| self.mark.is_none() || member.is_child && !own.contains(&member.pid))
+            .map(|member| member.pid)
+            .collect();
         self.zombies.retain(|pid, _| zombies.contains(pid));
         let mut waits = false;
         for pid in zombies {
-            let fresh = Zombie {
-                rounds: 0,
-                since: Instant::now(),
-                is_left: false,
-            };
-            let zombie = self.zombies.entry(pid).or_insert(fresh);
-            zombie.rounds = zombie.rounds.saturating_add(1);
-            if zombie.rounds > ROUNDS / 2 {
-                // Tokio has had its chance: another thread needs time.
-                std::thread::sleep(Duration::from_micros(50));
-            }
-            if zombie.rounds > ROUNDS && !zombie.is_left {
-                zombie.is_left =
-                    zombie.since.elapsed() > REAPING || children::other_threads_are_quiet();
-            }
-            waits |= !zombie.is_left;
+            let since = *self.zombies.entry(pid).or_insert_with(Instant::now);
+            waits |= since.elapsed() < REAPING && !children::other_threads_are_quiet();
         }
-        Ok(if waits {
-            Survey::Zombies
-        } else if self.others_fork(happened)? {
-            Survey::Busy
-        } else {
-            Survey::Quiet
-        })
+        waits
     }
 
     /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
@@ -309,14 +474,14 @@ impl Gate {
         Ok(!self.forked.is_empty())
     }
 
-    /// Whether another thread has forked an agent that has not said hello.
-    fn others_start_agents(&mut self, server: &Server) -> Result<bool, String> {
-        let children = self.children.of_other_threads();
-        let children = children.map_err(blind("the children of other threads cannot be listed"))?;
+    /// Whether a thread that the code under test has not started, but may use, has forked an agent that has
+    /// not said hello.
+    fn others_start_agents(&mut self, server: &Server, children: &[u32]) -> Result<bool, String> {
         self.strangers.retain(|pid| children.contains(pid));
         self.unexeced.retain(|pid, _| children.contains(pid));
-        for pid in children {
-            if server.member_of(pid).is_some() || self.strangers.contains(&pid) {
+        for &pid in children {
+            let is_known = server.member_of(pid).is_some() || server.has_said_hello(pid);
+            if is_known || self.strangers.contains(&pid) {
                 continue;
             }
             // In the order in which an exec goes on, which it may do meanwhile.
@@ -365,9 +530,18 @@ fn is_unexeced(pid: u32) -> bool {
     program(&child) == program("self") && arguments(&child) == arguments("self")
 }
 
-/// Whether a child of this process is a zombie.
-fn is_zombie(pid: u32) -> bool {
-    open_pidfd(pid).is_ok_and(|pidfd| ended_status(pidfd.as_fd()).is_some())
+/// Has those look that wait for a file. True where one has found it.
+fn ask_watchers(server: &mut Server) -> bool {
+    let watches = |(member, process): (usize, &Member)| {
+        (process.is_watching && process.says_it_rests()).then_some(member)
+    };
+    let watchers: Vec<usize> = server.alive().filter_map(watches).collect();
+    for &watcher in &watchers {
+        server.ping(watcher);
+    }
+    await_pongs(server, &watchers);
+    let is_watching = |&watcher: &usize| server.members[watcher].is_watching;
+    !watchers.iter().all(is_watching)
 }
 
 /// Whether every process that said that it rests still does: a signal may have come since.
@@ -377,6 +551,7 @@ fn barrier(server: &mut Server) -> bool {
         match process.kernel_state() {
             // kill(2) wakes its target before it returns.
             KernelState::Sleeping | KernelState::Stopped => {}
+            KernelState::Running if server.is_dying(member) => {}
             KernelState::Running => return false,
             KernelState::Unknown => unknown.push(member),
         }
@@ -385,9 +560,20 @@ fn barrier(server: &mut Server) -> bool {
     for &member in &unknown {
         server.ping(member);
     }
+    await_pongs(server, &unknown)
+        && server.alive().all(|(place, member)| {
+            member.says_it_rests()
+                || !member.said_hello
+                || server.is_dying(place)
+                || member.kernel_state() == KernelState::Stopped
+        })
+}
+
+/// Waits until all have answered. False where one says something else, or nothing for long.
+fn await_pongs(server: &mut Server, members: &[usize]) -> bool {
     let deadline = Instant::now() + PATIENCE * 500;
     let before = server.progress;
-    while unknown
+    while members
         .iter()
         .any(|&member| server.members[member].awaits_pong())
     {
@@ -396,7 +582,5 @@ fn barrier(server: &mut Server) -> bool {
             return false;
         }
     }
-    server
-        .alive()
-        .all(|(_, member)| member.waits_asleep() || member.kernel_state() == KernelState::Stopped)
+    true
 }

@@ -3,14 +3,19 @@
 mod builder;
 mod children;
 mod ending;
+mod foreign;
 mod gate;
+mod mark;
 mod pool;
+mod ready;
 mod sight;
+mod threads;
+mod turn;
 mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +35,7 @@ pub(crate) use children::SimThread;
 use gate::Gate;
 pub(crate) use pool::Pool;
 use sight::Sight;
+use turn::Settled;
 use watchdog::Watched;
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.
@@ -163,11 +169,12 @@ impl Sim {
             TimelineClock::Virtual
         };
         let sight = Arc::new(Sight::default());
-        let _thread = SimThread::enter(Some(Arc::clone(&sight)));
+        let thread = SimThread::enter(Some(Arc::clone(&sight)));
         let before = ending::children_before().map_err(setup)?;
         let shared = Shared::new(Server::new(clock).map_err(control)?, !self.is_real);
         let news = shared.lock().descriptor().try_clone_to_owned();
         let news = news.map_err(control)?;
+        let looked_at = news.try_clone().map_err(control)?;
         let asked_seed = Arc::new(AtomicBool::new(false));
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
@@ -184,7 +191,13 @@ impl Sim {
             }
         });
         let unparked = Arc::clone(&sight);
-        builder.on_thread_unpark(move || unparked.unpark());
+        let going_on = Arc::clone(&gate);
+        builder.on_thread_unpark(move || {
+            unparked.unpark();
+            if let Some(gate) = &mut *going_on.lock().unwrap_or_else(PoisonError::into_inner) {
+                gate.unpark();
+            }
+        });
         let pool = Arc::new(Pool::default());
         let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
         builder.on_thread_start(move || begun.enter());
@@ -202,12 +215,20 @@ impl Sim {
         );
         let result = catch_unwind(AssertUnwindSafe(|| {
             let local = LocalSet::new();
-            local.block_on(&runtime, async {
+            let body = local.run_until(async {
                 let origin = TokioInstant::now();
                 if !self.is_real {
                     if self.gate {
-                        let new =
-                            Gate::new(Arc::clone(&shared), Arc::clone(&sight), before.clone());
+                        shared.lock().is_gated = true;
+                        let new = Gate::new(
+                            Arc::clone(&shared),
+                            Arc::clone(&sight),
+                            Arc::clone(&pool),
+                            before.clone(),
+                            thread.mark(),
+                            news.as_raw_fd(),
+                            looked_at,
+                        );
                         *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
                     }
                     // Not on the local set: waking that makes tokio turn once more.
@@ -231,14 +252,22 @@ impl Sim {
                 let ended = tokio::select! {
                     biased;
                     () = watched.abort.notified() => None,
+                    () = sight.faulted.notified() => None,
                     result = body(handle) => Some(result.into_result()),
                 };
                 // What the body did last shows in the processes.
-                let mut server = shared.lock();
-                server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
-                server.pump(Duration::ZERO);
+                if ended.is_some() && !self.is_real && self.gate {
+                    shared.lock().is_ending = true;
+                    // The gate tells it when tokio is next at rest, however it got here.
+                    shared.settled.notified().await;
+                } else {
+                    let mut server = shared.lock();
+                    server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
+                    server.pump(Duration::ZERO);
+                }
                 ended
-            })
+            });
+            runtime.block_on(Settled::new(body, Arc::clone(&gate)))
         }));
         // What happens from here on is the sim's doing.
         let timeline = shared.lock().recorder.timeline();
@@ -264,6 +293,7 @@ impl Sim {
             )),
             Err(payload) => FailureKind::Panic(payload),
             _ if let Some(verdict) = watched.verdict() => FailureKind::Stuck(verdict),
+            _ if let Some(fault) = sight.why_faulted() => FailureKind::Fault(fault),
             Ok(None) => FailureKind::Stuck(String::new()),
             Ok(Some(Err(error))) => FailureKind::Error(error),
             Ok(Some(Ok(()))) if !leaks.is_empty() && !self.allows_leaks => FailureKind::Leaks,
@@ -299,7 +329,7 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
             server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
             server.has_new_deadline = false;
             if !gated {
-                while server.end_next_wait() {}
+                while server.grant_next_turn() {}
             }
             server.next_deadline()
         };
@@ -398,6 +428,8 @@ enum FailureKind {
     Error(String),
     Stuck(String),
     Leaks,
+    /// It cannot go on.
+    Fault(String),
     Setup(String),
 }
 
@@ -408,6 +440,7 @@ impl fmt::Debug for FailureKind {
             FailureKind::Error(error) => write!(f, "Error({error:?})"),
             FailureKind::Stuck(text) => write!(f, "Stuck({text:?})"),
             FailureKind::Leaks => f.write_str("Leaks"),
+            FailureKind::Fault(text) => write!(f, "Fault({text:?})"),
             FailureKind::Setup(error) => write!(f, "Setup({error:?})"),
         }
     }
@@ -458,7 +491,9 @@ impl SimFailure {
             FailureKind::Panic(payload) => {
                 format!("the subject panicked: {}", panic_text(&**payload))
             }
-            FailureKind::Error(text) | FailureKind::Stuck(text) => text.clone(),
+            FailureKind::Error(text) | FailureKind::Stuck(text) | FailureKind::Fault(text) => {
+                text.clone()
+            }
             FailureKind::Leaks => leaks_text(&self.leaks),
             FailureKind::Setup(text) => format!("the sim cannot begin: {text}"),
         }
@@ -494,6 +529,7 @@ impl fmt::Display for SimFailure {
             }
             FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
             FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
+            FailureKind::Fault(text) => write!(f, "the sim cannot go on: {text}")?,
             FailureKind::Setup(error) => write!(f, "the sim cannot begin: {error}")?,
             FailureKind::Leaks => f.write_str(&leaks_text(&self.leaks))?,
         }
@@ -578,7 +614,9 @@ impl SimHandle {
     pub fn timeline(&self) -> Timeline {
         let mut server = self.shared.lock();
         server.now = self.now();
-        if server.pump(Duration::ZERO) {
+        let before = server.progress;
+        server.see_reaps();
+        if server.progress != before {
             self.shared.changed.notify_waiters();
         }
         server.recorder.timeline()

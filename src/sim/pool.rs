@@ -42,6 +42,12 @@ impl Pool {
         threads.ending.push(thread);
     }
 
+    /// Whether that thread is one of them.
+    pub(crate) fn has(&self, thread: u32) -> bool {
+        let is_it = |alive: &Pid| alive.as_raw().unsigned_abs() == thread;
+        self.lock().alive.iter().any(is_it)
+    }
+
     /// Whether none of them is there. What a child gets at the end of one it has got then: the kernel
     /// sends it before the thread is gone from /proc.
     #[cfg(feature = "properties")]

@@ -1,11 +1,12 @@
 //! What shows of a sim to the watchdog and to other sims.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
+use tokio::sync::Notify;
 
 /// What others want to know about the gate: the watchdog, and the gates of other sims.
 #[derive(Debug, Default)]
@@ -27,11 +28,36 @@ pub(crate) struct Sight {
     pub(crate) is_over: AtomicBool,
     /// Every child that had not said hello when the gate saw it.
     pub(crate) seen: Mutex<HashSet<u32>>,
+    /// Why the sim cannot go on.
+    fault: Mutex<Option<String>>,
+    /// Told when there is a reason.
+    pub(crate) faulted: Notify,
     /// What the gate cannot see, and why.
     pub(crate) blind: Mutex<Option<String>>,
 }
 
 impl Sight {
+    /// The sim cannot go on. The first reason is the cause of the others.
+    pub(crate) fn fault(&self, why: String) {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.get_or_insert(why);
+        self.faulted.notify_one();
+    }
+
+    /// Why it cannot go on.
+    pub(crate) fn why_faulted(&self) -> Option<String> {
+        self.fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The gate has seen a process that is no agent.
+    pub(crate) fn see(&self, pid: u32) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(pid);
+    }
+
     /// The runtime of this thread comes to rest, and the gate has nothing against that.
     pub(crate) fn open(&self) {
         self.slept.store(sleeps(), Ordering::Relaxed);

@@ -15,7 +15,7 @@ mod text;
 
 pub use event::{Event, What, Who};
 pub use parse::TimelineError;
-pub(crate) use recorder::{About, Recorder};
+pub(crate) use recorder::{Instant, Recorder};
 
 /// Which clock a timeline's times are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

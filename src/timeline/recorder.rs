@@ -6,43 +6,28 @@ use std::sync::Arc;
 use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::timestamp::Timestamp;
 
-/// What a supervisor speaks of, and cannot have said before it happened to the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum About {
-    /// The run's start.
-    Start,
-    /// That it is ready.
-    Ready,
-    /// Its end, which the supervisor reaped.
-    End,
-    /// What the supervisor does or was asked itself.
-    Itself,
-}
-
-impl About {
-    fn is(self, what: &What) -> bool {
-        match self {
-            About::Start => matches!(what, What::Start),
-            About::Ready => matches!(what, What::Ready),
-            About::End => matches!(what, What::Exit { .. } | What::Reap),
-            About::Itself => false,
-        }
-    }
+/// When something happened: at one time, things happen in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instant {
+    pub(crate) at: Timestamp,
+    /// One process acts, or the code under test does until it rests: each is a step.
+    pub(crate) step: u64,
 }
 
 /// An event as it was recorded.
 #[derive(Clone, Debug)]
 struct Record {
+    step: u64,
+    /// For which time each of its process's ancestors, from the run on, started the next.
+    path: Vec<u32>,
     event: Event,
-    /// None where it was seen, and not said by a supervisor.
-    said: Option<About>,
 }
 
 /// Takes events as they come and puts them in an order that does not depend on who was faster.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     clock: TimelineClock,
-    /// Each agent's place among those of the same instant.
+    /// Each agent's place among those of the same step.
     places: HashMap<Arc<str>, usize>,
     /// In the order of recording.
     records: Vec<Record>,
@@ -66,72 +51,35 @@ impl Recorder {
     }
 
     /// Adds an event. An agent that was never named before is placed now, after all others.
-    pub(crate) fn record(&mut self, at: Timestamp, who: Who, what: What) {
-        self.add(Event::new(at, who, what), None);
-    }
-
-    /// Adds what a supervisor said about the run, or was asked, as a note.
-    pub(crate) fn said(&mut self, at: Timestamp, run: Who, about: About, text: String) {
-        self.add(Event::new(at, run, What::Note { text }), Some(about));
-    }
-
-    fn add(&mut self, event: Event, said: Option<About>) {
-        if let Some(name) = event.who.agent() {
+    pub(crate) fn record(&mut self, instant: Instant, who: Who, path: &[u32], what: What) {
+        if let Some(name) = who.agent() {
             self.agent(name);
         }
-        self.records.push(Record { event, said });
+        self.records.push(Record {
+            step: instant.step,
+            path: path.to_vec(),
+            event: Event::new(instant.at, who, what),
+        });
     }
 
-    /// What was recorded so far. Virtual: by time, then by the agents' places with the subject after
-    /// all of them, then by run, its own events before its descendants' in the order of their names,
-    /// then as recorded: what two processes do at one instant is in nobody's order. That goes for a run
-    /// and its supervisor, too: what the supervisor said stands after what it spoke of, and otherwise
-    /// before what the run did at that instant. Real: as recorded.
+    /// What was recorded so far. Virtual: by time, then by step, then by the agents' places with the
+    /// subject after all of them, then by run, its own events before its descendants' in the order in which
+    /// they were started, then as recorded: what two processes do in one step is in nobody's order. Real: as
+    /// recorded.
     pub(crate) fn timeline(&self) -> Timeline {
         let mut records = self.records.clone();
         if self.clock == TimelineClock::Virtual {
-            records.sort_by_cached_key(|Record { event, .. }| {
+            records.sort_by_cached_key(|Record { step, path, event }| {
                 let place = event.who.agent().and_then(|name| self.places.get(name));
-                let (run, descendant) = match &event.who {
-                    Who::Run {
-                        run, descendant, ..
-                    } => (*run, descendant.clone()),
-                    Who::Subject => (0, None),
+                let run = match &event.who {
+                    Who::Run { run, .. } => *run,
+                    Who::Subject => 0,
                 };
-                (event.at, place.is_none(), place, run, descendant)
+                (event.at, *step, place.is_none(), place, run, path.clone())
             });
-            let is_same =
-                |a: &Record, b: &Record| (a.event.at, &a.event.who) == (b.event.at, &b.event.who);
-            records = records.chunk_by(is_same).flat_map(weave).collect();
         }
         Timeline::new(self.clock, records.into_iter().map(|record| record.event))
     }
-}
-
-/// What a supervisor said at one instant, woven into what it spoke of: each of the two in its own order,
-/// and a word as early as it can have been said.
-fn weave(records: &[Record]) -> Vec<Record> {
-    let (said, mut seen): (Vec<_>, Vec<_>) = records
-        .iter()
-        .cloned()
-        .partition(|record| record.said.is_some());
-    if seen.is_empty() || said.is_empty() {
-        return records.to_vec();
-    }
-    let mut woven = Vec::with_capacity(records.len());
-    for word in said {
-        let is_due = |record: &Record| word.said.is_some_and(|about| about.is(&record.event.what));
-        // An end is over with the reap; all else can be said at once.
-        let last = match word.said {
-            Some(About::End) => seen.iter().rposition(is_due),
-            _ => seen.iter().position(is_due),
-        };
-        let before = last.map_or(0, |place| place + 1);
-        woven.extend(seen.drain(..before));
-        woven.push(word);
-    }
-    woven.extend(seen);
-    woven
 }
 
 #[cfg(test)]
@@ -146,6 +94,14 @@ mod tests {
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::ORIGIN + Duration::from_millis(millis)
+    }
+
+    fn first_step(at: Timestamp) -> Instant {
+        Instant { at, step: 0 }
+    }
+
+    fn one(millis: u64) -> Instant {
+        first_step(at(millis))
     }
 
     fn recorder(clock: TimelineClock) -> Recorder {
@@ -164,12 +120,12 @@ mod tests {
     fn virtual_ties_go_by_registration_with_the_subject_last() {
         let mut recorder = recorder(TimelineClock::Virtual);
         let note = What::Note { text: "n".into() };
-        recorder.record(at(1), Who::Subject, note);
-        recorder.record(at(1), Who::run("late", 1), What::Start);
-        recorder.record(at(1), Who::run("db", 1), What::Start);
-        recorder.record(at(1), Who::run("db", 1), What::Ready);
-        recorder.record(at(1), Who::run("web", 1), What::Start);
-        recorder.record(at(0), Who::run("cache", 1), What::Start);
+        recorder.record(one(1), Who::Subject, &[], note);
+        recorder.record(one(1), Who::run("late", 1), &[], What::Start);
+        recorder.record(one(1), Who::run("db", 1), &[], What::Start);
+        recorder.record(one(1), Who::run("db", 1), &[], What::Ready);
+        recorder.record(one(1), Who::run("web", 1), &[], What::Start);
+        recorder.record(one(0), Who::run("cache", 1), &[], What::Start);
         assert_eq!(
             order(&recorder),
             [
@@ -187,108 +143,52 @@ mod tests {
     fn registering_an_agent_again_does_not_move_it() {
         let mut recorder = recorder(TimelineClock::Virtual);
         recorder.agent("web");
-        recorder.record(at(0), Who::run("db", 1), What::Start);
-        recorder.record(at(0), Who::run("web", 1), What::Start);
+        recorder.record(one(0), Who::run("db", 1), &[], What::Start);
+        recorder.record(one(0), Who::run("web", 1), &[], What::Start);
         assert_eq!(order(&recorder), ["web#1 start", "db#1 start"]);
     }
 
     #[test]
     fn real_events_stay_as_they_were_recorded() {
         let mut recorder = recorder(TimelineClock::Real);
-        recorder.record(at(5), Who::Subject, What::Note { text: "n".into() });
-        recorder.record(at(5), Who::run("db", 1), What::Start);
-        recorder.record(at(4), Who::run("web", 1), What::Start);
+        recorder.record(one(5), Who::Subject, &[], What::Note { text: "n".into() });
+        recorder.record(one(5), Who::run("db", 1), &[], What::Start);
+        recorder.record(one(4), Who::run("web", 1), &[], What::Start);
         assert_eq!(
             order(&recorder),
             ["subject note  \"n\"", "db#1 start", "web#1 start"]
         );
     }
 
-    /// A run's own events at one instant, its supervisor's words about them, and the order of both.
-    fn woven(seen: &[What], said: &[(About, &str)], turns: &[bool]) -> Vec<String> {
-        let mut recorder = Recorder::new(TimelineClock::Virtual);
-        let (mut seen, mut said) = (seen.iter(), said.iter());
-        for is_said in turns {
-            if *is_said {
-                let (about, text) = said.next().unwrap();
-                recorder.said(at(0), Who::run("web", 1), *about, (*text).to_owned());
-            } else {
-                recorder.record(at(0), Who::run("web", 1), seen.next().unwrap().clone());
-            }
+    #[test]
+    fn steps_of_one_instant_stay_in_their_order() {
+        let mut recorder = recorder(TimelineClock::Virtual);
+        for (step, name) in [(3, "web"), (1, "db"), (2, "cache"), (2, "db")] {
+            let instant = Instant { at: at(1), step };
+            recorder.record(instant, Who::run(name, 1), &[], What::Ready);
         }
-        let events = recorder.timeline();
-        let words = events.events().iter().map(|event| match &event.what {
-            What::Note { text } => format!("- {text}"),
-            what => what.kind().to_owned(),
-        });
-        words.collect()
-    }
-
-    /// A life within one instant.
-    fn short_life() -> ([What; 5], [(About, &'static str); 6]) {
-        let term = What::Signal {
-            signal: agent_stub::Signal::TERM,
-            count: 1,
-        };
-        (
-            [
-                What::Start,
-                What::Ready,
-                term,
-                What::Exit { status: None },
-                What::Reap,
-            ],
-            [
-                (About::Start, "started"),
-                (About::Ready, "ready"),
-                (About::Itself, "asked to stop"),
-                (About::Itself, "stopping"),
-                (About::End, "ended"),
-                (About::Itself, "stopped"),
-            ],
-        )
+        assert_eq!(
+            order(&recorder),
+            ["db#1 ready", "db#1 ready", "cache#1 ready", "web#1 ready"]
+        );
     }
 
     #[test]
-    fn a_supervisors_words_stand_after_what_they_are_about_and_before_all_else() {
-        let (seen, said) = short_life();
-        let turns = [true, false].map(|is_said| vec![is_said; if is_said { 6 } else { 5 }]);
+    fn descendants_stand_in_the_order_in_which_they_were_started() {
+        let mut recorder = recorder(TimelineClock::Virtual);
+        for (path, name) in [(&[2][..], "a"), (&[1, 1], "b"), (&[1], "c")] {
+            recorder.record(one(1), Who::descendant("web", 1, name), path, What::Start);
+        }
+        recorder.record(one(1), Who::run("web", 1), &[], What::Ready);
         assert_eq!(
-            woven(&seen, &said, &turns.concat()),
+            order(&recorder),
             [
-                "start",
-                "- started",
-                "ready",
-                "- ready",
-                "- asked to stop",
-                "- stopping",
-                "signal",
-                "exit",
-                "reap",
-                "- ended",
-                "- stopped",
+                "web#1 ready",
+                "web#1/c start",
+                "web#1/b start",
+                "web#1/a start"
             ]
         );
-    }
-
-    #[test]
-    fn a_supervisors_words_about_what_nobody_saw_stand_first() {
-        let (_, said) = short_life();
-        assert_eq!(
-            woven(&[What::Beat], &said[4..], &[false, true, true]),
-            ["- ended", "- stopped", "beat"]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn whether_a_supervisor_or_its_run_was_heard_first_changes_nothing(
-            turns in Just([vec![true; 6], vec![false; 5]].concat()).prop_shuffle()
-        ) {
-            let (seen, said) = short_life();
-            let one_by_one = [vec![false; 5], vec![true; 6]].concat();
-            prop_assert_eq!(woven(&seen, &said, &turns), woven(&seen, &said, &one_by_one));
-        }
     }
 
     /// One agent's events, or the subject's, in its own order: bytes written tell them apart.
@@ -323,13 +223,13 @@ mod tests {
         ) {
             let mut one_by_one = recorder(TimelineClock::Virtual);
             for event in lanes.iter().flatten().cloned() {
-                one_by_one.record(event.at, event.who, event.what);
+                one_by_one.record(first_step(event.at), event.who, &[], event.what);
             }
             let mut interleaved = recorder(TimelineClock::Virtual);
             let mut lanes = lanes.map(Vec::into_iter);
             for turn in shuffled {
                 let event = lanes[turn].next().unwrap();
-                interleaved.record(event.at, event.who, event.what);
+                interleaved.record(first_step(event.at), event.who, &[], event.what);
             }
             prop_assert_eq!(interleaved.timeline(), one_by_one.timeline());
         }

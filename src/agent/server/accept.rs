@@ -1,9 +1,10 @@
 //! The connections that come in, until they say who they are.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 
-use agent_stub::protocol::{Report, VERSION};
+use agent_stub::protocol::{Lineage, MessageError, Report, VERSION};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -11,6 +12,48 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::super::member::Connection;
 use super::Server;
 use crate::timeline::Who;
+
+/// A connection whose process is no member yet.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    pub(super) connection: Connection,
+    pub(super) pid: Option<u32>,
+    /// Who it says it is.
+    pub(super) hello: Option<Hello>,
+    /// What it said since then.
+    pub(super) said: VecDeque<Result<Report, MessageError>>,
+}
+
+/// Who a process says it is.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) pid: u32,
+    pub(super) ppid: u32,
+    pub(super) agent: String,
+    pub(super) descendant: Option<Lineage>,
+}
+
+impl Stranger {
+    fn new(connection: Connection) -> Stranger {
+        Stranger {
+            pid: connection.peer_pid(),
+            connection,
+            hello: None,
+            said: VecDeque::new(),
+        }
+    }
+
+    /// Which descendant it says it is.
+    pub(super) fn lineage(&self) -> Option<&Lineage> {
+        self.hello.as_ref()?.descendant.as_ref()
+    }
+
+    fn receive(&mut self) {
+        let mut messages = Vec::new();
+        self.connection.receive(&mut messages);
+        self.said.extend(messages);
+    }
+}
 
 const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
 
@@ -51,7 +94,7 @@ impl Server {
             });
             match watched {
                 Ok(connection) => {
-                    self.strangers.insert(place, connection);
+                    self.strangers.insert(place, Stranger::new(connection));
                     places.push(place);
                 }
                 Err(error) => self.trouble(
@@ -82,74 +125,75 @@ impl Server {
     }
 
     pub(super) fn receive_stranger(&mut self, place: usize) {
-        let Some(mut connection) = self.strangers.remove(&place) else {
+        let Some(stranger) = self.strangers.get_mut(&place) else {
             return;
         };
-        let mut messages = Vec::new();
-        connection.receive(&mut messages);
-        let mut messages = messages.into_iter();
-        match messages.next() {
-            None if connection.is_open() => {
-                self.strangers.insert(place, connection);
-            }
-            None => {
-                self.progress += 1;
-                // It is ending, or over: its supervisor says so.
-                if connection
-                    .peer_pid()
-                    .is_some_and(|pid| self.is_announced(pid))
-                {
-                    return;
+        stranger.receive();
+        if stranger.hello.is_none() {
+            match stranger.said.pop_front() {
+                None if stranger.connection.is_open() => return,
+                None => return self.lose_stranger(place),
+                Some(Ok(Report::Hello {
+                    version: VERSION,
+                    pid,
+                    ppid,
+                    agent,
+                    descendant,
+                })) => {
+                    let agent = String::from_utf8_lossy(&agent.0).into_owned();
+                    stranger.hello = Some(Hello {
+                        pid,
+                        ppid,
+                        agent,
+                        descendant,
+                    });
                 }
-                if connection.peer_pid().is_some_and(|pid| self.find_lost(pid)) {
-                    return;
-                }
-                let cut = if connection.is_cut() {
-                    ", in the middle of a message"
-                } else {
-                    ""
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection ended before it said hello{cut}"),
-                );
-            }
-            Some(Ok(Report::Hello {
-                version: VERSION,
-                pid,
-                agent,
-                descendant,
-                ..
-            })) => {
-                let name =
-                    |text: &agent_stub::Quoted| String::from_utf8_lossy(&text.0).into_owned();
-                let descendant = descendant.as_ref().map(name);
-                if let Some(member) =
-                    self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
-                {
-                    for message in messages {
-                        self.hear(member, message);
-                    }
-                }
-            }
-            Some(Ok(Report::Hello { version, agent, .. })) => {
-                let text = format!(
-                    "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
-                );
-                self.finding(&Who::Subject, text);
-                connection.close();
-            }
-            Some(other) => {
-                let said = match other {
-                    Ok(report) => format!("`{report}`"),
-                    Err(error) => error.to_string(),
-                };
-                self.finding(
-                    &Who::Subject,
-                    format!("a control connection began without hello: {said}"),
-                );
-                connection.close();
+                Some(other) => return self.refuse(place, other),
             }
         }
+        // The gate says when: who is faster decides nothing.
+        if !self.is_gated {
+            self.welcome(place);
+        }
+    }
+
+    /// A connection ended before it said hello.
+    fn lose_stranger(&mut self, place: usize) {
+        let Some(Stranger { connection, .. }) = self.strangers.remove(&place) else {
+            return;
+        };
+        self.progress += 1;
+        if let Some(pid) = connection.peer_pid() {
+            // Its supervisor says that it is ending, or over; or a finding does, once it is seen dead.
+            if self.is_announced(pid) || self.find_lost(pid) {
+                return;
+            }
+        }
+        let cut = if connection.is_cut() {
+            ", in the middle of a message"
+        } else {
+            ""
+        };
+        self.finding(
+            &Who::Subject,
+            format!("a control connection ended before it said hello{cut}"),
+        );
+    }
+
+    /// A connection began with something else than a hello of this version.
+    fn refuse(&mut self, place: usize, said: Result<Report, MessageError>) {
+        let Some(Stranger { mut connection, .. }) = self.strangers.remove(&place) else {
+            return;
+        };
+        self.progress += 1;
+        let text = match said {
+            Ok(Report::Hello { version, agent, .. }) => format!(
+                "agent {agent} speaks version {version} of the protocol: expected {VERSION}"
+            ),
+            Ok(report) => format!("a control connection began without hello: `{report}`"),
+            Err(error) => format!("a control connection began without hello: {error}"),
+        };
+        self.finding(&Who::Subject, text);
+        connection.close();
     }
 }

@@ -8,7 +8,7 @@ use super::Server;
 use crate::Timestamp;
 use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
-use crate::timeline::{About, What, Who};
+use crate::timeline::{Instant as Recorded, What, Who};
 
 /// A supervisor that is listened to.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// Takes in what the supervisors have said.
-    pub(super) fn hear_supervisors(&mut self) {
+    pub(crate) fn hear_supervisors(&mut self) {
         for place in 0..self.followed.len() {
             while let Some(told) = self.followed[place].events.try_told() {
                 let origin = self.followed[place].origin;
@@ -58,44 +58,42 @@ impl Server {
     /// Writes a note among what the supervisor says.
     pub(crate) fn note_beside(&mut self, place: usize, text: String) {
         self.hear_supervisors();
-        self.say(place, About::Itself, text);
+        self.say(place, text);
     }
 
     fn hear_supervisor(&mut self, place: usize, event: &SupervisorEvent) {
         let agent = self.followed[place].agent;
-        let about = match event {
+        match event {
             SupervisorEvent::Started { pid, .. } => {
                 let (run, member) = self.announce(agent, *pid);
                 (self.followed[place].run, self.followed[place].member) = (Some(run), member);
-                About::Start
             }
             SupervisorEvent::StartFailed { .. } => {
                 let (_, run) = self.next_run(agent);
                 (self.followed[place].run, self.followed[place].member) = (Some(run), None);
-                About::Itself
             }
-            SupervisorEvent::Ready { .. } => About::Ready,
-            SupervisorEvent::Ended { status, .. } => {
-                match self.followed[place].member {
-                    Some(member) => self.look(member, Some(*status)),
-                    None => {
-                        let who = self.run_of(place);
-                        let status = Some(*status);
-                        self.record(&who, What::Exit { status });
-                        self.record(&who, What::Reap);
-                    }
+            SupervisorEvent::Ended { status, .. } => match self.followed[place].member {
+                Some(member) => self.look(member, Some(*status)),
+                None => {
+                    let who = self.run_of(place);
+                    let status = Some(*status);
+                    self.record(&who, What::Exit { status });
+                    self.record(&who, What::Reap);
                 }
-                About::End
-            }
-            _ => About::Itself,
-        };
-        self.say(place, about, text(event));
+            },
+            _ => {}
+        }
+        self.say(place, text(event));
     }
 
     /// No progress: a supervisor that talks to itself for ever is stuck.
-    fn say(&mut self, place: usize, about: About, text: String) {
+    fn say(&mut self, place: usize, text: String) {
+        let instant = Recorded {
+            at: self.now,
+            step: self.step,
+        };
         let who = self.run_of(place);
-        self.recorder.said(self.now, who, about, text);
+        self.recorder.record(instant, who, &[], What::Note { text });
     }
 
     /// The run that the supervisor is at, or that will be its first.

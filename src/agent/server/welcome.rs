@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent_stub::protocol::Order;
+use agent_stub::protocol::{Lineage, Order};
 use nix::libc;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::super::member::{Connection, Member};
-use super::Server;
-use crate::process::{ended_status, open_pidfd, send_signal};
+use super::accept::{Hello, Stranger};
+use super::{Expected, Rank, Server};
+use crate::process::{ended_status, is_child, open_pidfd, send_signal};
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
@@ -20,16 +21,89 @@ use crate::timeline::{What, Who};
 const LOST: &str = "a process of the agents' program was ended before it said hello: it has no run";
 
 impl Server {
+    /// Takes in those that have said who they are, in an order that does not depend on who was faster:
+    /// `children` are those of the code under test as they were started. True where there were any.
+    pub(crate) fn welcome_all(&mut self, children: &[u32]) -> bool {
+        let said = self.strangers.iter();
+        let mut waiting: Vec<usize> = said
+            .filter(|(_, stranger)| stranger.hello.is_some())
+            .map(|(&place, _)| place)
+            .collect();
+        if waiting.len() > 1 {
+            waiting.sort_by_cached_key(|place| self.birth(*place, children));
+        }
+        for place in &waiting {
+            self.welcome(*place);
+        }
+        !waiting.is_empty()
+    }
+
+    /// Where a process stands among those that were started: runs first, by the children of the code under
+    /// test that they are or descend from, then by the order in which each process started the next; then
+    /// descendants.
+    fn birth(&self, place: usize, children: &[u32]) -> Birth {
+        let stranger = &self.strangers[&place];
+        let lineage = stranger
+            .hello
+            .as_ref()
+            .and_then(|hello| hello.descendant.as_ref());
+        if let Some(Lineage { starter, nth, .. }) = lineage {
+            let path = self
+                .starter(place, *starter)
+                .map(|starter| self.members[starter].rank());
+            return Birth::Descendant(path, *nth);
+        }
+        let mut ancestors = Vec::new();
+        let mut pid = stranger.pid.unwrap_or(0);
+        loop {
+            if let Some(place) = children.iter().position(|child| *child == pid) {
+                ancestors.reverse();
+                return Birth::Child(place, ancestors);
+            }
+            match parent_and_start(pid) {
+                Some((parent, start)) if parent != 0 => {
+                    ancestors.push((start, pid));
+                    pid = parent;
+                }
+                _ => {
+                    ancestors.reverse();
+                    return Birth::Child(usize::MAX, ancestors);
+                }
+            }
+        }
+    }
+
+    /// The member that a descendant says has started it.
+    fn starter(&self, place: usize, starter: u32) -> Option<usize> {
+        let hello = self.strangers[&place].hello.as_ref()?;
+        let at = self
+            .agents
+            .iter()
+            .position(|named| *named.name == hello.agent);
+        let is_it = |member: &Member| Some(member.agent) == at && member.own_pid == starter;
+        // A number may have been another's before.
+        self.members.iter().rposition(is_it)
+    }
+
     /// A process said who it is.
-    pub(super) fn welcome(
-        &mut self,
-        place: usize,
-        mut connection: Connection,
-        pid: u32,
-        agent: &str,
-        descendant: Option<&str>,
-    ) -> Option<usize> {
-        let Some(at) = self.agents.iter().position(|named| &*named.name == agent) else {
+    pub(super) fn welcome(&mut self, place: usize) -> Option<usize> {
+        let starter = self.strangers[&place].hello.as_ref();
+        let starter = starter.and_then(|hello| hello.descendant.as_ref());
+        let starter = starter.and_then(|lineage| self.starter(place, lineage.starter));
+        let Stranger {
+            mut connection,
+            hello,
+            said,
+            pid,
+        } = self.strangers.remove(&place)?;
+        let Hello {
+            pid: own_pid,
+            ppid: own_parent,
+            agent,
+            descendant,
+        } = hello?;
+        self.progress += 1;
+        let Some(at) = self.agents.iter().position(|named| *named.name == agent) else {
             self.finding(
                 &Who::Subject,
                 format!("an unknown agent said hello: {agent:?}"),
@@ -37,7 +111,7 @@ impl Server {
             connection.close();
             return None;
         };
-        let pid = connection.peer_pid().unwrap_or(pid);
+        let pid = pid.unwrap_or(own_pid);
         // As a member it would be ended with the others.
         if pid == std::process::id() {
             self.finding(
@@ -47,68 +121,94 @@ impl Server {
             connection.close();
             return None;
         }
-        if let Some(&known) = self.by_pid.get(&pid) {
-            let member = &self.members[known];
-            let is_silent = !member.said_hello;
-            if is_silent && member.is_alive() {
-                if member.agent != at {
-                    let who = member.who.clone();
-                    self.finding(&who, format!("it said hello as agent {agent:?}"));
-                }
-                return Some(self.connect(known, place, connection));
-            }
-            if member.is_alive() {
-                let who = member.who.clone();
+        let known = self.by_pid.get(&pid).copied();
+        let known = known.filter(|known| self.members[*known].is_alive());
+        let member = match known {
+            Some(known) if self.members[known].said_hello => {
+                let who = self.members[known].who.clone();
                 self.finding(&who, "it connected twice; the second connection was closed");
                 connection.close();
                 return None;
             }
-        }
-        let peer = connection.peer(pid);
-        // It has ended, and the timeline says so. Else the number has become another's.
-        if self.is_announced(pid) && peer.as_ref().map_or(true, is_over) {
-            connection.close();
-            return None;
-        }
-        let pidfd = match peer {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                match error.raw_os_error() {
-                    Some(libc::ESRCH | libc::EINVAL) => self.finding(
-                        &Who::Subject,
-                        format!("agent {agent:?} said hello and was gone: {error}"),
-                    ),
-                    _ => self.trouble(
-                        &format!(
-                            "agent {agent:?} said hello, and was let go, since its process cannot be held"
-                        ),
-                        &error,
-                    ),
+            Some(known) => {
+                if self.members[known].agent != at {
+                    let who = self.members[known].who.clone();
+                    self.finding(&who, format!("it said hello as agent {agent:?}"));
                 }
-                connection.close();
-                return None;
+                known
+            }
+            None => {
+                let pidfd = self.hold(pid, &mut connection, &agent)?;
+                let (who, run, path) = match descendant {
+                    None => {
+                        let (who, run) = self.next_run(at);
+                        (who, run, Vec::new())
+                    }
+                    Some(lineage) => self.descendant(at, starter, &lineage),
+                };
+                let member = self.enter(pid, pidfd, &who, (at, run, path));
+                self.members[member].starter = starter;
+                self.watch(member);
+                member
             }
         };
-        let (who, run) = match descendant {
-            None => self.next_run(at),
-            Some(descendant) => {
-                // Whose it is: the run that said it started one of that name, else the last one.
-                let expected = self
-                    .expected
-                    .iter()
-                    .position(|e| e.agent == at && e.name == descendant);
-                let run = expected.map_or(self.agents[at].numbers, |n| self.expected.remove(n).run);
-                let name = Arc::clone(&self.agents[at].name);
-                (Who::descendant(name, run, descendant), run)
-            }
-        };
-        let member = self.enter(pid, pidfd, &who, (at, run, descendant.is_some()));
-        // First of all: it wakes up while the rest is done here.
-        let member = self.connect(member, place, connection);
-        self.watch(member);
+        let this = &mut self.members[member];
+        (this.own_pid, this.own_parent) = (own_pid, own_parent);
+        self.connect(member, place, connection);
+        for message in said {
+            self.hear(member, message);
+        }
         // It may have ended before its end was watched.
         self.look(member, None);
         Some(member)
+    }
+
+    /// A descriptor of the process at the other end, which is to be a member. None where it is over.
+    fn hold(&mut self, pid: u32, connection: &mut Connection, agent: &str) -> Option<OwnedFd> {
+        match connection.peer(pid) {
+            // It was killed before it was taken in. Had it been killed sooner, it would have said nothing.
+            Ok(pidfd) if (self.is_gated || self.is_announced(pid)) && is_over(&pidfd) => {}
+            Ok(pidfd) => return Some(pidfd),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ESRCH | libc::EINVAL) if self.is_gated || self.is_announced(pid) => {}
+                Some(libc::ESRCH | libc::EINVAL) => self.finding(
+                    &Who::Subject,
+                    format!("agent {agent:?} said hello and was gone: {error}"),
+                ),
+                _ => self.trouble(
+                    &format!(
+                        "agent {agent:?} said hello, and was let go, since its process cannot be held"
+                    ),
+                    &error,
+                ),
+            },
+        }
+        connection.close();
+        None
+    }
+
+    /// Which descendant it is: of the run of whoever started it, else of the last one.
+    fn descendant(
+        &mut self,
+        agent: usize,
+        starter: Option<usize>,
+        lineage: &Lineage,
+    ) -> (Who, u32, Vec<u32>) {
+        let (run, mut path) = match starter {
+            Some(starter) => {
+                let is_it = |e: &Expected| e.starter == starter && e.nth == lineage.nth;
+                self.expected.retain(|expected| !is_it(expected));
+                (
+                    self.members[starter].run,
+                    self.members[starter].path.clone(),
+                )
+            }
+            None => (self.agents[agent].numbers, Vec::new()),
+        };
+        path.push(lineage.nth);
+        let name = Arc::clone(&self.agents[agent].name);
+        let descendant = String::from_utf8_lossy(&lineage.name.0);
+        (Who::descendant(name, run, &*descendant), run, path)
     }
 
     /// A supervisor said that it started this process, as a run of the agent. It is one from now on,
@@ -126,7 +226,7 @@ impl Server {
         self.lost.remove(&pid);
         match open_pidfd(pid) {
             Ok(pidfd) => {
-                let member = self.enter(pid, pidfd, &who, (agent, run, false));
+                let member = self.enter(pid, pidfd, &who, (agent, run, Vec::new()));
                 self.members[member].is_followed = true;
                 self.watch(member);
                 (run, Some(member))
@@ -149,6 +249,9 @@ impl Server {
     /// A child that has not said hello is a zombie. Where it runs the agents' program and was killed,
     /// a finding says so: whose run it would have been is not to be seen any more.
     pub(crate) fn see_zombie(&mut self, pid: u32) {
+        if self.lost.contains(&pid) {
+            return;
+        }
         let status = open_pidfd(pid)
             .ok()
             .and_then(|pidfd| ended_status(pidfd.as_fd()));
@@ -183,13 +286,29 @@ impl Server {
     }
 
     /// A process is one that the server knows.
-    fn enter(&mut self, pid: u32, pidfd: OwnedFd, who: &Who, whose: (usize, u32, bool)) -> usize {
+    fn enter(
+        &mut self,
+        pid: u32,
+        pidfd: OwnedFd,
+        who: &Who,
+        (agent, run, path): (usize, u32, Vec<u32>),
+    ) -> usize {
         let member = self.members.len();
-        self.members
-            .push(Member::new(pid, pidfd, who.clone(), whose));
+        let is_child = is_child(pidfd.as_fd());
+        let mut new = Member::new(pid, pidfd, who.clone(), (agent, run, path));
+        new.is_child = is_child;
+        self.members.push(new);
         self.alive.insert(member);
         self.by_pid.insert(pid, member);
-        self.record(who, What::Start);
+        self.record_of(member, What::Start);
+        // While it lives: a dead process has none.
+        let rank = self.members[member].rank();
+        for stream in 0..2 {
+            if let Ok(link) = std::fs::read_link(format!("/proc/{pid}/fd/{}", stream + 1)) {
+                let place = || (rank.clone(), stream);
+                self.streams.entry(link).or_insert_with(place);
+            }
+        }
         member
     }
 
@@ -211,22 +330,28 @@ impl Server {
         }
     }
 
-    /// It said hello on this connection, and is told what to do.
-    fn connect(&mut self, member: usize, place: usize, connection: Connection) -> usize {
-        self.progress += 1;
+    /// It said hello on this connection, and is told what to do: at once, or in virtual time when its turn
+    /// comes.
+    fn connect(&mut self, member: usize, place: usize, connection: Connection) {
         self.places.insert(place, member);
         let this = &mut self.members[member];
         this.connection = Some(connection);
         this.said_hello = true;
-        if !this.is_descendant {
-            let agent = &mut self.agents[this.agent];
-            agent.runs.push(member);
-            let script = agent.script.of_run(this.run).clone();
-            if !script.0.is_empty() {
-                self.tell(member, &Order::Do(script));
-            }
+        if this.is_descendant {
+            this.was_told = true;
+            return;
         }
-        member
+        let (run, rank) = (this.run, this.rank());
+        let agent = &mut self.agents[this.agent];
+        agent.runs.push(member);
+        let script = agent.script.of_run(run).clone();
+        if script.0.is_empty() {
+            self.members[member].was_told = true;
+        } else if self.is_virtual {
+            self.turns.begin(self.now, rank, member, Order::Do(script));
+        } else {
+            self.tell(member, &Order::Do(script));
+        }
     }
 
     /// Takes the hello of a member that has not said it, if it has sent one. Nobody else's: the
@@ -234,16 +359,36 @@ impl Server {
     pub(super) fn accept_of(&mut self, member: usize) {
         let pid = self.members[member].pid;
         self.connections();
-        let its = |connection: &Connection| connection.peer_pid() == Some(pid);
+        let its = |stranger: &Stranger| stranger.pid == Some(pid);
         let strangers = self.strangers.iter();
         let places: Vec<_> = strangers
-            .filter(|(_, connection)| its(connection))
+            .filter(|(_, stranger)| its(stranger))
             .map(|(&place, _)| place)
             .collect();
         for place in places {
             self.receive(place);
         }
     }
+}
+
+/// Where a process stands among those that were started.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Birth {
+    /// A run: the child of the code under test, and what it descends from below that, each by when it
+    /// started and its number.
+    Child(usize, Vec<(u64, u32)>),
+    /// A descendant: who started it, and for which time.
+    Descendant(Option<Rank>, u32),
+}
+
+/// A process's parent, and when it started, in the kernel's ticks.
+fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the program's name in parentheses, from the third field: the 4th and the 22nd.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((parent, start))
 }
 
 /// What the kernel calls a process that runs this program: the first bytes of its name.

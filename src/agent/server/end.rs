@@ -1,0 +1,106 @@
+//! How members end, and who says so.
+
+use super::Server;
+use crate::agent::member::Member;
+use crate::process::{kernel_keeps_statuses, status_of_wait};
+use crate::status::ExitStatus;
+use crate::timeline::What;
+
+impl Server {
+    /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
+    pub(super) fn look(&mut self, member: usize, said: Option<ExitStatus>) {
+        if !self.is_gated && !self.members[member].said_hello {
+            self.accept_of(member);
+        }
+        let Some(death) = self.members[member].death() else {
+            return;
+        };
+        if self.members[member].is_alive() {
+            self.hear_last_words(member);
+            match self.status_of(member).or(said.map(Some)) {
+                Some(status) => self.end(member, status),
+                None => {
+                    self.dying.insert(member);
+                    return;
+                }
+            }
+        }
+        if death.is_reaped {
+            self.reap(member);
+        }
+    }
+
+    /// How a dead member ended: `None` inside where nobody will ever say, `None` where somebody will.
+    ///
+    /// It never depends on who is asked first. The kernel says it of a child of this process, and since Linux
+    /// 6.15 of everybody. Else its parent says it, where that is an agent that lives.
+    fn status_of(&self, member: usize) -> Option<Option<ExitStatus>> {
+        let this = &self.members[member];
+        let by_kernel = if this.is_child || kernel_keeps_statuses() || !self.is_virtual {
+            this.status_by_kernel()
+        } else {
+            None
+        };
+        let told = this
+            .told_status
+            .map(|status| status.and_then(status_of_wait));
+        match by_kernel {
+            Some(status) => Some(Some(status)),
+            None if told.is_some() => told,
+            None if self.has_teller(this) => None,
+            None => Some(None),
+        }
+    }
+
+    /// Whether its parent is an agent that will say how it ended.
+    fn has_teller(&self, member: &Member) -> bool {
+        let starter = member.starter.map(|starter| &self.members[starter]);
+        starter.is_some_and(|starter| starter.is_alive() && starter.own_pid == member.own_parent)
+    }
+
+    /// Whether nobody has said yet how it ended.
+    pub(crate) fn is_dying(&self, member: usize) -> bool {
+        self.dying.contains(&member)
+    }
+
+    /// Takes in what is still in the socket of a member that is dead.
+    fn hear_last_words(&mut self, member: usize) {
+        let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) else {
+            return;
+        };
+        self.receive(place);
+        // A descendant may hold the connection open, and nobody talks on it.
+        if self.places.remove(&place).is_some()
+            && let Some(connection) = &mut self.members[member].connection
+        {
+            // It fails only where it is gone from there already.
+            let _ = self.epoll.delete(connection.as_fd());
+            connection.close();
+        }
+    }
+
+    fn end(&mut self, member: usize, status: Option<ExitStatus>) {
+        self.members[member].ended = Some(status);
+        self.turns.forget(member);
+        self.alive.remove(&member);
+        self.dying.remove(&member);
+        self.zombies.insert(member);
+        self.record_of(member, What::Exit { status });
+    }
+
+    fn reap(&mut self, member: usize) {
+        self.zombies.remove(&member);
+        self.progress += 1;
+        let this = &mut self.members[member];
+        this.reaped = true;
+        if let Some(pidfd) = &this.pidfd {
+            // It fails only where it is gone from there already.
+            let _ = self.epoll.delete(pidfd);
+        }
+        this.close();
+        // Who reaps a descendant, and when, is its parent's affair, or init's.
+        if !this.is_descendant {
+            self.record_of(member, What::Reap);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What members say.
+
+use std::time::Duration;
+
+use agent_stub::protocol::{MessageError, Report};
+
+use super::{Expected, Server};
+use crate::agent::member::Member;
+use crate::timeline::What;
+
+impl Server {
+    /// A member said something.
+    pub(super) fn hear(&mut self, member: usize, message: Result<Report, MessageError>) {
+        // That it waits, or would like to act, is no news to anybody.
+        let is_quiet = matches!(
+            message,
+            Ok(Report::Rest(_)
+                | Report::Pong(_)
+                | Report::Wait { .. }
+                | Report::Turn { .. }
+                | Report::Watching(_))
+        );
+        if !is_quiet {
+            self.progress += 1;
+        }
+        let who = self.members[member].who.clone();
+        let report = match message {
+            Ok(report) => report,
+            Err(error) => {
+                return self.finding(&who, format!("it said what is no message: {error}"));
+            }
+        };
+        self.members[member].note(&report);
+        let rank = self.members[member].rank();
+        match report {
+            Report::Wait { id, nanos } if self.is_virtual => {
+                let until = self.now + Duration::from_nanos(nanos);
+                self.turns.wait(until, rank, member, id);
+                self.has_new_deadline = true;
+            }
+            Report::Turn { id, signal } if self.is_virtual => {
+                self.turns.ask(self.now, rank, member, id, signal);
+            }
+            Report::Started { nth, pid, .. } => {
+                let is_it = |m: &Member| m.starter == Some(member) && m.path.last() == Some(&nth);
+                // It may have said hello before its parent said that it started it.
+                if !self.members.iter().any(is_it) {
+                    self.expected.push(Expected {
+                        starter: member,
+                        nth,
+                        pid,
+                    });
+                }
+            }
+            Report::Reaped { pid, status } => {
+                let is_it = |m: &Member| m.starter == Some(member) && m.own_pid == pid;
+                // The number may have been another's before.
+                if let Some(child) = self.members.iter().rposition(is_it) {
+                    self.members[child].told_status = Some(status);
+                    self.look(child, None);
+                }
+            }
+            Report::Ready => self.record_of(member, What::Ready),
+            Report::Beat => self.record_of(member, What::Beat),
+            Report::Got(signal, count) => {
+                self.members[member].signals.push((signal, count, self.now));
+                self.record_of(member, What::Signal { signal, count });
+            }
+            Report::Freezing => self.record_of(member, What::Frozen),
+            Report::Thawed => self.record_of(member, What::Thawed),
+            Report::Gate(name) => {
+                self.record_of(
+                    member,
+                    What::Gate {
+                        name: String::from_utf8_lossy(&name.0).into_owned(),
+                    },
+                );
+            }
+            Report::Locked(path) => {
+                self.record_of(
+                    member,
+                    What::Locked {
+                        path: String::from_utf8_lossy(&path.0).into_owned(),
+                    },
+                );
+            }
+            Report::Wrote(stream, bytes) => self.record_of(member, What::Wrote { stream, bytes }),
+            // The gate sees whether it stays so.
+            Report::Blocked(stream) if !self.is_gated => {
+                self.record_of(member, What::Blocked { stream });
+            }
+            Report::Error(text) => {
+                self.record_of(
+                    member,
+                    What::Error {
+                        text: String::from_utf8_lossy(&text.0).into_owned(),
+                    },
+                );
+            }
+            Report::Hello { .. } => self.finding(&who, "it said hello twice"),
+            _ => {}
+        }
+    }
+}

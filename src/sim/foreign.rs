@@ -1,0 +1,276 @@
+//! Processes of the code under test that are no agents, such as a shell in between: whether they wait for
+//! nothing but what the sim itself does.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use nix::libc;
+
+use super::children;
+
+/// How a process that is no agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It waits for children that are all at rest, or on pipes whose other ends are all the sim's.
+    AtRest,
+    /// It is about to be an agent.
+    Begins,
+    /// It does something, or waits for what is not the sim's.
+    Busy,
+    /// It has ended, and somebody has to reap it.
+    Zombie,
+}
+
+/// What the sim knows of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// An agent that lives, or one that has said hello and waits to be taken in.
+    Agent,
+    /// An agent that has ended.
+    Ended,
+    /// No agent.
+    Other,
+}
+
+/// The processes of one sim that are no agents.
+#[derive(Debug, Default)]
+pub(crate) struct Foreigners {
+    /// Whether all ends of a pipe are the sim's, by the pipe's number.
+    pipes: HashMap<u64, bool>,
+}
+
+impl Foreigners {
+    /// How the process stands, with all below it. `address` is the word that agents have in their
+    /// arguments.
+    pub(crate) fn standing(
+        &mut self,
+        pid: u32,
+        address: &str,
+        known: &impl Fn(u32) -> Known,
+    ) -> io::Result<Standing> {
+        if children::is_zombie(pid) {
+            return Ok(Standing::Zombie);
+        }
+        let below = children_of(pid)?;
+        // What runs another program, as timeout(1) does, has that program's arguments in its own.
+        if below.is_empty() && children::mentions(pid, address)? {
+            return Ok(Standing::Begins);
+        }
+        let mut waits = false;
+        for thread in numbers(&format!("/proc/{pid}/task"))? {
+            match self.thread_waits(pid, thread, !below.is_empty())? {
+                Some(is_for_sim) => waits |= is_for_sim,
+                None => return Ok(Standing::Busy),
+            }
+        }
+        // All below it are looked at, too: it may wait for one of them, and another may be at work.
+        let mut standing = if waits {
+            Standing::AtRest
+        } else {
+            Standing::Busy
+        };
+        for child in below {
+            match known(child) {
+                Known::Agent => {}
+                // Its parent has not taken its status yet.
+                Known::Ended => standing = Standing::Busy,
+                Known::Other => match self.standing(child, address, known)? {
+                    Standing::Begins => return Ok(Standing::Begins),
+                    Standing::AtRest => {}
+                    Standing::Busy | Standing::Zombie => standing = Standing::Busy,
+                },
+            }
+        }
+        Ok(standing)
+    }
+
+    /// Whether the thread waits without a limit in time, and if so, whether for what the sim does: true, or
+    /// for another thread of its own: false. None where it does anything else.
+    fn thread_waits(
+        &mut self,
+        pid: u32,
+        thread: u32,
+        has_children: bool,
+    ) -> io::Result<Option<bool>> {
+        let Some(call) = blocked_in(&format!("/proc/{pid}/task/{thread}")) else {
+            return Ok(None);
+        };
+        let argument = |n: usize| call.arguments[n];
+        let waits = match call.number {
+            libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_rt_sigsuspend => {
+                has_children.then_some(true)
+            }
+            libc::SYS_read | libc::SYS_readv | libc::SYS_write | libc::SYS_writev => {
+                self.is_inside(pid, argument(0))?.then_some(true)
+            }
+            libc::SYS_futex if argument(3) == 0 => Some(false),
+            number if is_poll(number, &call) => {
+                let count = usize::try_from(argument(1)).unwrap_or(usize::MAX);
+                match polled(pid, argument(0), count) {
+                    Some(descriptors) => self.are_inside(pid, descriptors)?.then_some(true),
+                    None => None,
+                }
+            }
+            libc::SYS_epoll_pwait if argument(3) as i32 == -1 => {
+                self.epoll_waits(pid, argument(0))?
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_wait if argument(3) as i32 == -1 => {
+                self.epoll_waits(pid, argument(0))?
+            }
+            _ => None,
+        };
+        Ok(waits)
+    }
+
+    fn epoll_waits(&mut self, pid: u32, epoll: u64) -> io::Result<Option<bool>> {
+        let text = fs::read_to_string(format!("/proc/{pid}/fdinfo/{epoll}")).unwrap_or_default();
+        let registered = text.lines().filter_map(|line| {
+            line.strip_prefix("tfd:")?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        });
+        let registered: Vec<u64> = registered.collect();
+        Ok(self.are_inside(pid, registered)?.then_some(true))
+    }
+
+    /// Whether there are any, and each is inside.
+    fn are_inside(&mut self, pid: u32, descriptors: Vec<u64>) -> io::Result<bool> {
+        for descriptor in &descriptors {
+            if !self.is_inside(pid, *descriptor)? {
+                return Ok(false);
+            }
+        }
+        Ok(!descriptors.is_empty())
+    }
+
+    /// Whether the descriptor is that of a pipe of which all ends are this process's and its descendants'.
+    fn is_inside(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
+        let Some(pipe) = pipe_of(&PathBuf::from(format!("/proc/{pid}/fd/{descriptor}"))) else {
+            return Ok(false);
+        };
+        if let Some(is_inside) = self.pipes.get(&pipe) {
+            return Ok(*is_inside);
+        }
+        // Nobody gets it later who has not got it now but from those who have.
+        let own = descendants(std::process::id())?;
+        let mut is_inside = true;
+        for other in numbers("/proc")? {
+            if !own.contains(&other) && holds(other, pipe) {
+                is_inside = false;
+                break;
+            }
+        }
+        self.pipes.insert(pipe, is_inside);
+        Ok(is_inside)
+    }
+}
+
+/// A system call in which a thread is blocked.
+struct Call {
+    number: libc::c_long,
+    arguments: [u64; 6],
+}
+
+/// What the thread, by its folder in /proc, is blocked in; None where it is not asleep, or cannot be seen.
+fn blocked_in(task: &str) -> Option<Call> {
+    if children::state(task)? != 'S' {
+        return None;
+    }
+    let text = fs::read_to_string(format!("{task}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok().filter(|number| *number >= 0)?;
+    let mut arguments = [0; 6];
+    for argument in &mut arguments {
+        *argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    }
+    Some(Call { number, arguments })
+}
+
+/// Whether the call is a poll(2) without a limit in time.
+fn is_poll(number: libc::c_long, call: &Call) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if number == libc::SYS_poll {
+        return call.arguments[2] as i32 == -1;
+    }
+    number == libc::SYS_ppoll && call.arguments[2] == 0
+}
+
+/// The descriptors that it polls: its `struct pollfd`s. None where they cannot be read.
+fn polled(pid: u32, address: u64, count: usize) -> Option<Vec<u64>> {
+    use std::os::unix::fs::FileExt;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let mut bytes = vec![0; count.min(1024).checked_mul(8)?];
+    memory.read_exact_at(&mut bytes, address).ok()?;
+    let descriptors = bytes.chunks(8).map(|entry| {
+        let number = i32::from_ne_bytes(entry[..4].try_into().ok()?);
+        // A negative one is not looked at.
+        Some(u64::try_from(number).ok())
+    });
+    let descriptors: Option<Vec<Option<u64>>> = descriptors.collect();
+    (count <= 1024).then_some(descriptors?.into_iter().flatten().collect())
+}
+
+/// The number of the pipe behind a link of /proc/PID/fd.
+fn pipe_of(link: &PathBuf) -> Option<u64> {
+    let target = fs::read_link(link).ok()?;
+    let number = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?;
+    number.parse().ok()
+}
+
+/// Whether the process has the pipe open. Who may not be looked at is another user's, and was given none.
+fn holds(pid: u32, pipe: u64) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    descriptors
+        .flatten()
+        .any(|entry| pipe_of(&entry.path()) == Some(pipe))
+}
+
+/// The process and all below it.
+fn descendants(pid: u32) -> io::Result<HashSet<u32>> {
+    let (mut all, mut open) = (HashSet::from([pid]), vec![pid]);
+    while let Some(pid) = open.pop() {
+        for child in children_of(pid)? {
+            if all.insert(child) {
+                open.push(child);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The children of all threads of a process; none where it is gone.
+fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for thread in numbers(&format!("/proc/{pid}/task"))? {
+        let path = format!("/proc/{pid}/task/{thread}/children");
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let pids = text.split_ascii_whitespace();
+                all.extend(pids.filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+            Err(error) if children::is_own_lack(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(all)
+}
+
+/// The numbers among the names of a folder; none where it is gone.
+fn numbers(folder: &str) -> io::Result<Vec<u32>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if children::is_own_lack(&error) => return Err(error),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    Ok(names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect())
+}

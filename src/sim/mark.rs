@@ -1,0 +1,166 @@
+//! What threads and processes inherit from the thread of their sim, and tells them from strangers.
+//!
+//! The I/O priority of a thread has ten bits that no scheduler reads (`IOPRIO_HINT_*` of
+//! linux/ioprio.h, since Linux 6.5, of which seven values have a meaning, for some disks). It is inherited
+//! by threads, by children and over exec, whoever they are re-parented to, and anybody may read it. What
+//! else is inherited either changes what the code under test does, or cannot be read of others.
+
+use std::collections::HashSet;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
+use nix::unistd::Pid;
+
+/// `IOPRIO_WHO_PROCESS`: one thread.
+const WHO_THREAD: libc::c_int = 1;
+/// `IOPRIO_CLASS_BE`, the class of whoever asks for none.
+const BEST_EFFORT: libc::c_int = 2;
+/// `IOPRIO_CLASS_SHIFT`.
+const CLASS_SHIFT: libc::c_int = 13;
+/// `IOPRIO_HINT_SHIFT`.
+const HINT_SHIFT: libc::c_int = 3;
+/// `IOPRIO_NORM`, the level of a process that is not nice.
+const NORMAL: libc::c_int = 4;
+
+/// The hints that have a meaning are below.
+const FIRST: u16 = 8;
+const LAST: u16 = 1023;
+
+/// A mark that nobody else on the machine has while it is held, on the thread that took it.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    number: u16,
+    /// What the thread had before.
+    before: libc::c_int,
+    /// The name that others find taken.
+    _name: OwnedFd,
+}
+
+/// The marks of this process.
+static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+
+impl Mark {
+    /// Puts a mark on this thread. None before Linux 6.5, or where the kernel refuses: then what other
+    /// threads of the code under test do cannot be told from what strangers do.
+    pub(crate) fn take() -> Option<Mark> {
+        let before = priority(0)?;
+        let first = FIRST + u16::try_from(std::process::id() % 997).unwrap_or(0);
+        for offset in 0..=LAST - FIRST {
+            let number = FIRST + (first - FIRST + offset) % (LAST - FIRST + 1);
+            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+            let taken = taken.get_or_insert_default();
+            if taken.contains(&number) {
+                continue;
+            }
+            let Some(name) = reserve(number) else {
+                continue;
+            };
+            let level = if before >> CLASS_SHIFT == BEST_EFFORT {
+                before & 7
+            } else {
+                NORMAL
+            };
+            let value =
+                BEST_EFFORT << CLASS_SHIFT | libc::c_int::from(number) << HINT_SHIFT | level;
+            if !set_priority(value) || of(0) != Some(number) {
+                return None;
+            }
+            taken.insert(number);
+            return Some(Mark {
+                number,
+                before,
+                _name: name,
+            });
+        }
+        None
+    }
+
+    /// Whether that thread or process has inherited it.
+    pub(crate) fn is_on(&self, thread: u32) -> bool {
+        of(thread) == Some(self.number)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        set_priority(self.before);
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get_or_insert_default().remove(&self.number);
+    }
+}
+
+/// Takes the mark off this thread, which belongs to no sim although one started it.
+pub(crate) fn clear() {
+    set_priority(0);
+}
+
+/// Names it on this machine: for as long as the descriptor is open nobody else can.
+fn reserve(number: u16) -> Option<OwnedFd> {
+    let name = format!("supervise-harness-mark-{number}");
+    let address = UnixAddr::new_abstract(name.as_bytes()).ok()?;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None).ok()?;
+    bind(socket.as_raw_fd(), &address).ok()?;
+    Some(socket)
+}
+
+/// The mark of a thread or process; of this thread for 0.
+fn of(thread: u32) -> Option<u16> {
+    let priority = priority(thread)?;
+    let hint = u16::try_from(priority >> HINT_SHIFT & 0x3ff).ok()?;
+    (hint >= FIRST).then_some(hint)
+}
+
+fn priority(thread: u32) -> Option<libc::c_int> {
+    let thread = Pid::from_raw(thread.cast_signed());
+    // SAFETY: ioprio_get(2) takes two numbers and touches no memory of ours.
+    let priority = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_THREAD, thread.as_raw()) };
+    libc::c_int::try_from(priority)
+        .ok()
+        .filter(|priority| *priority >= 0)
+}
+
+/// Sets that of this thread.
+fn set_priority(priority: libc::c_int) -> bool {
+    // SAFETY: ioprio_set(2) takes three numbers and touches no memory of ours.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, priority) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_and_children_inherit_a_mark_and_strangers_do_not() {
+        let stranger = std::process::Command::new("/bin/sleep").arg("1000").spawn();
+        let mut stranger = stranger.unwrap();
+        let mark = Mark::take().unwrap();
+        let child = std::process::Command::new("/usr/bin/setsid")
+            .args(["/bin/sleep", "1000"])
+            .spawn();
+        let mut child = child.unwrap();
+        let thread = std::thread::scope(|scope| {
+            let look = || mark.is_on(nix::unistd::gettid().as_raw().cast_unsigned());
+            scope.spawn(look).join().unwrap()
+        });
+        let seen = (thread, mark.is_on(child.id()), mark.is_on(stranger.id()));
+        for child in [&mut child, &mut stranger] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(seen, (true, true, false));
+    }
+
+    #[test]
+    fn two_threads_have_two_marks_and_none_when_they_are_done() {
+        let first = Mark::take().unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| Mark::take().unwrap().number);
+            assert_ne!(second.join().unwrap(), first.number);
+        });
+        drop(first);
+        assert_eq!(of(0), None);
+    }
+}

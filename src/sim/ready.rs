@@ -1,0 +1,148 @@
+//! What is ready for the code under test to take in: the events that wait in tokio's epoll instance.
+
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use std::os::fd::AsFd;
+
+/// The most events that are put in order at once.
+const EVENTS: usize = 256;
+
+/// Tokio's epoll instance, as seen from outside.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// A descriptor that is registered there, and nowhere else.
+    known: RawFd,
+    epoll: Option<OwnedFd>,
+}
+
+/// A descriptor that is registered with tokio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) descriptor: RawFd,
+    events: u32,
+    data: u64,
+}
+
+impl Ready {
+    /// That of the runtime with which this descriptor is registered, which is looked for when it is
+    /// needed first.
+    pub(crate) fn of(known: RawFd) -> Ready {
+        Ready { known, epoll: None }
+    }
+
+    fn epoll(&mut self) -> Option<BorrowedFd<'_>> {
+        if self.epoll.is_none() {
+            self.epoll = find(self.known);
+        }
+        self.epoll.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the runtime would find something if it looked.
+    pub(crate) fn is_pending(&mut self) -> bool {
+        let Some(epoll) = self.epoll() else {
+            return false;
+        };
+        let mut fds = [PollFd::new(epoll, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Has the runtime find what is ready in the order of `rank`, whoever was faster: the kernel keeps
+    /// what became ready in the order in which it did, and puts what is registered anew at the end.
+    pub(crate) fn put_in_order<R: Ord>(&mut self, rank: impl Fn(RawFd) -> R) {
+        let Some(epoll) = self.epoll() else {
+            return;
+        };
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let count = wait(epoll, &mut events);
+        if count == 0 {
+            return;
+        }
+        // A single one is in order, and tokio still has to be told of it.
+        let registered = registrations(epoll);
+        let found = events[..count].iter().map(|event| {
+            let same = |one: &&Registered| one.data == event.data();
+            registered.iter().find(same).copied()
+        });
+        let mut ready: Vec<Registered> = found.flatten().collect();
+        if ready.len() > 1 {
+            ready.sort_by_cached_key(|one| rank(one.descriptor));
+        }
+        for one in ready {
+            let mut event = EpollEvent::new(
+                EpollFlags::from_bits_retain(one.events.cast_signed()),
+                one.data,
+            );
+            // SAFETY: scalar arguments, and a pointer to an event that is valid while the call lasts.
+            // It fails only for a descriptor that was closed, of which nobody waits to hear.
+            let _ = unsafe {
+                libc::epoll_ctl(
+                    epoll.as_raw_fd(),
+                    libc::EPOLL_CTL_MOD,
+                    one.descriptor,
+                    (&raw mut event).cast(),
+                )
+            };
+        }
+    }
+}
+
+fn wait(epoll: BorrowedFd<'_>, events: &mut [EpollEvent]) -> usize {
+    let most = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `EpollEvent` is a transparent `epoll_event`; the pointer and the count are those of a live
+    // slice.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr().cast(), most, 0) };
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// The epoll instance of this process with which the descriptor is registered.
+fn find(known: RawFd) -> Option<OwnedFd> {
+    for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
+        let Some(number) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<RawFd>().ok())
+        else {
+            continue;
+        };
+        let is_epoll = fs::read_link(entry.path())
+            .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]");
+        if !is_epoll {
+            continue;
+        }
+        // SAFETY: it was open a moment ago; where it no longer is, the copy fails.
+        let epoll = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
+        if let Ok(epoll) = epoll
+            && registrations(epoll.as_fd())
+                .iter()
+                .any(|one| one.descriptor == known)
+        {
+            return Some(epoll);
+        }
+    }
+    None
+}
+
+/// What is registered with an epoll instance: fdinfo, of proc(5).
+fn registrations(epoll: BorrowedFd<'_>) -> Vec<Registered> {
+    let path = format!("/proc/self/fdinfo/{}", epoll.as_raw_fd());
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(registration).collect()
+}
+
+/// A line such as `tfd:        7 events: 8000201d data:     55d4c0ffee40  pos:0 ino:5 sdev:9`.
+fn registration(line: &str) -> Option<Registered> {
+    let mut words = line.strip_prefix("tfd:")?.split_whitespace();
+    let descriptor = words.next()?.parse().ok()?;
+    let mut after = |name: &str| words.find(|word| *word == name).and_then(|_| words.next());
+    let events = u32::from_str_radix(after("events:")?, 16).ok()?;
+    let data = u64::from_str_radix(after("data:")?, 16).ok()?;
+    Some(Registered {
+        descriptor,
+        events,
+        data,
+    })
+}

@@ -1,0 +1,148 @@
+//! The threads of the code under test: those that its sim's thread has started, and they in turn.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+
+use nix::libc;
+
+use super::children;
+use super::mark::Mark;
+
+/// real-time: how long the process's first thread may run before it is not taken to handle a signal.
+const HANDLER: u64 = 1_000_000;
+
+/// What the threads of the code under test do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// All wait.
+    AtRest,
+    /// One is at work, or a signal is on its way.
+    Busy,
+    /// One waits for events of its own, as the runtime of another does.
+    OwnRuntime(String),
+}
+
+/// The threads of this process that have the sim's mark.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    /// Children of marked threads, which keep no mark once they are zombies.
+    own: HashSet<u32>,
+    /// How long the first thread had run when it was seen at work.
+    leader_ran: Option<u64>,
+}
+
+/// What the other threads of this process have started.
+#[derive(Debug, Default)]
+pub(crate) struct OthersChildren {
+    /// By threads of the code under test.
+    pub(crate) own: Vec<u32>,
+    /// By threads that run no sim: they may start agents all the same.
+    pub(crate) strangers: Vec<u32>,
+}
+
+impl OthersChildren {
+    /// Where nothing tells whose a thread is.
+    pub(crate) fn unknown(others: &[(u32, Vec<u32>)]) -> OthersChildren {
+        let children = others.iter().flat_map(|(_, children)| children);
+        OthersChildren {
+            own: Vec::new(),
+            strangers: children.copied().collect(),
+        }
+    }
+}
+
+impl Threads {
+    /// Sorts the children of the threads that run no sim. `others` are those threads, each with its
+    /// children.
+    pub(crate) fn sort(&mut self, mark: &Mark, others: &[(u32, Vec<u32>)]) -> OthersChildren {
+        let mut sorted = OthersChildren::default();
+        let mut all = HashSet::new();
+        for (thread, children) in others {
+            if children.is_empty() {
+                continue;
+            }
+            let is_ours = mark.is_on(*thread);
+            for &child in children {
+                all.insert(child);
+                if self.own.contains(&child) || is_ours || mark.is_on(child) {
+                    self.own.insert(child);
+                    sorted.own.push(child);
+                } else {
+                    sorted.strangers.push(child);
+                }
+            }
+        }
+        self.own.retain(|child| all.contains(child));
+        sorted
+    }
+
+    /// What the threads do that have the mark, of these; and whether the process's first thread may be
+    /// handling a signal that was sent to the process.
+    pub(crate) fn activity(
+        &mut self,
+        mark: &Mark,
+        others: &[u32],
+        is_pool: &impl Fn(u32) -> bool,
+    ) -> io::Result<Activity> {
+        let leader = std::process::id();
+        for &thread in others {
+            let is_ours = mark.is_on(thread);
+            if thread == leader && !is_ours {
+                if self.leader_is_at_work(leader)? {
+                    return Ok(Activity::Busy);
+                }
+                continue;
+            }
+            if !is_ours {
+                continue;
+            }
+            let task = format!("/proc/self/task/{thread}");
+            match children::state(&task) {
+                Some('S') => {}
+                None | Some('T' | 't' | 'Z' | 'X') => continue,
+                Some(_) => return Ok(Activity::Busy),
+            }
+            if !is_pool(thread) && waits_for_events(&task) {
+                let name = fs::read_to_string(format!("{task}/comm")).unwrap_or_default();
+                return Ok(Activity::OwnRuntime(name.trim_end().to_owned()));
+            }
+        }
+        Ok(Activity::AtRest)
+    }
+
+    /// Whether the process's first thread, which takes the signals that are sent to the process, is at
+    /// work, and has not been for longer than a handler takes.
+    fn leader_is_at_work(&mut self, leader: u32) -> io::Result<bool> {
+        let task = format!("/proc/self/task/{leader}");
+        if !matches!(children::state(&task), Some('R')) {
+            self.leader_ran = None;
+            return Ok(false);
+        }
+        // Nanoseconds on a processor.
+        let text = fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+        let ran = text
+            .split_whitespace()
+            .next()
+            .and_then(|ran| ran.parse().ok());
+        let Some(ran) = ran else {
+            return Ok(false);
+        };
+        let since = *self.leader_ran.get_or_insert(ran);
+        Ok(ran.saturating_sub(since) < HANDLER)
+    }
+}
+
+/// Whether a thread that is asleep waits in epoll_wait(2).
+fn waits_for_events(task: &str) -> bool {
+    let text = fs::read_to_string(format!("{task}/syscall")).unwrap_or_default();
+    let number = text
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse::<libc::c_long>().ok());
+    #[cfg(target_arch = "x86_64")]
+    if number == Some(libc::SYS_epoll_wait) {
+        return true;
+    }
+    number == Some(libc::SYS_epoll_pwait)
+}
