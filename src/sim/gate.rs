@@ -45,13 +45,15 @@ const WELCOME: Duration = Duration::from_millis(20);
 /// real-time: how long the gate waits for what processes say before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// real-time: how long the end of the body waits for an agent that does not come to rest.
+/// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
 const ENDING: Duration = Duration::from_secs(1);
 
 /// Who is at work.
 enum Survey {
     /// An agent, or what is about to be one: it comes to rest by itself.
     Agent,
+    /// A thread of the code under test.
+    Thread,
     /// What is no agent.
     Other,
     /// Nobody.
@@ -255,9 +257,12 @@ impl Gate {
         loop {
             let survey = self.survey(&mut server);
             let patience = match survey {
-                Survey::Agent if server.is_ending => Some(ENDING),
-                Survey::Agent => None,
-                Survey::Other | Survey::Nobody => Some(PATIENCE),
+                // Nobody else, so it is an agent that was woken.
+                Survey::Agent | Survey::Nobody if server.is_ending => Some(ENDING),
+                Survey::Agent | Survey::Nobody => None,
+                Survey::Thread if server.is_ending => Some(ENDING),
+                Survey::Thread => Some(PATIENCE),
+                Survey::Other => Some(PATIENCE),
             };
             if let Survey::Nobody = survey
                 && barrier(&mut server)
@@ -377,7 +382,10 @@ impl Gate {
             server.welcome_all(&children);
             return Ok(Survey::Agent);
         }
-        if is_busy || server.has_strangers() || self.threads_are_at_work(&others)? {
+        if self.threads_are_at_work(&others)? {
+            return Ok(Survey::Thread);
+        }
+        if is_busy || server.has_strangers() {
             return Ok(Survey::Other);
         }
         if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
