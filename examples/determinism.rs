@@ -30,7 +30,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use generated::{Again, generate, play_times};
+use generated::{Again, Outcomes, generate, play_times};
 
 /// What each run does, in the stub's grammar: an exit after an hour that descendants of every placement
 /// outlive or do not; floods, a line on each stream and a death at one instant; a SIGTERM that is
@@ -164,36 +164,17 @@ impl Drop for Busy {
     }
 }
 
-#[derive(Default)]
-struct Outcome {
-    timelines: HashSet<String>,
-    logs: HashSet<String>,
-    failed: u32,
-    virtual_time: Duration,
-}
-
-fn repeat(times: u32, sim: &Sim) -> Outcome {
-    let mut outcome = Outcome::default();
+/// What came of that many runs, and how much virtual time has passed in all.
+fn repeat(times: u32, sim: &Sim) -> (Outcomes, Duration) {
+    let (mut outcomes, mut virtual_time) = (Outcomes::default(), Duration::ZERO);
     for _ in 0..times {
         let log = Log::default();
-        match sim
-            .clone()
-            .try_run(async |sim| scenario(sim, Rc::clone(&log)).await)
-        {
-            Ok(timeline) => {
-                outcome.virtual_time += length(&timeline);
-                outcome.timelines.insert(timeline.to_string());
-                outcome.logs.insert(log.borrow().join("\n"));
-            }
-            Err(failure) => {
-                if outcome.failed == 0 {
-                    eprintln!("{failure}");
-                }
-                outcome.failed += 1;
-            }
-        }
+        let sim = sim.clone();
+        let result = sim.try_run(async |sim| scenario(sim, Rc::clone(&log)).await);
+        virtual_time += result.as_ref().map_or(Duration::ZERO, length);
+        outcomes.add(&result, log.borrow().join("\n"));
     }
-    outcome
+    (outcomes, virtual_time)
 }
 
 fn length(timeline: &Timeline) -> Duration {
@@ -205,17 +186,13 @@ fn length(timeline: &Timeline) -> Duration {
 /// The scenario above, and once more without the gate.
 fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let outcome = repeat(times, &Sim::new());
+    let (outcomes, virtual_time) = repeat(times, &Sim::new());
     let took = start.elapsed().as_secs_f64();
-    let (timelines, logs) = (outcome.timelines.len(), outcome.logs.len());
-    println!(
-        "{times} runs: {timelines} distinct timelines, {logs} distinct logs, {} failed",
-        outcome.failed
-    );
+    println!("{times} runs: {}", outcomes.counts());
     println!(
         "{:.1} runs a second, {:.0} virtual hours per real second",
         f64::from(times) / took,
-        outcome.virtual_time.as_secs_f64() / 3600.0 / took
+        virtual_time.as_secs_f64() / 3600.0 / took
     );
     let contrast = times.min(100);
     // What the missing gate breaks may leave it stuck.
@@ -224,35 +201,25 @@ fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
         .allow_leaks()
         .watchdog(Duration::from_secs(1))
         .build()?;
-    let ungated = repeat(contrast, &sim);
-    println!(
-        "without the gate, {contrast} runs: {} distinct timelines, {} distinct logs, {} failed",
-        ungated.timelines.len(),
-        ungated.logs.len(),
-        ungated.failed
-    );
-    if (timelines, logs, outcome.failed) == (1, 1, 0) {
+    let (ungated, _) = repeat(contrast, &sim);
+    println!("without the gate, {contrast} runs: {}", ungated.counts());
+    if outcomes.is_one() && outcomes.failed() == 0 {
         return Ok(());
     }
-    for text in outcome.timelines.iter().take(2) {
-        println!("{text}");
-    }
-    for text in outcome.logs.iter().take(2) {
-        println!("{text}");
-    }
-    Err("the timelines or the logs differ".into())
+    println!("{outcomes}");
+    Err("the timelines or the logs differ, or a run has failed".into())
 }
 
 /// Scenarios that nobody chose, of the seeds from the first on.
 fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let (mut different, mut failing) = (Vec::new(), Vec::new());
+    let (mut different, mut stuck) = (Vec::new(), Vec::new());
     for seed in first..first + count {
         let again = play_times(generate(seed), times);
-        if again.failed() > 0 {
-            failing.push(seed);
+        if again.outcomes.stuck() > 0 {
+            stuck.push(seed);
         }
-        if !again.is_one() {
+        if !again.outcomes.is_one() {
             different.push(again);
         }
     }
@@ -261,25 +228,34 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
         count - different.len() as u64,
         start.elapsed().as_secs_f64()
     );
-    if !failing.is_empty() {
-        println!("{} had a failure: {failing:?}", failing.len());
+    if !stuck.is_empty() {
+        println!("stuck: {stuck:?}");
     }
     if different.is_empty() {
         return Ok(());
     }
+    different.sort_by_key(|again| again.to_string().len());
+    let seeds = different.iter().map(|again| again.seed().to_string());
+    println!("not: {}", seeds.collect::<Vec<_>>().join(" "));
     // Each kind of difference, with the smallest scenario that shows it.
-    let mut kinds: BTreeMap<String, Vec<Again>> = BTreeMap::new();
-    for again in different {
-        kinds.entry(again.kind()).or_default().push(again);
+    let mut kinds: BTreeMap<String, Vec<&Again>> = BTreeMap::new();
+    for again in &different {
+        for kind in again.outcomes.kinds() {
+            kinds.entry(kind).or_default().push(again);
+        }
     }
     let mut kinds: Vec<_> = kinds.into_iter().collect();
     kinds.sort_by_key(|(_, found)| std::cmp::Reverse(found.len()));
-    for (kind, found) in &mut kinds {
-        found.sort_by_key(Again::size);
-        println!("\n# {kind}: {} scenarios", found.len());
-        let seeds: Vec<_> = found.iter().map(|again| again.seed().to_string()).collect();
-        println!("seeds, the smallest first: {}", seeds.join(" "));
-        println!("{}", found[0]);
+    let mut shown = HashSet::new();
+    for (kind, found) in &kinds {
+        println!(
+            "\n# {kind}: in {} scenarios, the smallest {}",
+            found.len(),
+            found[0].seed()
+        );
+        if shown.insert(found[0].seed()) {
+            println!("{}", found[0]);
+        }
     }
     Err("not every scenario is the same each time".into())
 }
@@ -288,8 +264,7 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
 fn only(seed: u64, times: u32) -> Result<(), Box<dyn Error>> {
     let again = play_times(generate(seed), times);
     println!("{again}");
-    if again.is_one() {
-        println!("{}", again.usual().join("\n"));
+    if again.outcomes.is_one() {
         return Ok(());
     }
     Err("it is not the same each time".into())

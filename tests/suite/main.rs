@@ -4,6 +4,7 @@ mod backoff;
 mod child;
 mod clock;
 mod conformance;
+mod determinism;
 mod faults;
 mod follow;
 mod leaks;
