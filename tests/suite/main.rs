@@ -23,4 +23,5 @@ mod supervisor_group;
 mod supervisor_lock;
 mod supervisor_probe;
 mod timeline;
+mod unmodified;
 mod watcher;
