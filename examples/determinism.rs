@@ -222,6 +222,13 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
         if !again.outcomes.is_one() {
             different.push(again);
         }
+        let played = seed - first + 1;
+        if played % 100 == 0 {
+            eprintln!(
+                "{played} of {count} played, {} not the same",
+                different.len()
+            );
+        }
     }
     println!(
         "{} of {count} scenarios gave one timeline and one log in {times} plays; {:.1} s",
