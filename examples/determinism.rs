@@ -9,7 +9,7 @@
 //!
 //! `-- --generated 1000 --times 20` plays scenarios that nobody chose instead: those of the seeds 0 to
 //! 999, each 20 times. `--seed S` begins at another seed, and `--only N` plays the one of seed N and
-//! prints it.
+//! prints it, and makes it smaller for each kind of difference where it is not the same each time.
 //!
 //! With `--busy N`, N busy loops run beside.
 
@@ -30,7 +30,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use generated::{Again, Outcomes, generate, play_times};
+use generated::{Again, Outcomes, generate, play_times, shrink};
 
 /// What each run does, in the stub's grammar: an exit after an hour that descendants of every placement
 /// outlive or do not; floods, a line on each stream and a death at one instant; a SIGTERM that is
@@ -273,6 +273,11 @@ fn only(seed: u64, times: u32) -> Result<(), Box<dyn Error>> {
     println!("{again}");
     if again.outcomes.is_one() {
         return Ok(());
+    }
+    for kind in again.outcomes.kinds() {
+        if let Some(smaller) = shrink(again.scenario(), &kind, times) {
+            println!("\n# made smaller for {kind}\n{smaller}");
+        }
     }
     Err("it is not the same each time".into())
 }

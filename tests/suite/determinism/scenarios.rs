@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::generated::{Again, generate, play_times};
+use super::generated::{Again, generate, play_times, shrink};
 use super::outcomes;
 
 /// A scenario is played so often here; the example plays each 20 times.
@@ -15,8 +15,12 @@ fn play(seeds: Range<u64>) {
     let wrong: Vec<_> = played.filter(is_wrong).collect();
     let seeds: Vec<_> = wrong.iter().map(Again::seed).collect();
     if let Some(first) = wrong.first() {
+        let kind = first.outcomes.kinds().into_iter().next();
+        let smaller = kind.and_then(|kind| shrink(first.scenario(), &kind, TIMES));
+        let smaller = smaller.map_or(String::new(), |again| format!("\nmade smaller: {again}"));
         panic!(
-            "stuck, or not the same each time: the scenarios of seeds {seeds:?}; the first:\n{first}"
+            "stuck, or not the same each time: the scenarios of seeds {seeds:?}; \
+             the first:\n{first}{smaller}"
         );
     }
 }
