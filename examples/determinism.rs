@@ -140,7 +140,7 @@ async fn scenario(sim: SimHandle, log: Log) {
     }
 }
 
-/// Busy loops, that end with this.
+/// Busy loops, that end with this; and by themselves where this process is killed.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -148,8 +148,8 @@ impl Busy {
         let mut busy = Busy(Vec::new());
         for _ in 0..count {
             let mut command = std::process::Command::new("sh");
-            busy.0
-                .push(command.args(["-c", "while :; do :; done"]).spawn()?);
+            let spin = "while kill -0 $PPID; do :; done 2> /dev/null";
+            busy.0.push(command.args(["-c", spin]).spawn()?);
         }
         Ok(busy)
     }
