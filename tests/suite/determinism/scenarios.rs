@@ -53,7 +53,7 @@ fn a_seed_is_the_same_scenario_everywhere() {
     scenario 1
     agent a: start k1 same-group { exit 1 }; die SIGABRT
       stdout Null, stderr Null
-      steps [Sleep(500ms), Send(SIGTERM, Process), Sleep(250ms), Stop(SIGINT, Process, 500ms), Stop(SIGTERM, Process, 500ms)]
+      steps [Sleep(500ms), Send(SIGTERM, Process), Sleep(250ms), Sleep(250ms), Stop(SIGINT, Process, 500ms), Stop(SIGTERM, Process, 500ms)]
     hub: a channel of 1
     ");
 }
