@@ -223,7 +223,7 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
             different.push(again);
         }
         let played = seed - first + 1;
-        if played % 100 == 0 {
+        if played.is_multiple_of(100) {
             eprintln!(
                 "{played} of {count} played, {} not the same",
                 different.len()
