@@ -1,79 +1,159 @@
 //! The same bytes every time: `cargo run --release --example determinism -- 1000`.
 //!
-//! A plain `tokio::process` supervisor, which knows nothing of the harness, keeps two agents running
-//! through every kind of end, for more than an hour of virtual time; that is done again and again,
-//! and the distinct timelines are counted. Then once more with the idle gate switched off, for
-//! contrast. With `--busy N`, N busy loops run beside.
+//! A plain `tokio::process` supervisor, which knows nothing of the harness, keeps three agents running
+//! through every kind of end, for more than an hour of virtual time. The agents start descendants of
+//! every placement, flood what is read, write to two streams, and say something at the instant at which
+//! they end; a whole group is signalled. That is done again and again, and the distinct timelines are
+//! counted, and the distinct logs of what the supervisor saw. Then once more with the idle gate switched
+//! off, for contrast.
+//!
+//! `-- --generated 1000 --times 20` plays scenarios that nobody chose instead: those of the seeds 0 to
+//! 999, each 20 times. `--seed S` begins at another seed, and `--only N` plays the one of seed N and
+//! prints it, and makes it smaller for each kind of difference where it is not the same each time.
+//!
+//! With `--busy N`, N busy loops run beside.
 
-use std::collections::HashSet;
+#[path = "../fixtures/generated/mod.rs"]
+mod generated;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
-use std::process::Child;
+use std::process::{Child, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use supervise_harness::{Script, Signal, Sim, SimHandle, Timeline};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use supervise_harness::{Agent, Script, Sim, SimHandle, Timeline, Timestamp};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-/// The code under test: it starts a command, waits for its end or stops it, and starts it again.
-async fn supervise(
-    mut start: impl FnMut() -> Command,
-    log: impl Fn(String),
-) -> std::io::Result<()> {
-    for round in 0..4 {
-        let mut child = start().spawn()?;
+use generated::{Again, Outcomes, generate, play_times, shrink};
+
+/// What each run does, in the stub's grammar: an exit after an hour that descendants of every placement
+/// outlive or do not; floods, a line on each stream and a death at one instant; a SIGTERM that is
+/// handled within the grace by one process of the group and by another not.
+const RUNS: [&str; 4] = [
+    "start same { run 1s; exit 3 }; start group own-group { run 2s; die SIGKILL }; \
+     start session own-session { run 3s; exit 4 }; start daemon double-fork { run 4s; write \"daemon\\n\"; exit 5 }; \
+     start brother double-fork { run 4s; write \"brother\\n\"; exit 0 }; run 1h; exit 1",
+    "run 1s; write 200KiB; write stderr 100KiB; write \"last\\n\"; die SIGABRT",
+    "start helper { on SIGTERM { run 1s; exit 0 }; stay }; start other { on SIGTERM ignore; stay }; \
+     on SIGTERM { write \"bye\\n\"; run 3s; exit 0 }; stay",
+    "on SIGTERM { run 30s; exit 0 }; write \"one\\n\"; write stderr \"two\\n\"; stay",
+];
+
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// The code under test: it starts a command, reads what it writes, waits for its end or stops its group,
+/// and starts it again.
+async fn supervise(agent: Agent, say: impl Fn(String)) -> std::io::Result<()> {
+    for round in 0..RUNS.len() {
+        let mut command = Command::from(agent.command());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.process_group(0).spawn()?;
+        let stderr = child.stderr.take();
+        let errors = tokio::task::spawn_local(async move {
+            let mut text = String::new();
+            match stderr {
+                Some(mut stderr) => stderr.read_to_string(&mut text).await,
+                None => Ok(0),
+            }
+        });
+        let group = Pid::from_raw(child.id().unwrap_or_default().cast_signed());
         if round < 2 {
-            let status = child.wait().await?;
-            log(format!("round {round}: {status}"));
-        } else {
-            sleep(Duration::from_secs(60)).await;
-            let pid = child.id().unwrap_or_default().cast_signed();
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM)?;
-            match timeout(Duration::from_secs(10), child.wait()).await {
-                Ok(status) => log(format!("round {round}: {}", status?)),
-                Err(_) => {
-                    child.kill().await?;
-                    log(format!("round {round}: killed at the grace"));
+            let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+            let mut read = 0;
+            // How many lines of a flood are read before the end is the kernel's choice: only of what
+            // is no flood the order is said.
+            let status = loop {
+                tokio::select! {
+                    biased;
+                    Ok(Some(line)) = lines.next_line() => match line.len() {
+                        0..10 => say(format!("round {round}: {line}")),
+                        _ => read += 1,
+                    },
+                    status = child.wait() => break status?,
+                }
+            };
+            while let Some(line) = lines.next_line().await? {
+                match line.len() {
+                    0..10 => say(format!("round {round}: {line}")),
+                    _ => read += 1,
                 }
             }
+            say(format!("round {round}: {status} after {read} lines"));
+        } else {
+            sleep(Duration::from_secs(60)).await;
+            killpg(group, Signal::SIGTERM)?;
+            match timeout(Duration::from_secs(10), child.wait()).await {
+                Ok(status) => say(format!("round {round}: {}", status?)),
+                Err(_) => say(format!("round {round}: killed at the grace")),
+            }
+            if child.id().is_some() {
+                kill(group, Signal::SIGKILL)?;
+            }
+            let output = child.wait_with_output();
+            match timeout(Duration::from_secs(1), output).await {
+                Ok(output) => {
+                    let text = String::from_utf8_lossy(&output?.stdout).into_owned();
+                    say(format!("round {round}: {text:?}"));
+                }
+                Err(_) => say(format!("round {round}: somebody holds the streams")),
+            }
+            // Whoever is left of the group has had its time. There may be nobody.
+            let _ = killpg(group, Signal::SIGKILL);
         }
+        let read = errors.await.expect("no panic")?;
+        say(format!("round {round}: {read} bytes of errors"));
         sleep(Duration::from_secs(30 << round)).await;
     }
     Ok(())
 }
 
-/// An exit after an hour, a death by SIGABRT, a SIGTERM that is handled in the grace and one that is
-/// not.
 fn every_kind_of_end() -> Script {
-    let secs = Duration::from_secs;
-    let handles = |time| {
-        Script::new()
-            .on(Signal::TERM, Script::new().run_for(time).exit(0))
-            .stay()
+    let run = |statements| {
+        let script = Script::new().then_do(statements);
+        script.expect("a script of the grammar")
     };
-    Script::runs(1, Script::new().run_for(secs(3600)).exit(1))
-        .then(Script::runs(
-            1,
-            Script::new().run_for(secs(1)).die_by(Signal::ABRT),
-        ))
-        .then(Script::runs(1, handles(secs(3))))
-        .then(handles(secs(30)))
+    let [first, second, third, last] = RUNS.map(run);
+    Script::runs(1, first)
+        .then(Script::runs(1, second))
+        .then(Script::runs(1, third))
+        .then(last)
 }
 
-async fn scenario(sim: SimHandle) {
-    let supervised = ["a", "b"].map(|name| {
+async fn scenario(sim: SimHandle, log: Log) {
+    let supervised = ["a", "b", "c"].map(|name| {
         let agent = sim.agent(name, every_kind_of_end());
-        let log = agent.clone();
-        tokio::task::spawn_local(supervise(
-            move || agent.command().into(),
-            move |text| log.note(text),
-        ))
+        let (noted, log, sim) = (agent.clone(), Rc::clone(&log), sim.clone());
+        tokio::task::spawn_local(supervise(agent, move |text| {
+            log.borrow_mut()
+                .push(format!("{} {name} {text}", sim.now()));
+            noted.note(text);
+        }))
     });
     for task in supervised {
         task.await.expect("no panic").expect("no error");
     }
 }
 
+/// Busy loops, that end with this; and by themselves where this process is killed.
 struct Busy(Vec<Child>);
+
+impl Busy {
+    fn begin(count: u32) -> std::io::Result<Busy> {
+        let mut busy = Busy(Vec::new());
+        for _ in 0..count {
+            let mut command = std::process::Command::new("sh");
+            let spin = "while kill -0 $PPID; do :; done 2> /dev/null";
+            busy.0.push(command.args(["-c", spin]).spawn()?);
+        }
+        Ok(busy)
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -84,53 +164,35 @@ impl Drop for Busy {
     }
 }
 
-fn repeat(times: u32, sim: &Sim) -> (HashSet<String>, u32, Duration, Duration) {
-    let (mut distinct, mut failed, start) = (HashSet::new(), 0, Instant::now());
-    let mut virtual_time = Duration::ZERO;
+/// What came of that many runs, and how much virtual time has passed in all.
+fn repeat(times: u32, sim: &Sim) -> (Outcomes, Duration) {
+    let (mut outcomes, mut virtual_time) = (Outcomes::default(), Duration::ZERO);
     for _ in 0..times {
-        match sim.clone().try_run(scenario) {
-            Ok(timeline) => {
-                virtual_time += length(&timeline);
-                distinct.insert(timeline.to_string());
-            }
-            Err(_) => failed += 1,
-        }
+        let log = Log::default();
+        let sim = sim.clone();
+        let result = sim.try_run(async |sim| scenario(sim, Rc::clone(&log)).await);
+        virtual_time += result.as_ref().map_or(Duration::ZERO, length);
+        outcomes.add(&result, log.borrow().join("\n"));
     }
-    (distinct, failed, virtual_time, start.elapsed())
+    (outcomes, virtual_time)
 }
 
 fn length(timeline: &Timeline) -> Duration {
-    timeline
-        .events()
-        .last()
-        .map_or(Duration::ZERO, |event| event.at.since_origin())
+    let last = timeline.events().last();
+    last.map_or(Timestamp::ORIGIN, |event| event.at)
+        .since_origin()
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let (mut times, mut busy) = (1000, 0);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--busy" => busy = args.next().ok_or("--busy: expected a number")?.parse()?,
-            number => times = number.parse()?,
-        }
-    }
-    let loops = (0..busy).map(|_| {
-        std::process::Command::new("sh")
-            .args(["-c", "while :; do :; done"])
-            .spawn()
-    });
-    let busy_loops = Busy(loops.collect::<Result<_, _>>()?);
-
-    let (distinct, failed, virtual_time, took) = repeat(times, &Sim::new());
-    println!(
-        "{times} runs beside {busy} busy loops: {} distinct timelines, {failed} failed",
-        distinct.len()
-    );
+/// The scenario above, and once more without the gate.
+fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let (outcomes, virtual_time) = repeat(times, &Sim::new());
+    let took = start.elapsed().as_secs_f64();
+    println!("{times} runs: {}", outcomes.counts());
     println!(
         "{:.1} runs a second, {:.0} virtual hours per real second",
-        f64::from(times) / took.as_secs_f64(),
-        virtual_time.as_secs_f64() / 3600.0 / took.as_secs_f64()
+        f64::from(times) / took,
+        virtual_time.as_secs_f64() / 3600.0 / took
     );
     let contrast = times.min(100);
     // What the missing gate breaks may leave it stuck.
@@ -139,19 +201,112 @@ fn main() -> Result<(), Box<dyn Error>> {
         .allow_leaks()
         .watchdog(Duration::from_secs(1))
         .build()?;
-    let (ungated, ungated_failed, ..) = repeat(contrast, &sim);
-    println!(
-        "without the gate, {contrast} runs: {} distinct timelines, {ungated_failed} failed",
-        ungated.len()
-    );
-    drop(busy_loops);
-    match (distinct.len(), failed) {
-        (1, 0) => Ok(()),
-        _ => {
-            for timeline in distinct.iter().take(2) {
-                println!("{timeline}");
-            }
-            Err("the timelines differ".into())
+    let (ungated, _) = repeat(contrast, &sim);
+    println!("without the gate, {contrast} runs: {}", ungated.counts());
+    if outcomes.is_one() && outcomes.failed() == 0 {
+        return Ok(());
+    }
+    println!("{outcomes}");
+    Err("the timelines or the logs differ, or a run has failed".into())
+}
+
+/// Scenarios that nobody chose, of the seeds from the first on.
+fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    let (mut different, mut stuck) = (Vec::new(), Vec::new());
+    for seed in first..first + count {
+        let again = play_times(generate(seed), times);
+        if again.outcomes.stuck() > 0 {
+            stuck.push(seed);
         }
+        if !again.outcomes.is_one() {
+            different.push(again);
+        }
+        let played = seed - first + 1;
+        if played.is_multiple_of(100) {
+            eprintln!(
+                "{played} of {count} played, {} not the same",
+                different.len()
+            );
+        }
+    }
+    println!(
+        "{} of {count} scenarios gave one timeline and one log in {times} plays; {:.1} s",
+        count - different.len() as u64,
+        start.elapsed().as_secs_f64()
+    );
+    if !stuck.is_empty() {
+        println!("stuck: {stuck:?}");
+    }
+    if different.is_empty() {
+        return Ok(());
+    }
+    different.sort_by_key(|again| again.to_string().len());
+    let seeds = different.iter().map(|again| again.seed().to_string());
+    println!("not: {}", seeds.collect::<Vec<_>>().join(" "));
+    // Each kind of difference, with the smallest scenario that shows it.
+    let mut kinds: BTreeMap<String, Vec<&Again>> = BTreeMap::new();
+    for again in &different {
+        for kind in again.outcomes.kinds() {
+            kinds.entry(kind).or_default().push(again);
+        }
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, found)| std::cmp::Reverse(found.len()));
+    let mut shown = HashSet::new();
+    for (kind, found) in &kinds {
+        println!(
+            "\n# {kind}: in {} scenarios, the smallest {}",
+            found.len(),
+            found[0].seed()
+        );
+        if shown.insert(found[0].seed()) {
+            println!("{}", found[0]);
+        }
+    }
+    Err("not every scenario is the same each time".into())
+}
+
+/// One scenario, whatever it comes to.
+fn only(seed: u64, times: u32) -> Result<(), Box<dyn Error>> {
+    let again = play_times(generate(seed), times);
+    println!("{again}");
+    if again.outcomes.is_one() {
+        return Ok(());
+    }
+    for kind in again.outcomes.kinds() {
+        if let Some(smaller) = shrink(again.scenario(), &kind, times) {
+            println!("\n# made smaller for {kind}\n{smaller}");
+        }
+    }
+    Err("it is not the same each time".into())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut chosen_times, mut times, mut busy) = (1000, 20, 0);
+    let (mut count, mut first, mut alone) = (None, 0, None);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || {
+            let value = args.next().ok_or(format!("{arg}: expected a number"))?;
+            value
+                .parse::<u64>()
+                .map_err(|error| format!("{arg} {value}: {error}"))
+        };
+        match arg.as_str() {
+            "--busy" => busy = u32::try_from(number()?)?,
+            "--generated" => count = Some(number()?),
+            "--times" => times = u32::try_from(number()?)?,
+            "--seed" => first = number()?,
+            "--only" => alone = Some(number()?),
+            word => chosen_times = word.parse().map_err(|error| format!("{word}: {error}"))?,
+        }
+    }
+    println!("beside {busy} busy loops");
+    let _busy = Busy::begin(busy)?;
+    match (alone, count) {
+        (Some(seed), _) => only(seed, times),
+        (None, Some(count)) => generated(first, count, times),
+        (None, None) => chosen(chosen_times),
     }
 }

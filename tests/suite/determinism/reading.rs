@@ -1,0 +1,112 @@
+//! What is read, and when, beside what else happens at that instant.
+
+use std::process::Stdio;
+
+use supervise_harness::SimHandle;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{Busy, Log, assert_same, spawn};
+
+/// Somebody reads all the time, so that nothing is ever at rest with a full pipe.
+#[test]
+fn a_flood_that_is_read_all_the_time_is_the_same_each_time() {
+    let _busy = Busy::new();
+    assert_same(15, async |sim, log| {
+        for _ in 0..4 {
+            let script = "run 1s; write 200KiB; write stderr 100KiB; exit 0";
+            let child = spawn(&sim, script, |command| {
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            });
+            let output = child.wait_with_output().await.unwrap();
+            let (out, err) = (output.stdout.len(), output.stderr.len());
+            log.say(format!("{out} {err} {}", output.status));
+        }
+    });
+}
+
+fn spawn_and_read(sim: &SimHandle, script: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let piped = |command: &mut Command| {
+        command.stdout(Stdio::piped());
+    };
+    let mut child = spawn(sim, script, piped);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, lines)
+}
+
+/// Lines and an exit at one instant, in a `select!` that looks at the exit first.
+async fn exit_or_lines(sim: SimHandle, script: &str, log: Log) {
+    for _ in 0..4 {
+        let (mut child, mut lines) = spawn_and_read(&sim, script);
+        loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => {
+                    log.say(status.unwrap().to_string());
+                    break;
+                }
+                line = lines.next_line() => log.say(format!("{:?}", line.unwrap())),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_and_an_exit_at_the_start_are_seen_in_the_same_order_each_time() {
+    let _busy = Busy::new();
+    assert_same(20, async |sim, log| {
+        exit_or_lines(sim, "write \"one\\n\"; exit 0", log).await;
+    });
+}
+
+#[test]
+fn lines_and_an_exit_later_are_seen_in_the_same_order_each_time() {
+    let _busy = Busy::new();
+    assert_same(20, async |sim, log| {
+        let script = "run 1s; write \"one\\n\"; write \"two\\n\"; exit 0";
+        exit_or_lines(sim, script, log).await;
+    });
+}
+
+/// A task that reads, a task that waits, and one channel for both.
+#[test]
+fn two_tasks_on_one_channel_tell_the_same_order_each_time() {
+    let _busy = Busy::new();
+    assert_same(20, async |sim, log| {
+        for _ in 0..4 {
+            let script = "run 1s; write \"one\\n\"; write \"two\\n\"; write \"three\\n\"; exit 0";
+            let (mut child, mut lines) = spawn_and_read(&sim, script);
+            let (sender, mut told) = tokio::sync::mpsc::channel(1);
+            let for_exit = sender.clone();
+            tokio::task::spawn_local(async move {
+                while let Some(line) = lines.next_line().await.unwrap() {
+                    sender.send(line).await.unwrap();
+                }
+            });
+            tokio::task::spawn_local(async move {
+                let status = child.wait().await.unwrap();
+                for_exit.send(status.to_string()).await.unwrap();
+            });
+            while let Some(text) = told.recv().await {
+                log.say(text);
+            }
+        }
+    });
+}
+
+/// Six that write at one instant: in the order in which they were started, or another, but one.
+#[test]
+fn siblings_that_write_at_one_instant_write_in_the_same_order_each_time() {
+    let sibling = |n| format!("start k{n} double-fork {{ run 1s; write \"{n}\"; exit 0 }}; ");
+    let script = (1..=6).map(sibling).collect::<String>() + "run 2s; exit 0";
+    assert_same(25, async |sim, log| {
+        let mut child = spawn(&sim, &script, |command| {
+            command.stdout(Stdio::piped());
+        });
+        let mut text = String::new();
+        let mut out = child.stdout.take().unwrap();
+        out.read_to_string(&mut text).await.unwrap();
+        log.say(text);
+        child.wait().await.unwrap();
+    });
+}
