@@ -6,6 +6,7 @@ mod ending;
 mod gate;
 mod pool;
 mod sight;
+mod surroundings;
 mod watchdog;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub(crate) use children::SimThread;
 use gate::Gate;
 pub(crate) use pool::Pool;
 use sight::Sight;
+use surroundings::Surroundings;
 use watchdog::Watched;
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.
@@ -154,6 +156,7 @@ impl Sim {
         body: impl AsyncFnOnce(SimHandle) -> T,
     ) -> Result<Timeline, SimFailure> {
         let setup = |error: io::Error| SimFailure::setup(error.to_string());
+        let _surroundings = Surroundings::enter().map_err(setup)?;
         let control =
             |error| SimFailure::setup(format!("the control server cannot be made: {error}"));
         let program = agent_stub::path().map_err(|error| SimFailure::setup(error.to_string()))?;

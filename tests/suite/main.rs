@@ -21,5 +21,6 @@ mod supervisor;
 mod supervisor_group;
 mod supervisor_lock;
 mod supervisor_probe;
+mod surroundings;
 mod timeline;
 mod watcher;
