@@ -19,8 +19,13 @@
 //!
 //! It depends on nothing but std.
 
+// What the library needs of other systems compiles there, so that this is the only error.
 #[cfg(not(target_os = "linux"))]
-compile_error!("supervise-agent-stub needs Linux: it looks at itself through /proc");
+compile_error!(
+    "supervise-harness and its agent stub need Linux: pidfds, /proc and signals are what they are made of. A crate that \
+     is also built elsewhere depends on them in `[target.'cfg(target_os = \"linux\")'.dev-dependencies]`, and its test \
+     files begin with `#![cfg(target_os = \"linux\")]`"
+);
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
@@ -28,6 +33,7 @@ struct Readme;
 
 mod hygiene;
 mod line;
+#[cfg(target_os = "linux")]
 mod program;
 pub mod protocol;
 mod quoted;
@@ -36,6 +42,7 @@ mod signal;
 mod variables;
 
 pub use hygiene::{Finding, Hygiene};
+#[cfg(target_os = "linux")]
 pub use program::{ProgramError, path};
 pub use quoted::Quoted;
 pub use signal::{Signal, UnknownSignal};

@@ -7,15 +7,24 @@ use crate::quoted::{self, Quoted};
 use crate::script::{ScriptError, Stream};
 use crate::signal::Signal;
 
-/// The longest line, its line end included: 64 KiB.
+/// The longest line but for a `do` order, its line end included: 64 KiB.
 pub const MAX_LINE: usize = 64 * 1024;
+
+/// The longest `do` order, its line end included: 8 MiB. It carries a script.
+pub const MAX_ORDER: usize = 8 * 1024 * 1024;
+
+/// How a `do` order begins.
+const DO: &[u8] = b"do ";
 
 /// Why a line is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// The line is longer than [`MAX_LINE`].
-    Oversized,
+    /// The line is longer than it may be.
+    Oversized {
+        /// How long it may be in bytes: [`MAX_ORDER`] for a `do` order, else [`MAX_LINE`].
+        limit: usize,
+    },
     /// The line is not UTF-8; the first bad byte's column.
     NotUtf8 {
         /// The column in bytes, from 1.
@@ -35,7 +44,9 @@ pub enum MessageError {
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MessageError::Oversized => write!(f, "the line is longer than {MAX_LINE} bytes"),
+            MessageError::Oversized { limit } => {
+                write!(f, "the line is longer than {limit} bytes")
+            }
             MessageError::NotUtf8 { column } => write!(f, "column {column}: expected UTF-8"),
             MessageError::Script(error) => write!(f, "in the script of `do`: {error}"),
             MessageError::Unexpected { column, expected } => {
@@ -211,7 +222,8 @@ impl Lines {
                 .position(|b| *b == b'\n');
             let Some(length) = found else {
                 self.searched = self.buffer.len();
-                let oversized = self.unfinished() >= MAX_LINE;
+                let limit = limit(&self.buffer[self.start..]);
+                let oversized = self.unfinished() >= limit;
                 if self.skipping || oversized {
                     self.buffer.clear();
                     (self.start, self.searched) = (0, 0);
@@ -219,7 +231,7 @@ impl Lines {
                 // Told once, and at once: its end may never come.
                 let told = self.skipping;
                 self.skipping |= oversized;
-                return (oversized && !told).then_some(Err(MessageError::Oversized));
+                return (oversized && !told).then_some(Err(MessageError::Oversized { limit }));
             };
             let (start, end) = (self.start, self.searched + length);
             (self.start, self.searched) = (end + 1, end + 1);
@@ -228,8 +240,9 @@ impl Lines {
                 break (start, end);
             }
         };
-        if end - start >= MAX_LINE {
-            return Some(Err(MessageError::Oversized));
+        let limit = limit(&self.buffer[start..end]);
+        if end - start >= limit {
+            return Some(Err(MessageError::Oversized { limit }));
         }
         Some(match std::str::from_utf8(&self.buffer[start..end]) {
             Ok(line) => Ok(line.to_owned()),
@@ -243,5 +256,14 @@ impl Lines {
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.buffer.len() - self.start
+    }
+}
+
+/// How long a line that begins so may be.
+fn limit(line: &[u8]) -> usize {
+    if line.starts_with(DO) {
+        MAX_ORDER
+    } else {
+        MAX_LINE
     }
 }

@@ -24,7 +24,8 @@ mod signal;
 mod sys;
 mod variables;
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 
 use options::Request;
 
@@ -35,12 +36,14 @@ const USAGE: i32 = 64;
 ///
 /// # Safety
 ///
-/// Nothing is done with the arguments: std has kept them.
+/// `argv` is a C program's argument vector: `argc` pointers to strings that nobody changes or frees.
 // SAFETY: there is one `main` in a program, and this is it.
 #[unsafe(no_mangle)]
-extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let inherited = inherited::Inherited::take();
-    match options::read(std::env::args_os().skip(1), std::env::vars_os()) {
+    // SAFETY: it is what the C library handed over.
+    let args = unsafe { arguments(argc, argv) };
+    match options::read(args.into_iter().skip(1), std::env::vars_os()) {
         Ok(Request::Help) => tell(&help()),
         Ok(Request::Version) => tell(concat!("agent-stub ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Request::Run(options)) => match options.guarded {
@@ -53,6 +56,23 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
         },
         Err(error) => usage(&error.to_string()),
     }
+}
+
+/// The arguments, the program's name first. Not from std: it has them only from its own `main`, or
+/// where the C library hands them to initialisers, which musl does not.
+///
+/// # Safety
+///
+/// As for [`main`].
+unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let count = usize::try_from(argc).unwrap_or(0);
+    (0..count)
+        .map(|n| {
+            // SAFETY: the vector has `argc` elements, each a string that ends with a NUL byte.
+            let argument = unsafe { CStr::from_ptr(*argv.add(n)) };
+            OsStr::from_bytes(argument.to_bytes()).to_owned()
+        })
+        .collect()
 }
 
 fn usage(error: &str) -> c_int {

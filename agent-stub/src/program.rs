@@ -1,10 +1,11 @@
 //! Where the built program is.
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::{CString, c_char, c_int, c_uint};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -39,7 +40,16 @@ pub enum ProgramError {
         /// Why it could not be.
         cause: io::Error,
     },
+    /// The embedded copy could be written to a folder from which no program may be run, and nowhere else.
+    Noexec {
+        /// The last such folder.
+        folder: PathBuf,
+    },
 }
+
+/// What helps where the embedded copy has no place.
+const ADVICE: &str = "Set TMPDIR to a folder from which programs may be run, or SUPERVISE_AGENT_STUB to the path of an \
+                      agent-stub that is already there";
 
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,10 +65,16 @@ impl fmt::Display for ProgramError {
             ProgramError::Extract { path, cause } => {
                 write!(
                     f,
-                    "cannot write the agent stub to {}: {cause}",
+                    "cannot write the agent stub to {}: {cause}. {ADVICE}",
                     path.display()
                 )
             }
+            ProgramError::Noexec { folder } => write!(
+                f,
+                "cannot run the agent stub from {}: the folder is mounted noexec, or something else forbids to run what is \
+                 written there. {ADVICE}",
+                folder.display()
+            ),
         }
     }
 }
@@ -69,7 +85,7 @@ impl std::error::Error for ProgramError {
             ProgramError::Override { cause, .. } | ProgramError::Extract { cause, .. } => {
                 Some(cause)
             }
-            ProgramError::NotBuilt => None,
+            ProgramError::NotBuilt | ProgramError::Noexec { .. } => None,
         }
     }
 }
@@ -78,14 +94,14 @@ impl std::error::Error for ProgramError {
 ///
 /// Looked up once a process, in microseconds and without cargo: `SUPERVISE_AGENT_STUB` where it is
 /// set; the file that the build script made; where that is gone, for example because the tests were
-/// moved to another machine, the copy that this library carries. That is written beside the running
-/// program or, where that cannot be, to a directory of the user's own below the temporary one; it
-/// stays there for the next process.
+/// moved to another machine, or lies where no program may be run, the copy that this library carries. That
+/// is written beside the running program or, where that cannot be or nothing there may be run, to a
+/// directory of the user's own below the temporary one; it stays there for the next process.
 ///
 /// # Errors
 ///
 /// [`ProgramError`] where the override cannot be run, where the program was not built, or where the
-/// copy cannot be written.
+/// copy cannot be written to a place from which it may be run.
 ///
 /// ```
 /// let stub = agent_stub::path()?;
@@ -125,10 +141,7 @@ fn find() -> Result<PathBuf, ProgramError> {
     if let Some(path) = beside.and_then(|directory| extract(&directory).ok()) {
         return Ok(path);
     }
-    let private = private_directory();
-    private
-        .and_then(|directory| extract(&directory).map_err(|cause| (directory, cause)))
-        .map_err(|(path, cause)| ProgramError::Extract { path, cause })
+    extract(&private_directory()?)
 }
 
 /// Whether the file can be run and, where given, has that length.
@@ -137,35 +150,48 @@ fn runnable(path: &Path, length: Option<usize>) -> io::Result<()> {
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return Err(io::Error::other("it is no file that can be run"));
     }
-    match length {
-        Some(length) if metadata.len() != length as u64 => {
-            Err(io::Error::other("it is another build's"))
-        }
-        _ => Ok(()),
+    if length.is_some_and(|length| metadata.len() != length as u64) {
+        return Err(io::Error::other("it is another build's"));
+    }
+    if may_be_run(path) {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "it may not be run, as where its folder is mounted noexec",
+        ))
     }
 }
 
+/// Whether the kernel lets this user run the file: whatever its mode says, a mount may be noexec.
+fn may_be_run(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: the path is a string that ends with a NUL byte, valid for the call.
+    unsafe { access(path.as_ptr(), X_OK) == 0 }
+}
+
 /// A directory below the temporary one that only this user can write to.
-fn private_directory() -> Result<PathBuf, (PathBuf, io::Error)> {
+fn private_directory() -> Result<PathBuf, ProgramError> {
     // SAFETY: no arguments, cannot fail.
     let user = unsafe { geteuid() };
     let path = std::env::temp_dir().join(format!("supervise-agent-stub-{user}"));
-    match DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err((path, error)),
-        _ => {}
-    }
-    match fs::symlink_metadata(&path) {
+    let made = match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::symlink_metadata(&path),
+    };
+    match made {
         Ok(found) if found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0 => Ok(path),
-        Ok(_) => Err((
+        Ok(_) => Err(ProgramError::Extract {
             path,
-            io::Error::other("it is there already, and others can write to it"),
-        )),
-        Err(error) => Err((path, error)),
+            cause: io::Error::other("it is there already, and others can write to it"),
+        }),
+        Err(cause) => Err(ProgramError::Extract { path, cause }),
     }
 }
 
 /// Writes the embedded program into the directory, unless it is there.
-fn extract(directory: &Path) -> io::Result<PathBuf> {
+fn extract(directory: &Path) -> Result<PathBuf, ProgramError> {
     let path = directory.join(format!("agent-stub-{:016x}", fingerprint(BYTES)));
     if runnable(&path, Some(BYTES.len())).is_ok() {
         return Ok(path);
@@ -184,13 +210,25 @@ fn extract(directory: &Path) -> io::Result<PathBuf> {
             .open(&unfinished)?;
         file.write_all(BYTES)?;
         drop(file);
+        if !may_be_run(&unfinished) {
+            return Ok(false);
+        }
         wait_for_writers(&unfinished)?;
-        fs::rename(&unfinished, &path)
+        fs::rename(&unfinished, &path)?;
+        Ok(true)
     })();
-    if result.is_err() {
+    if !matches!(result, Ok(true)) {
         let _ = fs::remove_file(&unfinished);
     }
-    result.map(|()| path)
+    let folder = directory.to_owned();
+    match result {
+        Ok(true) => Ok(path),
+        Ok(false) => Err(ProgramError::Noexec { folder }),
+        Err(cause) => Err(ProgramError::Extract {
+            path: folder,
+            cause,
+        }),
+    }
 }
 
 /// Waits until nobody has the file open for writing: a process that another thread forked while we
@@ -226,8 +264,10 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 unsafe extern "C" {
     fn geteuid() -> c_uint;
     fn fcntl(descriptor: c_int, command: c_int, ...) -> c_int;
+    fn access(path: *const c_char, mode: c_int) -> c_int;
 }
 
+const X_OK: c_int = 1;
 const F_SETLEASE: c_int = 1024;
 const F_RDLCK: c_int = 0;
 

@@ -1,7 +1,8 @@
 //! The control connection: one message a line, text, the same types for both directions.
 //!
 //! A connection carries [`Order`]s to the agent and [`Report`]s from it. Each is one line of UTF-8
-//! that ends with `\n` and is at most [`MAX_LINE`] bytes long. A line that is too long, not UTF-8 or
+//! that ends with `\n` and is at most [`MAX_LINE`] bytes long or, where it carries a script,
+//! [`MAX_ORDER`]. A line that is too long, not UTF-8 or
 //! no message is an error that both sides can name and survive; the agent answers it with an
 //! [`Report::Error`] and goes on.
 
@@ -10,7 +11,7 @@ use std::str::FromStr;
 
 use crate::hygiene::Finding;
 use crate::line::Fields;
-pub use crate::line::{Lines, MAX_LINE, MessageError};
+pub use crate::line::{Lines, MAX_LINE, MAX_ORDER, MessageError};
 use crate::quoted::Quoted;
 use crate::script::{Script, Stream};
 use crate::signal::Signal;

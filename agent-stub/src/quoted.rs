@@ -24,18 +24,23 @@ impl fmt::Display for Quoted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
         for chunk in self.0.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\n' => f.write_str("\\n")?,
-                    '\t' => f.write_str("\\t")?,
-                    '\r' => f.write_str("\\r")?,
-                    '\\' => f.write_str("\\\\")?,
-                    '"' => f.write_str("\\\"")?,
-                    // The C1 controls are two bytes in UTF-8 and would not survive as `\xNN`.
-                    c if c.is_ascii_control() => write!(f, "\\x{:02x}", u32::from(c))?,
-                    c => write!(f, "{c}")?,
+            // What needs no escape goes in one piece: texts may be long.
+            let mut rest = chunk.valid();
+            // The C1 controls are two bytes in UTF-8 and would not survive as `\xNN`.
+            let escaped = |byte: &u8| byte.is_ascii_control() || matches!(byte, b'\\' | b'"');
+            while let Some(at) = rest.as_bytes().iter().position(escaped) {
+                f.write_str(&rest[..at])?;
+                match rest.as_bytes()[at] {
+                    b'\n' => f.write_str("\\n")?,
+                    b'\t' => f.write_str("\\t")?,
+                    b'\r' => f.write_str("\\r")?,
+                    b'\\' => f.write_str("\\\\")?,
+                    b'"' => f.write_str("\\\"")?,
+                    byte => write!(f, "\\x{byte:02x}")?,
                 }
+                rest = &rest[at + 1..];
             }
+            f.write_str(rest)?;
             for byte in chunk.invalid() {
                 write!(f, "\\x{byte:02x}")?;
             }
@@ -88,9 +93,14 @@ pub(crate) fn read(text: &str) -> Result<(Quoted, usize), BadQuote> {
                 out.push(byte);
                 at += length;
             }
-            Some(byte) => {
-                out.push(*byte);
-                at += 1;
+            Some(_) => {
+                let rest = &bytes[at..];
+                let plain = rest
+                    .iter()
+                    .position(|byte| matches!(byte, b'\n' | b'"' | b'\\'));
+                let plain = &rest[..plain.unwrap_or(rest.len())];
+                out.extend_from_slice(plain);
+                at += plain.len();
             }
         }
     }

@@ -21,8 +21,10 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
-/// The first real-time signal that programs may use, as the C libraries of Linux have it.
+/// The first real-time signal, as glibc has it. Names do not depend on the C library.
 const RTMIN: u8 = 34;
+/// The first signal after those that the C library keeps for itself: 32 and 33; with musl 34, too.
+const FIRST_FREE: u8 = if cfg!(target_env = "musl") { 35 } else { RTMIN };
 /// The last signal.
 const MAX: u8 = 64;
 
@@ -90,10 +92,11 @@ impl Signal {
         i32::from(self.0)
     }
 
-    /// Whether a process can trap, ignore or block it: all but KILL, STOP and the C library's two.
+    /// Whether a process can trap, ignore or block it: all but KILL, STOP and those that the C library
+    /// keeps for itself, which are 32 and 33 and, with musl, 34.
     #[must_use]
     pub fn is_catchable(self) -> bool {
-        !matches!(self.0, 9 | 19 | 32 | 33)
+        !matches!(self, Signal::KILL | Signal::STOP) && !self.is_reserved()
     }
 
     /// Whether it is one of the real-time signals, of which the kernel keeps each one that is sent.
@@ -102,7 +105,12 @@ impl Signal {
         self.0 >= 32
     }
 
-    /// Whether its default action ends a process.
+    /// Whether the C library keeps it for itself.
+    fn is_reserved(self) -> bool {
+        (32..FIRST_FREE).contains(&self.0)
+    }
+
+    /// Whether its default action ends a process. Never one that the C library keeps for itself.
     #[must_use]
     pub fn is_deadly(self) -> bool {
         let spared = [
@@ -115,12 +123,12 @@ impl Signal {
         ];
         !spared.contains(&self)
             && !matches!(self, Signal::URG | Signal::WINCH)
-            && !matches!(self.0, 32 | 33)
+            && !self.is_reserved()
     }
 
-    /// All signals, by number, without the C library's two.
+    /// All signals, by number, without those that the C library keeps for itself.
     pub fn all() -> impl Iterator<Item = Signal> {
-        (1..=MAX).filter(|n| !(32..RTMIN).contains(n)).map(Signal)
+        (1..=MAX).map(Signal).filter(|signal| !signal.is_reserved())
     }
 }
 

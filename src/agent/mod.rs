@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_stub::protocol::Order;
-use agent_stub::script::{Content, Destination, Statement, Stream};
+use agent_stub::script::{Destination, ScriptError, Statement};
 use agent_stub::{Hygiene, Quoted};
 use tokio::sync::Notify;
 use tokio::time::Instant as TokioInstant;
@@ -115,7 +115,16 @@ impl fmt::Debug for Agent {
     }
 }
 
+/// Refuses what no agent can do where it is given. The agent would say so later, and then wait for ever.
+#[track_caller]
+fn check(agent: &str, script: Result<(), ScriptError>) {
+    if let Err(error) = script {
+        panic!("agent {agent:?} cannot do what its script says: {error}");
+    }
+}
+
 impl Agent {
+    #[track_caller]
     pub(crate) fn new(
         shared: &Arc<Shared>,
         name: &str,
@@ -123,6 +132,7 @@ impl Agent {
         program: PathBuf,
         origin: TokioInstant,
     ) -> Agent {
+        check(name, script.check());
         let mut server = shared.lock();
         let place = server.add_agent(name, script);
         Agent {
@@ -187,7 +197,13 @@ impl Agent {
     }
 
     /// Changes what the runs do that have not started yet.
+    ///
+    /// # Panics
+    ///
+    /// Where no agent can do that; see [`Script`].
+    #[track_caller]
     pub fn set_script(&self, script: Script) {
+        check(&self.name, script.check());
         self.shared.lock().agents[self.place].script = script;
     }
 
@@ -392,11 +408,15 @@ impl Run {
     }
 
     /// Writes the text to its standard output. Does not wait until somebody reads it.
+    ///
+    /// # Panics
+    ///
+    /// Where the text takes more than 8 MiB as a script has it, in double quotes.
+    #[track_caller]
     pub fn write(&self, text: &str) {
-        self.order(Statement::Write(
-            Stream::Stdout,
-            Content::Text(Quoted::from(text)),
-        ));
+        let script = Script::new().write(text);
+        check(&self.name, script.check());
+        self.send(&Order::Do(script.of_run(1).clone()));
     }
 
     /// Does what the stub's own grammar says; see [`crate::stub::script`].
@@ -404,7 +424,7 @@ impl Run {
     /// # Errors
     ///
     /// With the line and column in `statements`.
-    pub fn perform(&self, statements: &str) -> Result<(), agent_stub::script::ScriptError> {
+    pub fn perform(&self, statements: &str) -> Result<(), ScriptError> {
         let script = statements.parse()?;
         self.send(&Order::Do(script));
         Ok(())

@@ -16,6 +16,9 @@ use crate::Signal;
 /// method says is added with [`then_do`](Script::then_do), in the grammar of [`crate::stub::script`].
 /// A run whose script is over stays up and does what the test says.
 ///
+/// What no agent can do, such as a gate without a name or a text of more than 8 MiB, makes
+/// [`SimHandle::agent`](crate::SimHandle::agent) panic.
+///
 /// ```
 /// use std::time::Duration;
 /// use supervise_harness::{Script, Signal};
@@ -72,8 +75,7 @@ impl Script {
         self.add(Statement::Exit(code))
     }
 
-    /// Dies by the signal, without a core dump. A signal that does not kill is an error that the
-    /// agent reports.
+    /// Dies by the signal, without a core dump. It has to be one that kills.
     pub fn die_by(self, signal: Signal) -> Script {
         self.add(Statement::Die {
             signal,
@@ -162,10 +164,23 @@ impl Script {
         &self.rest
     }
 
+    /// Checks that the agent will understand it: that what it prints, which is how it is sent, is a
+    /// script.
+    pub(super) fn check(&self) -> Result<(), ScriptError> {
+        let mut all = self.first.iter().map(|(_, script)| script);
+        all.try_for_each(check)?;
+        check(&self.rest)
+    }
+
     fn add(mut self, statement: Statement) -> Script {
         self.rest.0.push(statement);
         self
     }
+}
+
+/// As [`Script::check`].
+pub(super) fn check(script: &script::Script) -> Result<(), ScriptError> {
+    script.to_string().parse::<script::Script>().map(drop)
 }
 
 impl From<script::Script> for Script {

@@ -9,6 +9,7 @@ mod mark;
 mod pool;
 mod ready;
 mod sight;
+mod surroundings;
 mod threads;
 mod turn;
 mod watchdog;
@@ -35,6 +36,7 @@ pub(crate) use children::SimThread;
 use gate::Gate;
 pub(crate) use pool::Pool;
 use sight::Sight;
+use surroundings::Surroundings;
 use turn::Settled;
 use watchdog::Watched;
 
@@ -160,6 +162,7 @@ impl Sim {
         body: impl AsyncFnOnce(SimHandle) -> T,
     ) -> Result<Timeline, SimFailure> {
         let setup = |error: io::Error| SimFailure::setup(error.to_string());
+        let _surroundings = Surroundings::enter().map_err(setup)?;
         let control =
             |error| SimFailure::setup(format!("the control server cannot be made: {error}"));
         let program = agent_stub::path().map_err(|error| SimFailure::setup(error.to_string()))?;

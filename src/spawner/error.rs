@@ -126,7 +126,7 @@ pub enum SpawnError {
     },
     /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
     /// ended, and its status went there.
-    #[error("lost `{}`, process {pid}: somebody else in this program reaped it as it started", path.display())]
+    #[error("lost `{}`, process {pid}: another part of this program reaped it as it started, or SIGCHLD is ignored here", path.display())]
     StatusTaken {
         /// The program's path.
         path: PathBuf,

@@ -33,7 +33,9 @@ pub struct SignalError {
 pub enum CloseError {
     /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
     /// ended, and its status went there.
-    #[error("cannot tell how process {pid} ended: somebody else in this program reaped it")]
+    #[error(
+        "cannot tell how process {pid} ended: another part of this program reaped it, or SIGCHLD is ignored here"
+    )]
     StatusTaken {
         /// The agent's process id.
         pid: u32,

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 
 use nix::libc::pid_t;
 use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getsid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -35,7 +37,8 @@ use crate::spawner::{AgentHandle, SpawnError};
 /// [`adopt_all`](Orphans::adopt_all). A child that was there before is never taken for an orphan.
 ///
 /// That something has ended is learnt from SIGCHLD by tokio's handler, which wakes every runtime of the
-/// process.
+/// process. Where SIGCHLD is blocked, as it may be inherited, a thread that takes this one signal lives as
+/// long as the value does.
 ///
 /// Source: prctl(2) `PR_SET_CHILD_SUBREAPER`; what an init does, without its waitpid(-1).
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Orphans {
     adopter: Arc<Adopter>,
     task: JoinHandle<()>,
     was_subreaper: bool,
+    _taker: Option<Taker>,
 }
 
 /// What is known of the children of this process.
@@ -91,6 +95,7 @@ impl Orphans {
     fn new(owns_process: bool) -> io::Result<Orphans> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let mut ends = signal(SignalKind::child())?;
+        let taker = Taker::where_blocked()?;
         let children = children()?.into_iter();
         let adopter = Arc::new(Adopter {
             owns_process,
@@ -112,6 +117,7 @@ impl Orphans {
             adopter,
             task,
             was_subreaper,
+            _taker: taker,
         })
     }
 
@@ -125,6 +131,47 @@ impl Drop for Orphans {
         self.task.abort();
         // It failed when it was set, if ever.
         let _ = set_child_subreaper(self.was_subreaper);
+    }
+}
+
+/// A thread that takes SIGCHLD. A signal that every thread blocks is never handled.
+#[derive(Debug)]
+struct Taker {
+    /// It goes on until this is dropped.
+    stay: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Taker {
+    /// One, where this thread blocks the signal: what other threads do may change with each of them.
+    fn where_blocked() -> io::Result<Option<Taker>> {
+        if !SigSet::thread_get_mask()?.contains(Signal::SIGCHLD) {
+            return Ok(None);
+        }
+        let (stay, gone) = mpsc::channel::<()>();
+        let thread = thread::Builder::new().name("orphans".to_owned());
+        let thread = thread.spawn(move || {
+            // No other signal: what a handler does is for the threads that others have made. It fails for
+            // no valid set.
+            let mut others = SigSet::all();
+            others.remove(Signal::SIGCHLD);
+            let _ = others.thread_set_mask();
+            let _ = gone.recv();
+        })?;
+        Ok(Some(Taker {
+            stay: Some(stay),
+            thread: Some(thread),
+        }))
+    }
+}
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        drop(self.stay.take());
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod fake;
 mod foreign;
 mod hand;
 mod parallel;
+mod scripts;
 mod stuck;
 mod subjects;
 mod texts;

@@ -22,6 +22,7 @@ mod supervisor;
 mod supervisor_group;
 mod supervisor_lock;
 mod supervisor_probe;
+mod surroundings;
 mod timeline;
 mod unmodified;
 mod watcher;

@@ -26,7 +26,7 @@ fn alone(name: &str, body: impl AsyncFnOnce()) {
 }
 
 /// Waits until the process is no zombie any more.
-async fn reaped(pid: u32) {
+pub(crate) async fn reaped(pid: u32) {
     let there = format!("/proc/{pid}");
     while std::path::Path::new(&there).exists() {
         // real-time: nobody says that somebody else has reaped something.
@@ -48,7 +48,7 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 /// An orphan that was killed: started by a shell, which prints its number and is gone.
-fn orphan(script: &str) -> u32 {
+pub(crate) fn orphan(script: &str) -> u32 {
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let pid: i32 = text.trim().parse().unwrap();
@@ -57,7 +57,7 @@ fn orphan(script: &str) -> u32 {
 }
 
 /// Of a double fork: in a session that it does not lead.
-const DAEMON: &str = "setsid sh -c 'sleep 5 >/dev/null 2>&1 & echo $!'";
+pub(crate) const DAEMON: &str = "setsid sh -c 'sleep 5 >/dev/null 2>&1 & echo $!'";
 
 /// In a session that it leads.
 const LEADER: &str = "setsid sleep 5 >/dev/null 2>&1 & echo $!";

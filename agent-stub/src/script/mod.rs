@@ -3,6 +3,7 @@
 //! The same text is understood by `agent-stub --script`, by the `do` message of the control
 //! connection and by scenario files. [`TABLE`] lists every statement; `agent-stub --help` prints it.
 
+mod length;
 mod parse;
 
 use std::fmt;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::length::{MAX_ARGUMENT, MAX_NAME, MAX_SCRIPT, printed};
 use super::{
     Channel, Content, Descendant, Destination, Gate, Output, Placement, Response, SIZE_UNITS,
     Script, Statement, Stream, TIME_UNITS,
@@ -94,8 +95,19 @@ pub(super) fn script(text: &str) -> Result<Script> {
     parser.advance()?;
     let script = parser.statements()?;
     match parser.next {
-        Token::End => Ok(script),
-        _ => Err(parser.expected("a statement")),
+        Token::End => {}
+        _ => return Err(parser.expected("a statement")),
+    }
+    match printed(&script) {
+        ..=MAX_SCRIPT => Ok(script),
+        length => Err(parser.error_at(
+            0,
+            format!(
+                "a script of at most {MAX_SCRIPT} bytes as it prints (a long output is written by its size, as in \
+                 `write 1MiB`)"
+            ),
+            format!("one of {length}"),
+        )),
     }
 }
 
@@ -156,6 +168,14 @@ impl<'a> Parser<'a> {
                 let end = rest
                     .find([' ', '\t', '\r', '\n', ';', '{', '}', '"', '#'])
                     .unwrap_or(rest.len());
+                // Nobody sees them in a text, or in what quotes it.
+                if let Some((at, c)) = rest[..end].char_indices().find(|(_, c)| c.is_control()) {
+                    return Err(self.error_at(
+                        self.at + at,
+                        "a word without control characters, which names have in double quotes only",
+                        format!("`{}`", c.escape_debug()),
+                    ));
+                }
                 (Token::Word(&rest[..end]), end)
             }
         };
@@ -343,21 +363,22 @@ impl<'a> Parser<'a> {
         Ok(response)
     }
 
-    /// A name or a path: a word or a string, without a NUL byte, which no path can hold.
+    /// A name or a path: a word or a string, without a NUL byte, which no path can hold, and no longer
+    /// than a path can be.
     fn name(&mut self, expected: &str) -> Result<Quoted> {
-        match &self.next {
-            Token::Word(_) => {}
-            Token::Text(text) if !text.0.contains(&0) && !text.0.is_empty() => {}
-            Token::Text(_) => {
-                return Err(self.expected(format!("{expected}, not empty and without a NUL byte")));
-            }
+        let name = match &self.next {
+            Token::Word(word) => Quoted::from(*word),
+            Token::Text(text) => text.clone(),
             _ => return Err(self.expected(expected)),
+        };
+        if name.0.is_empty() || name.0.contains(&0) {
+            return Err(self.expected(format!("{expected}, not empty and without a NUL byte")));
         }
-        match self.advance()? {
-            Token::Word(word) => Ok(Quoted::from(word)),
-            Token::Text(text) => Ok(text),
-            _ => Err(self.expected(expected)),
+        if name.0.len() > MAX_NAME {
+            return Err(self.expected(format!("{expected}, of at most {MAX_NAME} bytes")));
         }
+        self.advance()?;
+        Ok(name)
     }
 
     fn descendant(&mut self) -> Result<Descendant> {
@@ -389,7 +410,18 @@ impl<'a> Parser<'a> {
             }
             self.advance()?;
         }
+        let start = self.start;
         let script = self.block()?;
+        let length = printed(&script);
+        if length > MAX_ARGUMENT {
+            return Err(self.error_at(
+                start,
+                format!(
+                    "a block of at most {MAX_ARGUMENT} bytes as it prints, since it is an argument of a process"
+                ),
+                format!("one of {length}"),
+            ));
+        }
         let (placement, output) = (placement.unwrap_or_default(), output.unwrap_or_default());
         Ok(Descendant {
             name,

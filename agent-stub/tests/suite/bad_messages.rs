@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use agent_stub::protocol::MAX_LINE;
+use agent_stub::protocol::{MAX_LINE, MAX_ORDER};
 use rstest::rstest;
 
-use crate::support::{Stub, Told};
+use crate::support::{Start, Stub, Told};
 
 const OVERSIZED: &str = "error \"the line is longer than 65536 bytes\"";
+const OVERSIZED_ORDER: &str = "error \"the line is longer than 8388608 bytes\"";
+const UNKNOWN: &str = "error \"column 1: expected do, go, open or ping\"";
 
 #[test]
 fn an_oversized_line_is_answered_once_before_its_end_comes() {
@@ -26,9 +28,14 @@ fn an_oversized_line_is_answered_once_before_its_end_comes() {
 
 #[test]
 fn a_report_that_would_be_oversized_is_an_error_that_names_it() {
-    let mut stub = Stub::idle(Told::Inherited);
-    stub.order(&format!("do gate {}", "\u{1}".repeat(60_000)));
-    stub.expect(&["error \"a `gate` report is longer than 65536 bytes\""]);
+    let mut start = Start::new(Told::Inherited);
+    let unknown = format!("SUPERVISE_{}", "A".repeat(MAX_LINE));
+    start.command.env(unknown, "");
+    let mut stub = start.spawn();
+    stub.expect(&[
+        "error \"a `error` report is longer than 65536 bytes\"",
+        "idle",
+    ]);
     assert_eq!(stub.ping(), [""; 0]);
 }
 
@@ -86,24 +93,52 @@ fn a_line_that_is_no_order_is_answered_with_its_place_and_what_was_expected(
 }
 
 #[rstest]
-#[case::just_fits(MAX_LINE - 1, false)]
-#[case::one_too_many(MAX_LINE, true)]
-#[case::far_too_many(MAX_LINE * 5, true)]
+#[case::just_fits(MAX_LINE - 1, UNKNOWN)]
+#[case::one_too_many(MAX_LINE, OVERSIZED)]
+#[case::far_too_many(MAX_LINE * 5, OVERSIZED)]
 fn a_line_may_be_as_long_as_the_limit_in_any_pieces(
     #[case] length: usize,
-    #[case] oversized: bool,
+    #[case] answer: &str,
     #[values(1000, 4096, 65537, 1 << 20)] piece: usize,
 ) {
+    is_answered(b"x", length, piece, answer);
+}
+
+#[rstest]
+#[case::just_fits(MAX_ORDER - 1, "idle")]
+#[case::one_too_many(MAX_ORDER, OVERSIZED_ORDER)]
+#[case::far_too_many(MAX_ORDER * 2, OVERSIZED_ORDER)]
+fn an_order_to_do_something_may_be_longer(
+    #[case] length: usize,
+    #[case] answer: &str,
+    #[values(4096, 1 << 20)] piece: usize,
+) {
+    is_answered(b"do #", length, piece, answer);
+}
+
+/// A line that begins so and is that long, in pieces. The next one is understood.
+#[track_caller]
+fn is_answered(begin: &[u8], length: usize, piece: usize, answer: &str) {
     let mut stub = Stub::idle(Told::Inherited);
-    let mut line = b"do #".to_vec();
+    let mut line = begin.to_vec();
     line.resize(length, b'x');
     line.push(b'\n');
     line.extend_from_slice(b"do beat\n");
     for bytes in line.chunks(piece) {
         stub.control.socket.write_all(bytes).unwrap();
     }
-    let first = if oversized { OVERSIZED } else { "idle" };
-    stub.expect(&[first, "beat", "idle"]);
+    stub.expect(&[answer, "beat", "idle"]);
+}
+
+/// What is ordered is done, however long it takes to say.
+#[test]
+fn a_script_of_a_mebibyte_is_performed() {
+    let mut stub = Stub::idle(Told::Inherited);
+    stub.order(&format!("do {}exit 5", "beat; ".repeat(180_000)));
+    for _ in 0..180_000 {
+        stub.expect(&["beat"]);
+    }
+    stub.expect(&["exiting 5"]);
 }
 
 #[test]

@@ -231,3 +231,17 @@ fn descendants_inherit_what_is_left_of_the_lifetime() {
     assert!(descendant.ends_within(BOUND));
     assert_eq!(stub.errors(), "agent-stub: the lifetime is over\n");
 }
+
+/// The limit of the grammar is the kernel's.
+#[test]
+fn the_longest_script_of_a_descendant_is_started() {
+    let mut stub = Stub::idle(Told::Inherited);
+    let text = "x".repeat(131_071 - "write \"\"; exit 3".len());
+    stub.order(&format!(
+        "do start child quiet {{ write \"{text}\"; exit 3 }}"
+    ));
+    let pid = stub.started();
+    let mut then = [stub.next(), stub.next()].map(|report| report.to_string());
+    then.sort();
+    assert_eq!(then, ["idle".to_owned(), format!("reaped {pid}")]);
+}

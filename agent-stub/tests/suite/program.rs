@@ -1,5 +1,6 @@
 //! Where the library finds the program, and what the program says of itself.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -21,22 +22,79 @@ fn says_what_is_found_when_run_again() {
     }
 }
 
-/// What a process with this override finds.
+/// The arguments with which this program says what it finds.
+const SAY: [&str; 3] = [
+    "--exact",
+    "--nocapture",
+    "program::says_what_is_found_when_run_again",
+];
+
+/// What a process says that it finds.
 #[track_caller]
-fn found(overridden: &Path) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "--nocapture",
-            "program::says_what_is_found_when_run_again",
-        ])
-        .env(ASK, "")
-        .env("SUPERVISE_AGENT_STUB", overridden)
-        .output()
-        .unwrap();
+fn said(command: &mut Command) -> String {
+    let output = command.env(ASK, "").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find_map(|line| line.split_once("found "));
     line.unwrap_or_else(|| panic!("{text}")).1.to_owned()
+}
+
+/// What a process with this override finds.
+#[track_caller]
+fn found(overridden: &Path) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    said(command.args(SAY).env("SUPERVISE_AGENT_STUB", overridden))
+}
+
+/// What is found where the built program's folder is mounted noexec, nothing can be written beside this
+/// program, and the temporary folder is mounted with these options. In mounts of its own: None where this
+/// user may have none.
+fn found_among_mounts(folder: &Path, options: &str) -> Option<String> {
+    let exe = std::env::current_exe().unwrap();
+    let built = agent_stub::path().unwrap().parent().unwrap();
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    let mounts = |script: &str| {
+        let mut command = Command::new("unshare");
+        if own != 0 {
+            command.arg("--map-root-user");
+        }
+        command.args(["--mount", "sh", "-c", script, "sh", options]);
+        command.args([folder, built, exe.parent().unwrap(), &exe]);
+        command.env_remove("SUPERVISE_AGENT_STUB");
+        command.env("TMPDIR", folder);
+        command
+    };
+    let put = "mount -t tmpfs -o \"$1\" tmpfs \"$2\" &&
+        mount --bind \"$3\" \"$3\" && mount -o remount,bind,noexec \"$3\" &&
+        mount --bind \"$4\" \"$4\" && mount -o remount,bind,ro \"$4\"";
+    if !mounts(put).status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let say = format!("{put} && shift 4 && exec \"$@\"");
+    Some(said(mounts(&say).args(SAY)))
+}
+
+#[test]
+fn a_built_program_that_may_not_be_run_where_it_is_is_written_where_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(found) = found_among_mounts(folder.path(), "mode=700") else {
+        return;
+    };
+    let begin = folder.path().join("supervise-agent-stub-");
+    assert!(found.starts_with(begin.to_str().unwrap()), "{found}");
+}
+
+#[test]
+fn where_no_program_may_be_run_the_error_says_so_and_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(found) = found_among_mounts(folder.path(), "noexec") else {
+        return;
+    };
+    let begin = folder.path().join("supervise-agent-stub-");
+    let begin = format!("error cannot run the agent stub from {}", begin.display());
+    assert!(found.starts_with(&begin), "{found}");
+    for word in ["noexec", "TMPDIR", "SUPERVISE_AGENT_STUB"] {
+        assert!(found.contains(word), "{word}: {found}");
+    }
 }
 
 #[test]

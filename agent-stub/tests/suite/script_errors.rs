@@ -1,10 +1,14 @@
 //! Wrong scripts: the place and what was expected there, to the letter.
 
+use agent_stub::protocol::MAX_ORDER;
 use agent_stub::script::Script;
 use rstest::rstest;
 
 const STATEMENT: &str = "a statement (run, stay, exit, die, freeze, on, block, unblock, start, write, close, ready, beat, \
                          lock, gate, hygiene, repeat, forever or first)";
+
+const UNPRINTABLE: &str =
+    "a word without control characters, which names have in double quotes only";
 
 #[rstest]
 #[case("walk 1s", 1, 1, STATEMENT, "`walk`")]
@@ -114,6 +118,10 @@ const STATEMENT: &str = "a statement (run, stay, exit, die, freeze, on, block, u
     "the name of a gate, or `file PATH`",
     "the end of the script"
 )]
+#[case("gate edK4\0", 1, 10, UNPRINTABLE, "`\\0`")]
+#[case("ready;\nlock a\u{7f}b", 2, 7, UNPRINTABLE, "`\\u{7f}`")]
+#[case("start \u{85} { }", 1, 7, UNPRINTABLE, "`\\u{85}`")]
+#[case("\u{1b}[31mstay", 1, 1, UNPRINTABLE, "`\\u{1b}`")]
 #[case("ready fd 65536", 1, 10, "a descriptor from 0 to 65535", "`65536`")]
 #[case(
     "repeat 2; stay",
@@ -159,4 +167,49 @@ fn blocks_in_blocks_are_an_error_where_they_are_too_deep() {
 fn a_long_word_is_cut_in_the_error() {
     let error = "x".repeat(1000).parse::<Script>().unwrap_err();
     assert_eq!(error.found, format!("`{}…`", "x".repeat(40)));
+}
+
+/// What is too long for an agent is no script: nobody has to wait for the agent to say so.
+#[test]
+fn what_is_too_long_is_an_error_with_its_place() {
+    let error = |text: String| text.parse::<Script>().map(drop).unwrap_err().to_string();
+    assert!("x".repeat(4096).parse::<Script>().is_err());
+    assert!(
+        format!("gate {}", "x".repeat(4096))
+            .parse::<Script>()
+            .is_ok()
+    );
+    let name = error(format!("beat; gate {}", "x".repeat(4097)));
+    assert_eq!(
+        name,
+        format!(
+            "line 1, column 12: expected the name of a gate, or `file PATH`, of at most 4096 bytes, found `{}…`",
+            "x".repeat(40)
+        )
+    );
+    let path = error(format!("lock \"{}\"", r"\xff".repeat(4097)));
+    assert_eq!(
+        path,
+        "line 1, column 6: expected the path of a file to lock, of at most 4096 bytes, found a string"
+    );
+
+    let write = |length: usize| format!("write \"{}\"", "x".repeat(length - 8));
+    let block = |length: usize| format!("start d {{ {} }}", write(length));
+    assert!(block(131_071).parse::<Script>().is_ok());
+    assert_eq!(
+        error(block(131_072)),
+        "line 1, column 9: expected a block of at most 131071 bytes as it prints, since it is an argument of a process, \
+         found one of 131072"
+    );
+
+    let longest = MAX_ORDER - "do \n".len();
+    assert!(write(longest).parse::<Script>().is_ok());
+    assert_eq!(
+        error(write(longest + 1)),
+        format!(
+            "line 1, column 1: expected a script of at most {longest} bytes as it prints (a long output is written by \
+             its size, as in `write 1MiB`), found one of {}",
+            longest + 1
+        )
+    );
 }
