@@ -403,6 +403,12 @@ pub(crate) fn reap_child(pid: u32) -> Option<ExitStatus> {
         .flatten()
 }
 
+/// Waits for the end of the child of that number, which was sent SIGKILL, and reaps it.
+pub(crate) fn await_child(pid: u32) {
+    // It fails only where somebody else reaps it.
+    let _ = wait_id(child(pid), libc::WEXITED);
+}
+
 /// Sends the signal to the child of that number, which nobody has reaped.
 pub(crate) fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

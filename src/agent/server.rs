@@ -1,6 +1,7 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
 mod accept;
+mod bounds;
 mod follow;
 mod welcome;
 
@@ -24,6 +25,7 @@ use super::script::Script;
 use crate::status::ExitStatus;
 use crate::timeline::{Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
+use bounds::Spoken;
 use follow::Followed;
 
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
@@ -70,7 +72,8 @@ type Deadline = (Timestamp, usize, usize, u64);
 /// Everything that the harness knows about the processes of one sim.
 #[derive(Debug)]
 pub(crate) struct Server {
-    listener: UnixListener,
+    /// None once nobody is let in any more.
+    listener: Option<UnixListener>,
     address: String,
     epoll: Epoll,
     /// Connections that have not said hello yet, by their place.
@@ -89,6 +92,7 @@ pub(crate) struct Server {
     gone: HashSet<u32>,
     /// Processes of agents that ended before they said hello, and that a finding tells of.
     lost: HashSet<u32>,
+    spoken: Spoken,
     /// What the kernel calls a process that runs the agents' program.
     program: Option<String>,
     /// Members that have not ended.
@@ -130,7 +134,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         Ok(Server {
-            listener,
+            listener: Some(listener),
             address: format!("@{name}"),
             epoll,
             strangers: HashMap::new(),
@@ -143,6 +147,7 @@ impl Server {
             followed: Vec::new(),
             gone: HashSet::new(),
             lost: HashSet::new(),
+            spoken: Spoken::default(),
             program: agent_stub::path().ok().and_then(welcome::kernel_name),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
@@ -247,6 +252,7 @@ impl Server {
         };
         connection.receive(&mut messages);
         let (open, cut) = (connection.is_open(), connection.is_cut());
+        self.spend(member, &mut messages);
         for message in messages {
             self.hear(member, message);
         }

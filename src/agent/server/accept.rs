@@ -12,6 +12,9 @@ use super::super::member::Connection;
 use super::Server;
 use crate::timeline::Who;
 
+/// How many connections are taken at one look: whoever connects without an end must not hold it up.
+const AT_ONCE: usize = 256;
+
 const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
 
 impl Server {
@@ -25,8 +28,11 @@ impl Server {
     /// Takes the connections that wait, each a stranger's. Their places.
     pub(super) fn connections(&mut self) -> Vec<usize> {
         let mut places = Vec::new();
-        loop {
-            let socket = match self.listener.accept() {
+        for _ in 0..AT_ONCE {
+            let Some(listener) = &self.listener else {
+                return places;
+            };
+            let socket = match listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return places,
@@ -41,6 +47,10 @@ impl Server {
                 },
             };
             self.troubles.retain(|text| !text.starts_with(NOT_ACCEPTED));
+            if let Some((pid, what)) = self.refusal(&socket) {
+                self.name_refused(pid, &what);
+                continue;
+            }
             let place = self.next_place;
             self.next_place += 1;
             self.progress += 1;
@@ -60,11 +70,15 @@ impl Server {
                 ),
             }
         }
+        places
     }
 
     /// Whether a connection waits to be accepted.
     fn is_knocked_at(&self) -> bool {
-        let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let Some(listener) = &self.listener else {
+            return false;
+        };
+        let mut listener = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
@@ -127,6 +141,8 @@ impl Server {
                 if let Some(member) =
                     self.welcome(place, connection, pid, &name(&agent), descendant.as_deref())
                 {
+                    let mut messages = messages.collect();
+                    self.spend(member, &mut messages);
                     for message in messages {
                         self.hear(member, message);
                     }
