@@ -48,12 +48,13 @@ pub(crate) fn end_all(
     saw_foreign: bool,
     Spare(spare): Spare,
 ) -> Vec<String> {
-    drop(spare);
     let (address, has_left) = {
         let mut server = shared.lock();
+        // While there is nothing to spare: connections that wait would take it.
         server.pump(Duration::ZERO);
         (server.address().to_owned(), server.has_left())
     };
+    drop(spare);
     let found = roots(gettid(), before, pool).and_then(|roots| {
         // What nobody can have left behind need not be looked for among all processes of the machine.
         if roots.is_empty() && !saw_foreign && !has_left {

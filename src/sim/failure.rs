@@ -67,13 +67,13 @@ pub struct SimFailure {
     pub(super) leaks: Vec<String>,
     /// What else was noticed, a line each.
     pub(super) remarks: Vec<String>,
-    pub(super) timeline: Option<Timeline>,
+    pub(super) timeline: Option<Box<Timeline>>,
     /// Where the body asked for it.
     pub(super) seed: Option<u64>,
 }
 
 pub(super) enum FailureKind {
-    Panic(Payload),
+    Panic(Box<Payload>),
     Error(String),
     Stuck(String),
     Leaks,
@@ -88,10 +88,10 @@ pub(super) struct Payload {
 
 impl FailureKind {
     pub(super) fn panic(value: Box<dyn Any + Send>) -> FailureKind {
-        FailureKind::Panic(Payload {
+        FailureKind::Panic(Box::new(Payload {
             text: explained(panic_text(&*value)),
             value: Mutex::new(value),
-        })
+        }))
     }
 }
 
@@ -124,7 +124,7 @@ impl SimFailure {
             kind: FailureKind::Stuck(text),
             leaks: Vec::new(),
             remarks,
-            timeline: Some(timeline),
+            timeline: Some(Box::new(timeline)),
             seed: None,
         }
     }
@@ -132,7 +132,7 @@ impl SimFailure {
     /// What happened until then, where the sim had begun.
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
-        self.timeline.as_ref()
+        self.timeline.as_deref()
     }
 
     /// Whether the body panicked.
@@ -182,7 +182,7 @@ impl SimFailure {
         if !self.leaks.is_empty() && !matches!(self.kind, FailureKind::Leaks) {
             parts.push(self.leaks_text());
         }
-        let timeline = self.timeline.as_ref();
+        let timeline = self.timeline.as_deref();
         parts.extend(timeline.and_then(end_of));
         parts.extend(self.seed.map(replay_text));
         parts.join("\n")

@@ -260,12 +260,13 @@ impl Sim {
             let mut server = shared.lock();
             let ended = watched.verdict().map(|verdict| verdict.given);
             panics.tell(&mut server, begun, ended, &mut remarks);
+            remarks.extend(server.lack());
             server.timeline()
         };
         // The gate first: it must not be asked while the tasks are dropped.
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
         runtime.shutdown_timeout(Duration::ZERO);
-        watched.ends();
+        let verdict = watched.ends();
         // Without the gate nobody has looked.
         let saw_foreign = self.is_real || !self.gate || {
             let server = shared.lock();
@@ -273,7 +274,6 @@ impl Sim {
             seen.iter().any(|pid| !server.knows(*pid))
         };
         let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign, spare);
-        let verdict = watched.verdict();
         if verdict.is_some() {
             // The code under test was cut off: it has had no chance to end anything.
             leaks.clear();
@@ -307,7 +307,7 @@ impl Sim {
             kind,
             leaks: if self.allows_leaks { Vec::new() } else { leaks },
             remarks,
-            timeline: Some(timeline),
+            timeline: Some(Box::new(timeline)),
             seed: asked_seed.load(Ordering::Relaxed).then_some(self.seed),
         })
     }

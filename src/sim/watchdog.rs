@@ -183,9 +183,20 @@ impl Watched {
         lock(&self.remarks).clone()
     }
 
-    /// The thread is the harness's own again, which ends by itself.
-    pub(crate) fn ends(&self) {
+    /// The thread is the harness's own again, which ends by itself. Why the sim was ended, or has to fail
+    /// although its body came to an end meanwhile.
+    pub(crate) fn ends(&self) -> Option<Verdict> {
         self.is_ending.store(true, Ordering::Relaxed);
+        self.verdict().or_else(|| {
+            let server = self.shared.lock();
+            Some(Verdict {
+                text: server.excess()?.to_owned(),
+                timeline: server.timeline(),
+                given: Instant::now(),
+                at: Duration::ZERO,
+                is_held: false,
+            })
+        })
     }
 
     fn look(&self) {

@@ -85,7 +85,10 @@ impl Server {
     /// What this process cannot do for its agents: a finding, and for the watchdog to say.
     pub(crate) fn trouble(&mut self, what: &str, error: &io::Error) {
         let whose = match error.raw_os_error() {
-            Some(libc::EMFILE) => ": this process, the test's own, has no descriptor left",
+            Some(libc::EMFILE) => {
+                self.note_lack();
+                ": this process, the test's own, has no descriptor left"
+            }
             _ => "",
         };
         let text = format!("{what}: {error}{whose}");

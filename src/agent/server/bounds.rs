@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use agent_stub::protocol::{MessageError, Report};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
@@ -21,6 +22,9 @@ const BYTES: u64 = 16 << 20;
 /// On a real clock, where each look has an instant of its own.
 const REAL_INSTANT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How many descriptors whatever else is open may need.
+const ROOM: u64 = 256;
+
 /// How many of those that were refused are named.
 const NAMED: usize = 16;
 
@@ -33,6 +37,8 @@ pub(super) struct Spoken {
     excess: Option<String>,
     /// Processes that were refused, those that were named.
     refused: BTreeSet<u32>,
+    /// How many descriptors this process may have, and how many agents lived, when there were no more.
+    lack: Option<(u64, u64)>,
 }
 
 /// What a connection has said at one instant.
@@ -137,6 +143,25 @@ impl Server {
                  neither this process's user nor its descendant"
             ));
         }
+    }
+
+    /// There are no descriptors left.
+    pub(super) fn note_lack(&mut self) {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let alive = self.alive.len() as u64;
+        self.spoken.lack.get_or_insert((limit, alive));
+    }
+
+    /// Where there were too few descriptors: what would do.
+    pub(crate) fn lack(&self) -> Option<String> {
+        let (limit, alive) = self.spoken.lack?;
+        let agents = (self.agents.len() as u64).max(alive + 1);
+        // As many for each as there were for those that had some.
+        let enough = limit.div_ceil(alive.max(1)).clamp(5, 64) * agents;
+        let enough = (enough + ROOM).next_multiple_of(ROOM);
+        Some(format!(
+            "this process had no descriptor left for its agents: its limit on open files is {limit}, and              {agents} agents need about {enough}: run it under `ulimit -n {enough}`"
+        ))
     }
 
     /// Nobody is let in any more: whoever connects is told so at once, and an agent ends.
