@@ -5,10 +5,12 @@
 
 mod agents;
 mod blind;
+mod bounds;
 mod fake;
 mod foreign;
 mod hand;
 mod parallel;
+mod said;
 mod stuck;
 mod subjects;
 mod texts;

@@ -200,3 +200,21 @@ fn descends_from_this(pid: u32) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_descends_from_this_process_and_init_does_not() {
+        let mut command = std::process::Command::new("/bin/sleep");
+        let mut child = command.arg("1000").spawn().unwrap();
+        assert!(descends_from_this(child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!descends_from_this(child.id()));
+        for pid in [0, 1, std::os::unix::process::parent_id()] {
+            assert!(!descends_from_this(pid), "{pid}");
+        }
+    }
+}
