@@ -1,6 +1,7 @@
 //! What ends, whatever the code under test and its agents do.
 
 use std::fmt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -211,4 +212,55 @@ fn a_signal_that_an_agent_has_blocked_is_named() {
         child.wait().await.unwrap();
     }));
     assert_contains(&text, "it was sent SIGTERM, which it has blocked");
+}
+
+/// What has lost its parents is no proven descendant of this process. It takes root to become somebody
+/// else; an agent that has its parents and is somebody else's runs.
+#[test]
+fn a_stranger_of_another_user_is_refused_and_named() {
+    let path = "faults::bounds::a_stranger_of_another_user_is_refused_and_named";
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !child::is_child(path) {
+        let output = child::command(path).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        let named = text.matches("the connection of a stranger").count();
+        assert_eq!(named, usize::from(is_root), "{text}");
+        return;
+    }
+    if !is_root {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("agent");
+    std::fs::copy(supervise_harness::stub::path().unwrap(), &program).unwrap();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable).unwrap();
+    let timeline = Sim::new().run(async |sim| {
+        let script = Script::new().run_for(seconds(1)).exit(3);
+        let (own, stranger) = (
+            sim.agent("own", script.clone()),
+            sim.agent("stranger", script),
+        );
+        let mut command = Command::new(&program);
+        let status = command
+            .args(own.args())
+            .uid(65534)
+            .gid(65534)
+            .status()
+            .await;
+        assert_eq!(status.unwrap().code(), Some(3));
+        let orphan = "top=$$; (while [ -d /proc/$top ]; do :; done; exec \"$@\") &";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", orphan, "sh"])
+            .arg(&program)
+            .args(stranger.args());
+        command.uid(65534).gid(65534);
+        // Its output ends with it.
+        command.output().await.unwrap();
+        assert_eq!(stranger.runs(), 0);
+    });
+    assert_eq!(timeline.starts("own"), 1, "{timeline}");
+    assert_eq!(timeline.findings(), [""; 0]);
 }
