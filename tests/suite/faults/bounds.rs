@@ -162,32 +162,42 @@ fn looking_again_and_again_until_an_agent_ends_is_not_stuck() {
     });
 }
 
-/// real-time: the process is stopped for longer than the limit of its watchdog.
+/// real-time: the process is stopped for longer than the limit of its watchdog, and goes on a while.
 #[test]
 fn time_in_which_the_process_is_stopped_does_not_count() {
+    const FILE: &str = "SUITE_FILE";
     let path = "faults::bounds::time_in_which_the_process_is_stopped_does_not_count";
     if child::is_child(path) {
+        let file = std::env::var(FILE).unwrap();
         let sim = Sim::builder().watchdog(seconds(2)).build().unwrap();
         sim.run(async |_| {
-            let mut sleep = Command::new("sleep");
-            sleep.arg("0.7").status().await.unwrap();
+            let wait = "echo begun >\"$1\"; while [ -e \"$1\" ]; do sleep 0.05; done";
+            let mut shell = Command::new("sh");
+            shell
+                .args(["-c", wait, "sh", &file])
+                .status()
+                .await
+                .unwrap();
         });
         return;
     }
-    let mut child = child::command(path).stdout(Stdio::null()).spawn().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    let mut command = child::command(path);
+    let mut child = command
+        .env(FILE, &file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let children = format!("/proc/{pid}/task");
-    let has_begun = || {
-        let tasks = std::fs::read_dir(&children).into_iter().flatten().flatten();
-        let mut lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")));
-        lists.any(|list| list.is_ok_and(|list| !list.is_empty()))
-    };
-    while !has_begun() && child.try_wait().unwrap().is_none() {
+    while !file.exists() && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
     kill(pid, Signal::SIGSTOP).unwrap();
     std::thread::sleep(seconds(3));
     kill(pid, Signal::SIGCONT).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::remove_file(&file).unwrap();
     assert!(child.wait().unwrap().success());
 }
 
