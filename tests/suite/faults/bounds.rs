@@ -59,6 +59,21 @@ fn code_that_blocks_and_restarts_comes_back() {
     assert_contains(&text, "the code under test holds the runtime's thread");
 }
 
+/// Its agents are no children of the sim's thread: they end since nobody lets them in.
+#[test]
+fn code_that_joins_a_thread_that_restarts_comes_back() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().run_for(seconds(60)).exit(0));
+        let restart = move || {
+            for _ in 0..300 {
+                worker.command().stderr(Stdio::null()).status().unwrap();
+            }
+        };
+        std::thread::spawn(restart).join().unwrap();
+    }));
+    assert_contains(&text, "the code under test holds the runtime's thread");
+}
+
 struct Runs(Agent);
 
 impl fmt::Display for Runs {

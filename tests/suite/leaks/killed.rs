@@ -78,7 +78,7 @@ fn leaves_no_shell_stopped() {
         );
     }
     println!("now");
-    guard.check().unwrap_err();
+    drop(guard.check().unwrap_err());
 }
 
 /// They are killed at once.
@@ -94,5 +94,5 @@ fn leaves_no_stub_stopped() {
         println!("\nleft {}", child.id());
     }
     println!("now");
-    guard.check().unwrap_err();
+    drop(guard.check().unwrap_err());
 }
