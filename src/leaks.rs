@@ -33,8 +33,10 @@
 //! ended is blamed until somebody reaps it. The guard of a frozen stub is not blamed: it ends with
 //! the stub.
 //!
-//! What the guard finds it ends: all are stopped, so that none can fork, then killed through their
-//! pidfds, and reaped where they are children of this process.
+//! What the guard finds it ends and, where it is a child of this process, reaps. A stub that bears the
+//! mark is sent SIGKILL at once. All else is stopped first, so that it cannot fork meanwhile, and the
+//! kernel is told to kill it with this process: a test that is itself killed at that moment leaves
+//! nothing stopped behind.
 //!
 //! A process is in the middle of its start when it shows no arguments, or is a child of this process
 //! and still shows our own. It is looked at again, a thousand times at most, and the processor

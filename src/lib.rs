@@ -85,6 +85,8 @@
 
 // In the order of the data flow: a module imports only what stands before it.
 mod causes;
+mod said;
+
 mod variables;
 
 mod timestamp;

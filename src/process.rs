@@ -378,6 +378,44 @@ pub(crate) fn reap_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
         .flatten()
 }
 
+/// A child of this process by its number, for where no descriptor is left for a pidfd: the number is its
+/// own for as long as nobody has reaped it.
+fn child(pid: u32) -> (libc::idtype_t, libc::id_t) {
+    (libc::P_PID, pid)
+}
+
+/// Whether a child of this process has that number, and nobody has reaped it.
+pub(crate) fn is_unreaped_child(pid: u32) -> bool {
+    wait_id(child(pid), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
+/// How the child of that number ended, which nobody has reaped. Reaps nothing.
+pub(crate) fn ended_child(pid: u32) -> Option<ExitStatus> {
+    wait_id(child(pid), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+        .ok()
+        .flatten()
+}
+
+/// Reaps the child of that number if it is a zombie, and says how it ended.
+pub(crate) fn reap_child(pid: u32) -> Option<ExitStatus> {
+    wait_id(child(pid), libc::WEXITED | libc::WNOHANG)
+        .ok()
+        .flatten()
+}
+
+/// Waits for the end of the child of that number, which was sent SIGKILL, and reaps it.
+pub(crate) fn await_child(pid: u32) {
+    // It fails only where somebody else reaps it.
+    let _ = wait_id(child(pid), libc::WEXITED);
+}
+
+/// Sends the signal to the child of that number, which nobody has reaped.
+pub(crate) fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: kill takes two numbers and touches no memory of ours.
+    check(unsafe { libc::kill(pid, signal.number()) })
+}
+
 /// `struct pidfd_info` of linux/pidfd.h, its first version.
 #[repr(C)]
 #[derive(Default)]

@@ -24,11 +24,16 @@ use crate::{Signal, Timestamp};
 /// `SO_PEERPIDFD` of linux/socket.h, which libc lacks. Since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
 
+/// How many bytes are read at one look: more than a socket holds, so that nobody's last words are cut.
+const PER_LOOK: u64 = 1 << 20;
+
 /// One control connection, before and after it said who it is.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: UnixStream,
     lines: Lines,
+    /// How many bytes it has said.
+    pub(crate) heard: u64,
     open: bool,
     /// What the other end has no room for: a process that is stopped takes nothing.
     unsent: VecDeque<u8>,
@@ -40,6 +45,7 @@ impl Connection {
         Ok(Connection {
             socket,
             lines: Lines::new(),
+            heard: 0,
             open: true,
             unsent: VecDeque::new(),
         })
@@ -84,13 +90,17 @@ impl Connection {
         crate::process::open_pidfd(pid)
     }
 
-    /// Reads what is there.
+    /// Reads what is there, but for what comes in meanwhile without an end.
     pub(crate) fn receive(&mut self, messages: &mut Vec<Result<Report, MessageError>>) {
         let mut chunk = [0; 8192];
-        while self.open {
+        let before = self.heard;
+        while self.open && self.heard - before < PER_LOOK {
             match self.socket.read(&mut chunk) {
                 Ok(0) => self.open = false,
-                Ok(length) => self.lines.push(&chunk[..length]),
+                Ok(length) => {
+                    self.heard += length as u64;
+                    self.lines.push(&chunk[..length]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => self.open = false,

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
 
 use agent_stub::protocol::Order;
 use agent_stub::script::{Destination, ScriptError, Statement};
@@ -63,6 +64,23 @@ impl Shared {
     pub(crate) fn lock(&self) -> Locked<'_> {
         // A panic in the middle of a change is the harness's own, and is what the user is shown.
         Locked::new(self.server.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The server where nobody has it, or lets it go soon: its holder may be the code under test's thread,
+    /// and never come back.
+    pub(crate) fn lock_within(&self, patience: Duration) -> Option<Locked<'_>> {
+        let start = std::time::Instant::now();
+        loop {
+            match self.server.try_lock() {
+                Ok(server) => return Some(Locked::new(server)),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    return Some(Locked::new(poisoned.into_inner()));
+                }
+                Err(TryLockError::WouldBlock) if start.elapsed() >= patience => return None,
+                // real-time: whoever holds it is at work.
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
+            }
+        }
     }
 
     /// Records a note, after what the kernel knows by now.
@@ -340,9 +358,11 @@ impl Following {
     /// what it answered: after what the supervisor has said until now, before what it says next, and
     /// beside the run that it is at.
     pub fn note(&self, text: impl fmt::Display) {
+        // Before the lock: it is the user's code, and may ask the sim.
+        let text = text.to_string();
         let mut server = self.shared.lock();
         server.now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
-        server.note_beside(self.place, text.to_string());
+        server.note_beside(self.place, text);
     }
 }
 

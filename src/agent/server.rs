@@ -2,6 +2,7 @@
 
 mod accept;
 mod end;
+mod bounds;
 mod follow;
 mod hear;
 mod turns;
@@ -28,6 +29,7 @@ use super::script::Script;
 use crate::timeline::{Instant, Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
 use accept::Stranger;
+use bounds::Spoken;
 use follow::Followed;
 use turns::Turns;
 
@@ -74,7 +76,8 @@ impl Expected {
 /// Everything that the harness knows about the processes of one sim.
 #[derive(Debug)]
 pub(crate) struct Server {
-    listener: UnixListener,
+    /// None once nobody is let in any more.
+    listener: Option<UnixListener>,
     address: String,
     epoll: Epoll,
     /// Connections that have not said hello yet, by their place.
@@ -93,6 +96,7 @@ pub(crate) struct Server {
     gone: HashSet<u32>,
     /// Processes of agents that ended before they said hello, and that a finding tells of.
     lost: HashSet<u32>,
+    spoken: Spoken,
     /// What the kernel calls a process that runs the agents' program.
     program: Option<String>,
     /// The standard streams of the processes, as /proc names them: who has each first, and which it is.
@@ -147,7 +151,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         Ok(Server {
-            listener,
+            listener: Some(listener),
             address: format!("@{name}"),
             epoll,
             strangers: HashMap::new(),
@@ -160,6 +164,7 @@ impl Server {
             followed: Vec::new(),
             gone: HashSet::new(),
             lost: HashSet::new(),
+            spoken: Spoken::default(),
             program: agent_stub::path().ok().and_then(welcome::kernel_name),
             streams: HashMap::new(),
             actors: BTreeSet::new(),
@@ -303,6 +308,7 @@ impl Server {
         };
         connection.receive(&mut messages);
         let (open, cut) = (connection.is_open(), connection.is_cut());
+        self.spend(member, &mut messages);
         for message in messages {
             self.hear(member, message);
         }

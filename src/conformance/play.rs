@@ -394,7 +394,10 @@ fn play(
         profile.time = REAL;
     }
     let profile = &profile;
-    let mut builder = Sim::builder().allow_leaks().watchdog(limits.still);
+    let mut builder = Sim::builder()
+        .allow_leaks()
+        .may_be_lost()
+        .watchdog(limits.still);
     if profile.time != Time::Virtual {
         builder = builder.real_time().watchdog(limits.long);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agent_stub::Signal;
 
 use super::found::{Fate, Found};
-use super::hold::Held;
+use super::hold::Tie;
 use super::look::{self, Sight, Wanted};
 use super::proc::{Identity, Unreadable};
 
@@ -19,29 +19,56 @@ pub(super) struct Ending {
     places: BTreeMap<Identity, usize>,
 }
 
+/// What was met in one round.
+#[derive(Debug)]
+struct Met {
+    sight: Sight,
+    /// Whether it was sent SIGKILL already.
+    is_killed: bool,
+    /// What kills it with this process, while it is stopped.
+    _tie: Option<Tie>,
+}
+
 impl Ending {
-    /// Stops them all first, until a look shows no new one: what is stopped cannot fork, so nothing
-    /// escapes the kill. On an error what was found so far is kept.
+    /// Ends them, round after round, until a look shows no new one. This process may be killed at any
+    /// moment of that, and leaves nothing that is stopped.
+    ///
+    /// - A stub that bears a mark is killed at once: what it starts meanwhile is found by the mark.
+    /// - All else is stopped first, until a look shows no new one: what is stopped cannot fork, and
+    ///   what a killed process has forked has lost its parent, by which it could be found. What is
+    ///   stopped is [tied](Tie) to this process; where it cannot be, it is killed without that.
+    ///
+    /// On an error what was found so far is kept, and killed.
     pub(super) fn run(&mut self, wanted: &Wanted<'_>) -> Result<(), Unreadable> {
         for _ in 0..ROUNDS {
-            let mut sights = look::settled(wanted)?;
-            let mut held: BTreeMap<Identity, (Held, Sight)> = BTreeMap::new();
-            loop {
-                self.describe(&sights)?;
-                let mut more = false;
-                for sight in sights {
-                    more |= self.stop(sight, &mut held);
-                }
-                if !more {
-                    break;
-                }
-                sights = look::look(wanted)?;
-            }
-            if !self.kill(&held) {
+            let mut met = BTreeMap::new();
+            let looked = self.meet_all(wanted, &mut met);
+            let more = self.kill(&met);
+            looked?;
+            if !more {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn meet_all(
+        &mut self,
+        wanted: &Wanted<'_>,
+        met: &mut BTreeMap<Identity, Met>,
+    ) -> Result<(), Unreadable> {
+        let mut sights = look::settled(wanted)?;
+        loop {
+            self.describe(&sights)?;
+            let mut more = false;
+            for sight in sights {
+                more |= self.meet(sight, met);
+            }
+            if !more {
+                return Ok(());
+            }
+            sights = look::look(wanted)?;
+        }
     }
 
     fn describe(&mut self, sights: &[Sight]) -> Result<(), Unreadable> {
@@ -54,49 +81,55 @@ impl Ending {
         Ok(())
     }
 
-    fn stop(&mut self, sight: Sight, held: &mut BTreeMap<Identity, (Held, Sight)>) -> bool {
+    /// Whether it was not met before.
+    fn meet(&mut self, sight: Sight, met: &mut BTreeMap<Identity, Met>) -> bool {
         let identity = sight.stat.identity;
-        if held.contains_key(&identity) {
+        if met.contains_key(&identity) {
             return false;
         }
-        let process = match Held::open(identity) {
-            Ok(Some(process)) => process,
-            Ok(None) => return false,
-            Err(error) => {
-                self.failed(identity, format!("open a pidfd: {error}"));
-                return false;
-            }
-        };
+        let (mut tie, mut is_killed) = (None, false);
         if sight.stat.is_zombie() {
+            let status = sight.held().ended();
             if let Some(found) = self.entry(identity) {
-                found.status = process.ended();
+                found.status = status;
             }
+        } else if sight.is_marked_stub && !sight.is_stub_guard {
+            // Where this fails, so does the next, which says it.
+            is_killed = sight.held().signal(Signal::KILL).unwrap_or(false);
         } else if !sight.is_stub_guard {
-            // Where this fails, so does the kill, which says it.
-            let _ = process.signal(Signal::STOP);
+            tie = sight.held().stop();
         }
-        held.insert(identity, (process, sight));
+        let met_now = Met {
+            sight,
+            is_killed,
+            _tie: tie,
+        };
+        met.insert(identity, met_now);
         true
     }
 
     /// Whether anything ended that had not.
-    fn kill(&mut self, held: &BTreeMap<Identity, (Held, Sight)>) -> bool {
+    fn kill(&mut self, met: &BTreeMap<Identity, Met>) -> bool {
         let mut killed = Vec::new();
-        // The youngest first: a parent has no time to react to its child's end.
-        for (identity, (process, sight)) in held.iter().rev() {
+        // The oldest first: a parent does not live to react to its child's end, and what is frozen ends
+        // before its guard.
+        for (identity, one) in met {
+            let sight = &one.sight;
             if sight.stat.is_zombie() {
                 continue;
             }
             tracing::debug!(target: "supervise_harness", pid = identity.pid, "kill a leak");
-            match process.signal(Signal::KILL) {
-                Ok(()) => killed.push((*identity, process)),
+            match sight.held().signal(Signal::KILL) {
+                Ok(is_there) if is_there || one.is_killed => killed.push((*identity, sight)),
+                // Somebody else has ended it.
+                Ok(_) => {}
                 Err(error) => self.failed(*identity, format!("send SIGKILL: {error}")),
             }
         }
         let mut progress = false;
-        for (identity, process) in killed {
-            if process.wait_for_end() {
-                process.reap();
+        for (identity, sight) in killed {
+            if sight.held().wait_for_end() {
+                sight.held().reap();
                 progress = true;
                 if let Some(found) = self.entry(identity) {
                     found.fate = Fate::Killed;
@@ -107,8 +140,8 @@ impl Ending {
             }
         }
         // After the ends of their parents, which may have made them this process's.
-        for (identity, (process, sight)) in held {
-            if sight.stat.is_zombie() && process.reap().is_some() {
+        for (identity, Met { sight, .. }) in met {
+            if sight.stat.is_zombie() && sight.held().reap().is_some() {
                 progress = true;
                 if let Some(found) = self.entry(*identity) {
                     found.fate = Fate::Reaped;

@@ -45,6 +45,17 @@ pub(super) struct Sight {
     pub(super) image: Image,
     /// The guard of a frozen stub: it ends with the stub, and nobody is to blame for it.
     pub(super) is_stub_guard: bool,
+    /// A stub that bears a mark: whatever it starts bears it, too, and is found by it, wherever it was
+    /// re-parented.
+    pub(super) is_marked_stub: bool,
+    /// A child of this process.
+    pub(super) is_child: bool,
+}
+
+impl Sight {
+    pub(super) fn held(&self) -> Held {
+        Held::new(self.stat.identity, self.is_child)
+    }
 }
 
 /// The processes that are meant, oldest first, once two looks in a row agree. One that is on its way
@@ -56,10 +67,8 @@ pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
         sights = look(wanted)?;
         let mut dying = false;
         for sight in sights.iter().filter(|sight| !sight.stat.is_zombie()) {
-            if (sight.stat.is_exiting() || proc::is_killed(sight.stat.pid())?)
-                && let Ok(Some(held)) = Held::open(sight.stat.identity)
-            {
-                dying |= held.wait_for_end();
+            if sight.stat.is_exiting() || proc::is_killed(sight.stat.pid())? {
+                dying |= sight.held().wait_for_end();
             }
         }
         if dying {
@@ -111,8 +120,11 @@ pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
             Some(image) => image,
             None => settled_image(stat, own.pid(), &own_args)?,
         };
+        let is_stub = is_stub(stat, &image);
         sights.push(Sight {
-            is_stub_guard: is_stub(stat, &image) && option(&image, "--guard").is_some(),
+            is_stub_guard: is_stub && option(&image, "--guard").is_some(),
+            is_marked_stub: is_stub && wanted.marks.iter().any(|mark| carries(&image, mark)),
+            is_child: stat.ppid == own.pid(),
             stat: stat.clone(),
             image,
         });

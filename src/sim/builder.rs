@@ -45,6 +45,7 @@ pub struct SimBuilder {
     without_gate: bool,
     allows_leaks: bool,
     keep_alive: Option<Duration>,
+    may_be_lost: bool,
 }
 
 impl SimBuilder {
@@ -56,6 +57,17 @@ impl SimBuilder {
 
     /// How long nothing may move, in real time, before the sim is ended; above zero. Default: the
     /// seconds of `SUPERVISE_WATCHDOG`, else 10 s.
+    ///
+    /// Virtual time that passes towards what an agent waits for is something that moves. Time in which
+    /// the process was stopped, as by Ctrl-Z or a debugger, does not count.
+    ///
+    /// # Code that never comes back
+    ///
+    /// A sim that is ended gets its thread back as soon as the code under test waits for anything, or its
+    /// agents' ends, since all are killed as they come. Code that holds the thread for 5 s more, as a
+    /// `loop {}` does, cannot be ended. Then the watchdog's own thread prints the verdict, ends the
+    /// processes of all sims, and the whole test process exits with code 101: the other tests in it are
+    /// cut off, too.
     pub fn watchdog(mut self, limit: Duration) -> SimBuilder {
         self.watchdog = Some(limit);
         self
@@ -87,6 +99,13 @@ impl SimBuilder {
         self
     }
 
+    /// Whether the caller looks after a thread that does not come back, and this process goes on.
+    #[cfg(feature = "properties")]
+    pub(crate) fn may_be_lost(mut self) -> SimBuilder {
+        self.may_be_lost = true;
+        self
+    }
+
     /// The sim.
     ///
     /// # Errors
@@ -110,6 +129,7 @@ impl SimBuilder {
             gate: !self.without_gate,
             allows_leaks: self.allows_leaks,
             keep_alive: self.keep_alive,
+            may_be_lost: self.may_be_lost,
         })
     }
 }

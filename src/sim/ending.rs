@@ -3,68 +3,127 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use nix::unistd::{Pid, gettid};
 
 use super::children::Children;
 use super::pool::Pool;
 use crate::agent::{Server, Shared};
-use crate::leaks;
+use crate::leaks::{self, Found, Unreadable};
+use crate::process;
+
+/// How many descriptors a sim's end needs to look at the processes, one after the other, and to end them.
+const SPARE: usize = 4;
 
 /// The children that this thread had before the sim.
 pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
     let children = Children::of_this_thread().list().map_err(|error| {
-        let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+        let path = format!("/proc/self/task/{}/children", gettid());
         let text = format!("the children of this thread cannot be listed: {path}: {error}");
         io::Error::new(error.kind(), text)
     })?;
     Ok(children.into_iter().collect())
 }
 
+/// Descriptors that are kept for the end: the code under test may use all others.
+#[derive(Debug)]
+pub(crate) struct Spare(Vec<OwnedFd>);
+
+impl Spare {
+    /// As many as there are to have.
+    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Spare {
+        let copies = (0..SPARE).map_while(|_| descriptor.try_clone_to_owned().ok());
+        Spare(copies.collect())
+    }
+}
+
 /// Ends every process of the sim and reaps those that are children of this one. Returns what was
-/// left behind, a line each.
+/// left behind, a line each. Then nobody can connect any more.
 pub(crate) fn end_all(
     shared: &Shared,
     before: &HashSet<u32>,
     pool: &Pool,
     saw_foreign: bool,
+    Spare(spare): Spare,
 ) -> Vec<String> {
-    let mut server = shared.lock();
-    server.pump(Duration::ZERO);
-    let found = leaks::children_of(nix::unistd::gettid()).and_then(|mut roots| {
-        roots.retain(|child| !before.contains(&child.pid));
-        roots.extend(pool.children());
-        let roots = Vec::from_iter(roots);
+    let (address, has_left) = {
+        let mut server = shared.lock();
+        // While there is nothing to spare: connections that wait would take it.
+        server.pump(Duration::ZERO);
+        (server.address().to_owned(), server.has_left())
+    };
+    drop(spare);
+    let found = roots(gettid(), before, pool).and_then(|roots| {
         // What nobody can have left behind need not be looked for among all processes of the machine.
-        if roots.is_empty() && !saw_foreign && !server.has_left() {
+        if roots.is_empty() && !saw_foreign && !has_left {
             return Ok(Vec::new());
         }
-        leaks::end_processes_of(&[server.address().to_owned()], &roots)
+        leaks::end_processes_of(&[address], &roots)
     });
-    match found {
-        Ok(found) => found
-            .into_iter()
-            .map(|found| named(&server, &found))
-            .collect(),
+    let mut server = shared.lock();
+    let lines = match found {
+        Ok(found) => found.iter().map(|found| named(&server, found)).collect(),
         Err(unreadable) => {
-            // Those are known without a look.
-            server.alive().for_each(|(_, member)| member.kill());
+            end_known(&server);
             vec![format!("what is left behind cannot be told: {unreadable}")]
+        }
+    };
+    // What became of them, for whoever still asks.
+    server.pump(Duration::ZERO);
+    server.close_down();
+    lines
+}
+
+/// The processes of the sim that are children of this one, and no agents by their arguments alone.
+fn roots(
+    thread: Pid,
+    before: &HashSet<u32>,
+    pool: &Pool,
+) -> Result<Vec<leaks::Identity>, Unreadable> {
+    let mut roots = leaks::children_of(thread)?;
+    roots.retain(|child| !before.contains(&child.pid));
+    roots.extend(pool.children());
+    Ok(Vec::from_iter(roots))
+}
+
+/// Ends those that are known without a look at /proc, and reaps those that are children of this process.
+fn end_known(server: &Server) {
+    for (_, member) in server.alive() {
+        member.kill();
+    }
+    let known = server.alive().map(|(_, member)| member);
+    for member in known.chain(server.zombies()) {
+        if process::is_unreaped_child(member.pid) {
+            // It was sent SIGKILL, or has ended.
+            process::await_child(member.pid);
         }
     }
 }
 
+/// Ends every process of a sim whose thread is that one, from any thread.
+pub(crate) fn end_by_address(
+    address: &str,
+    thread: Pid,
+    before: &HashSet<u32>,
+    pool: &Pool,
+) -> Result<Vec<Found>, Unreadable> {
+    let roots = roots(thread, before, pool).unwrap_or_default();
+    leaks::end_processes_of(&[address.to_owned()], &roots)
+}
+
 /// Ends and reaps every process of a sim whose thread does not come back. It had no children before.
 #[cfg(feature = "properties")]
-pub(crate) fn end_without(shared: &Shared, thread: nix::unistd::Pid) {
+pub(crate) fn end_without(shared: &Shared, thread: Pid) {
     let address = shared.lock().address().to_owned();
-    let roots = leaks::children_of(thread).map(Vec::from_iter);
     // Where /proc cannot be read nothing can be done, and the thread is lost in any case.
-    let _ = leaks::end_processes_of(&[address], &roots.unwrap_or_default());
+    let _ = end_by_address(&address, thread, &HashSet::new(), &Pool::default());
     super::children::leave(thread);
 }
 
 /// A line that says which run it is, where it is one.
-fn named(server: &Server, found: &leaks::Found) -> String {
+fn named(server: &Server, found: &Found) -> String {
     match server.member_of(found.pid) {
         Some(member) => format!("{}: {found}", member.who),
         None => found.to_string(),

@@ -3,9 +3,12 @@
 mod builder;
 mod children;
 mod ending;
+mod failure;
 mod foreign;
 mod gate;
+mod kernel;
 mod mark;
+mod panics;
 mod pool;
 mod ready;
 mod sight;
@@ -17,7 +20,7 @@ mod watchdog;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +36,12 @@ use crate::timeline::{Timeline, TimelineClock, Who};
 
 pub use builder::{SimBuilder, SimError};
 pub(crate) use children::SimThread;
+use ending::Spare;
+pub(crate) use failure::panic_text;
+pub use failure::{BodyResult, SimFailure};
+use failure::{FailureKind, is_nested};
 use gate::Gate;
+use panics::Panics;
 pub(crate) use pool::Pool;
 use sight::Sight;
 use surroundings::Surroundings;
@@ -100,6 +108,7 @@ pub struct Sim {
     allows_leaks: bool,
     /// As tokio has it, where there is none.
     keep_alive: Option<Duration>,
+    may_be_lost: bool,
 }
 
 impl Default for Sim {
@@ -132,23 +141,19 @@ impl Sim {
     ///
     /// With the body's own panic where it panics, with its error where it returns one, with what
     /// everything is blocked on where nothing moves, and where processes are left behind. In each
-    /// case after every process of the sim was ended.
+    /// case after every process of the sim was ended. The text has the end of the timeline, which is
+    /// printed to standard error before a panic of the body's own.
+    ///
+    /// A panic in a task is a [finding](Timeline::findings) at the time at which it happened, whoever
+    /// joins the task: tokio keeps it to itself.
+    ///
+    /// Where the code under test holds the thread for ever, this does not return, and the process ends:
+    /// see [`SimBuilder::watchdog`].
     #[track_caller]
     pub fn run<T: BodyResult>(self, body: impl AsyncFnOnce(SimHandle) -> T) -> Timeline {
         match self.try_run(body) {
             Ok(timeline) => timeline,
-            Err(failure) => match failure.kind {
-                FailureKind::Panic(payload) => {
-                    if !failure.leaks.is_empty() {
-                        eprintln!("{}", leaks_text(&failure.leaks));
-                    }
-                    if let Some(seed) = failure.seed {
-                        eprintln!("{}", replay_text(seed));
-                    }
-                    resume_unwind(payload)
-                }
-                _ => panic!("{failure}"),
-            },
+            Err(failure) => failure.raise(),
         }
     }
 
@@ -178,6 +183,7 @@ impl Sim {
         let news = shared.lock().descriptor().try_clone_to_owned();
         let news = news.map_err(control)?;
         let looked_at = news.try_clone().map_err(control)?;
+        let spare = Spare::of(shared.lock().descriptor());
         let asked_seed = Arc::new(AtomicBool::new(false));
 
         let gate: Arc<Mutex<Option<Gate>>> = Arc::default();
@@ -203,7 +209,12 @@ impl Sim {
         });
         let pool = Arc::new(Pool::default());
         let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
-        builder.on_thread_start(move || begun.enter());
+        let panics = Arc::<Panics>::default();
+        let of_pool = Arc::clone(&panics);
+        builder.on_thread_start(move || {
+            begun.enter();
+            of_pool.listen(false);
+        });
         builder.on_thread_stop(move || over.leave());
         if let Some(keep_alive) = self.keep_alive {
             builder.thread_keep_alive(keep_alive);
@@ -214,12 +225,15 @@ impl Sim {
             Arc::clone(&sight),
             before.clone(),
             Arc::clone(&pool),
-            self.watchdog,
+            (self.watchdog, self.may_be_lost),
         );
+        panics.listen(true);
+        let mut begun = None;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let local = LocalSet::new();
             let body = local.run_until(async {
                 let origin = TokioInstant::now();
+                begun = Some(origin);
                 if !self.is_real {
                     if self.gate {
                         shared.lock().is_gated = true;
@@ -273,44 +287,68 @@ impl Sim {
             runtime.block_on(Settled::new(body, Arc::clone(&gate)))
         }));
         // What happens from here on is the sim's doing.
-        let timeline = shared.lock().recorder.timeline();
+        let mut remarks = watched.remarks();
+        let mut timeline = {
+            let mut server = shared.lock();
+            let ended = watched.verdict().map(|verdict| verdict.given);
+            panics.tell(&mut server, begun, ended, &mut remarks);
+            remarks.extend(server.lack());
+            server.timeline()
+        };
         // The gate first: it must not be asked while the tasks are dropped.
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
         runtime.shutdown_timeout(Duration::ZERO);
+        let verdict = watched.ends();
         // Without the gate nobody has looked.
         let saw_foreign = self.is_real || !self.gate || {
             let server = shared.lock();
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.iter().any(|pid| !server.knows(*pid))
         };
-        let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign);
-        if watched.verdict().is_some() {
+        let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign, spare);
+        if verdict.is_some() {
             // The code under test was cut off: it has had no chance to end anything.
             leaks.clear();
         }
-        let kind = match result {
-            // Its agents were killed under it: what it makes of that is not the cause.
-            Err(payload) if let Some(verdict) = watched.verdict() => FailureKind::Stuck(format!(
-                "{verdict}\n  when its agents were killed, it panicked: {}",
-                panic_text(&*payload)
-            )),
-            Err(payload) => FailureKind::Panic(payload),
-            _ if let Some(verdict) = watched.verdict() => FailureKind::Stuck(verdict),
-            _ if let Some(fault) = sight.why_faulted() => FailureKind::Fault(fault),
-            Ok(None) => FailureKind::Stuck(String::new()),
-            Ok(Some(Err(error))) => FailureKind::Error(error),
-            Ok(Some(Ok(()))) if !leaks.is_empty() && !self.allows_leaks => FailureKind::Leaks,
-            Ok(Some(Ok(()))) => return Ok(timeline),
+        let kind = match (result, verdict) {
+            // It is as it was before its agents were killed under it.
+            (result, Some(verdict)) => {
+                timeline = verdict.timeline;
+                FailureKind::Stuck(match result {
+                    // What it makes of that is not the cause.
+                    Err(payload) => format!(
+                        "{}\n  when its agents were killed, it panicked: {}",
+                        verdict.text,
+                        panic_text(&*payload)
+                    ),
+                    Ok(_) => verdict.text,
+                })
+            }
+            (Err(payload), None) if begun.is_none() && is_nested(&panic_text(&*payload)) => {
+                FailureKind::Setup(INSIDE_A_RUNTIME.to_owned())
+            }
+            (Err(payload), None) => FailureKind::panic(payload),
+            (Ok(_), None) if let Some(fault) = sight.why_faulted() => FailureKind::Fault(fault),
+            (Ok(None), None) => FailureKind::Stuck(String::new()),
+            (Ok(Some(Err(error))), None) => FailureKind::Error(error),
+            (Ok(Some(Ok(()))), None) if !leaks.is_empty() && !self.allows_leaks => {
+                FailureKind::Leaks
+            }
+            (Ok(Some(Ok(()))), None) => return Ok(timeline),
         };
-        let leaks = if self.allows_leaks { Vec::new() } else { leaks };
         Err(SimFailure {
             kind,
-            leaks,
-            timeline: Some(timeline),
+            leaks: if self.allows_leaks { Vec::new() } else { leaks },
+            remarks,
+            timeline: Some(Box::new(timeline)),
             seed: asked_seed.load(Ordering::Relaxed).then_some(self.seed),
         })
     }
 }
+
+/// Why a sim cannot begin inside a runtime.
+const INSIDE_A_RUNTIME: &str = "it is run inside a tokio runtime, as that of `#[tokio::test]`, and a sim makes a \
+     runtime of its own, whose time is virtual: write `#[test]` and a function that is not async";
 
 /// Makes the runtime. Tokio panics where it cannot make what all runtimes of a process share.
 fn build(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, String> {
@@ -376,177 +414,6 @@ async fn listen(shared: Arc<Shared>, descriptor: OwnedFd, origin: TokioInstant, 
         }
     }
 }
-
-/// What the body of a sim returns: nothing, a result whose error fails the run, or never.
-pub trait BodyResult {
-    /// The error's text, if it is one.
-    ///
-    /// # Errors
-    ///
-    /// The text.
-    fn into_result(self) -> Result<(), String>;
-}
-
-/// A type that has no name of its own on stable Rust, by the function that returns it.
-#[doc(hidden)]
-pub trait Returns {
-    type Value;
-}
-
-impl<T> Returns for fn() -> T {
-    type Value = T;
-}
-
-/// A body that never returns, as one that ends in a `loop` without `break`.
-impl BodyResult for <fn() -> ! as Returns>::Value {
-    fn into_result(self) -> Result<(), String> {
-        self
-    }
-}
-
-impl BodyResult for () {
-    fn into_result(self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl<E: fmt::Debug> BodyResult for Result<(), E> {
-    fn into_result(self) -> Result<(), String> {
-        self.map_err(|error| format!("{error:?}"))
-    }
-}
-
-/// Why a sim failed.
-#[derive(Debug)]
-pub struct SimFailure {
-    kind: FailureKind,
-    leaks: Vec<String>,
-    timeline: Option<Timeline>,
-    /// Where the body asked for it.
-    seed: Option<u64>,
-}
-
-enum FailureKind {
-    Panic(Box<dyn std::any::Any + Send>),
-    Error(String),
-    Stuck(String),
-    Leaks,
-    /// It cannot go on.
-    Fault(String),
-    Setup(String),
-}
-
-impl fmt::Debug for FailureKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FailureKind::Panic(_) => f.write_str("Panic"),
-            FailureKind::Error(error) => write!(f, "Error({error:?})"),
-            FailureKind::Stuck(text) => write!(f, "Stuck({text:?})"),
-            FailureKind::Leaks => f.write_str("Leaks"),
-            FailureKind::Fault(text) => write!(f, "Fault({text:?})"),
-            FailureKind::Setup(error) => write!(f, "Setup({error:?})"),
-        }
-    }
-}
-
-impl SimFailure {
-    pub(crate) fn setup(error: String) -> SimFailure {
-        SimFailure {
-            kind: FailureKind::Setup(error),
-            leaks: Vec::new(),
-            timeline: None,
-            seed: None,
-        }
-    }
-
-    /// What happened until then, where the sim had begun.
-    #[must_use]
-    pub fn timeline(&self) -> Option<&Timeline> {
-        self.timeline.as_ref()
-    }
-
-    /// Whether the body panicked.
-    #[must_use]
-    pub fn is_panic(&self) -> bool {
-        matches!(self.kind, FailureKind::Panic(_))
-    }
-
-    /// Whether nothing moved.
-    #[must_use]
-    pub fn is_stuck(&self) -> bool {
-        matches!(self.kind, FailureKind::Stuck(_))
-    }
-
-    /// The processes that were left behind, a line each. They have been ended. None are named where
-    /// nothing moved: the code under test was cut off.
-    #[must_use]
-    pub fn leaks(&self) -> &[String] {
-        &self.leaks
-    }
-}
-
-/// For a table.
-#[cfg(feature = "properties")]
-impl SimFailure {
-    /// What went wrong, and nothing beside it.
-    pub(crate) fn cause(&self) -> String {
-        match &self.kind {
-            FailureKind::Panic(payload) => {
-                format!("the subject panicked: {}", panic_text(&**payload))
-            }
-            FailureKind::Error(text) | FailureKind::Stuck(text) | FailureKind::Fault(text) => {
-                text.clone()
-            }
-            FailureKind::Leaks => leaks_text(&self.leaks),
-            FailureKind::Setup(text) => format!("the sim cannot begin: {text}"),
-        }
-    }
-}
-
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
-}
-
-fn leaks_text(leaks: &[String]) -> String {
-    format!(
-        "left behind by the code under test, and ended:\n  {}",
-        leaks.join("\n  ")
-    )
-}
-
-fn replay_text(seed: u64) -> String {
-    format!("replay    SUPERVISE_SEED={seed}")
-}
-
-/// The failure of the body first, then what was left behind, then how to see it again.
-impl fmt::Display for SimFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            FailureKind::Panic(payload) => {
-                let text = panic_text(&**payload);
-                write!(f, "the body of the sim panicked: {text}")?;
-            }
-            FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
-            FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
-            FailureKind::Fault(text) => write!(f, "the sim cannot go on: {text}")?,
-            FailureKind::Setup(error) => write!(f, "the sim cannot begin: {error}")?,
-            FailureKind::Leaks => f.write_str(&leaks_text(&self.leaks))?,
-        }
-        if !self.leaks.is_empty() && !matches!(self.kind, FailureKind::Leaks) {
-            write!(f, "\n{}", leaks_text(&self.leaks))?;
-        }
-        match self.seed {
-            Some(seed) => write!(f, "\n{}", replay_text(seed)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for SimFailure {}
 
 /// What the body of a sim has in its hands.
 #[derive(Clone)]
@@ -622,12 +489,12 @@ impl SimHandle {
         if server.progress != before {
             self.shared.changed.notify_waiters();
         }
-        server.recorder.timeline()
+        server.timeline()
     }
 
     /// Writes a line of the code under test into the timeline.
     pub fn note(&self, text: impl fmt::Display) {
-        self.shared
-            .note(self.now(), |_| Who::Subject, text.to_string());
+        let text = text.to_string();
+        self.shared.note(self.now(), |_| Who::Subject, text);
     }
 }

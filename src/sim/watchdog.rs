@@ -1,47 +1,118 @@
 //! What ends a sim in which nothing moves.
 
+mod diagnosis;
+
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use nix::unistd::{Pid, gettid};
 use tokio::sync::Notify;
 
-use super::children::{Children, SimThread, program_of};
+use super::children::{Children, SimThread};
+use super::ending;
+use super::failure::SimFailure;
+use super::kernel::sleep_of;
 use super::pool::Pool;
 use super::sight::Sight;
 use crate::agent::Shared;
 use crate::process::{ended_status, open_pidfd, send_signal};
+use crate::timeline::{Timeline, TimelineClock};
 use crate::{Signal, Timestamp};
 
 /// real-time: how often the watchdog looks.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// real-time: how much of the time between two looks counts, at most. Between them this process, or the
+/// machine, may have been stopped, and the sim with it.
+const COUNTED: Duration = Duration::from_millis(200);
+
+/// real-time: how long the thread of a sim that was ended may take to come back, before the process ends.
+const COMING_BACK: Duration = Duration::from_secs(5);
+
+/// real-time: how long a sim's thread may sleep while an agent waits for the clock, before that is said.
+const ASLEEP: Duration = Duration::from_millis(100);
+
+/// real-time: how long to wait for the server, whose holder is at work.
+const LOCKED: Duration = Duration::from_secs(1);
+
+/// The same where that was in vain before.
+const LOCKED_AGAIN: Duration = Duration::from_millis(5);
+
+/// The exit code of a Rust test program of which a test has failed.
+const FAILED: libc::c_int = 101;
 
 /// More turns than that without any sleep since something moved, with nothing else at work, and still no
 /// end of them, and the code under test does not wait.
 const BUSY: u64 = 100;
 
-/// What the watchdog saw when something had moved last.
+/// What the watchdog saw when something had moved last. Its times are of its own clock, which stands
+/// still while the process does.
 #[derive(Debug)]
 struct Last {
+    clock: Duration,
+    /// When that went on.
+    looked: Instant,
     progress: u64,
     /// How often the runtime had gone on without a sleep then.
     turns: u64,
-    at: Instant,
+    at: Duration,
     /// How often the runtime had come to rest, at the last look, and since when that is so.
-    rests: (u64, Instant),
+    rests: (u64, Duration),
     /// What time it was in the sim, at the last look, and since when, unless it is from the beginning.
-    now: (Timestamp, Option<Instant>),
+    now: (Timestamp, Option<Duration>),
+    /// In which sleep its thread was at the last look, after how many rests, and since when.
+    sleep: Option<(String, u64, Duration)>,
+    /// Whether the server could be looked at.
+    is_locked_out: bool,
+}
+
+impl Last {
+    /// Goes on by the time since the last look, as far as that counts.
+    fn tick(&mut self) -> Duration {
+        self.clock += self.looked.elapsed().min(COUNTED);
+        self.looked = Instant::now();
+        self.clock
+    }
+}
+
+/// What the server has to say at a look.
+struct Seen {
+    progress: u64,
+    now: Timestamp,
+    /// Who waits for the clock, and is due next.
+    waiter: Option<String>,
+    excess: Option<String>,
+}
+
+/// Why a sim was ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) text: String,
+    /// What had happened until then.
+    pub(crate) timeline: Timeline,
+    pub(crate) given: Instant,
+    /// When that was by the watchdog's clock.
+    at: Duration,
+    /// Whether the code under test held the thread.
+    is_held: bool,
 }
 
 /// One sim, as the watchdog sees it.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) sight: Arc<Sight>,
+    shared: Arc<Shared>,
+    sight: Arc<Sight>,
     limit: Duration,
+    /// The thread that runs it, and its name: a test's, mostly.
+    thread: Pid,
+    name: Option<String>,
+    /// Whether somebody else looks after its thread where that does not come back.
+    may_be_lost: bool,
     children: Children,
     /// Children that were there before the sim.
     before: HashSet<u32>,
@@ -49,10 +120,17 @@ pub(crate) struct Watched {
     /// A descriptor to spare: without one, nothing can be ended where none is left.
     spare: Mutex<Option<OwnedFd>>,
     last: Mutex<Last>,
-    /// Why the sim was ended.
-    verdict: Mutex<Option<String>>,
-    /// Told when it is.
+    verdict: Mutex<Option<Verdict>>,
+    /// What else there is to say, a line each.
+    remarks: Mutex<Vec<String>>,
+    /// Whether the code under test has let go of the thread, for the last time.
+    is_ending: AtomicBool,
+    /// Told when it is to end.
     pub(crate) abort: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watched {
@@ -62,7 +140,7 @@ impl Watched {
         sight: Arc<Sight>,
         before: HashSet<u32>,
         pool: Arc<Pool>,
-        limit: Duration,
+        (limit, may_be_lost): (Duration, bool),
     ) -> Arc<Watched> {
         // There may be none left already.
         let spare = shared.lock().descriptor().try_clone_to_owned().ok();
@@ -70,91 +148,270 @@ impl Watched {
             shared,
             sight,
             limit,
+            thread: gettid(),
+            name: thread::current().name().map(str::to_owned),
+            may_be_lost,
             children: Children::of_this_thread(),
             before,
             pool,
             spare: Mutex::new(spare),
             last: Mutex::new(Last {
+                clock: Duration::ZERO,
+                looked: Instant::now(),
                 progress: 0,
                 turns: 0,
-                at: Instant::now(),
-                rests: (0, Instant::now()),
+                at: Duration::ZERO,
+                rests: (0, Duration::ZERO),
                 now: (Timestamp::ORIGIN, None),
+                sleep: None,
+                is_locked_out: false,
             }),
             verdict: Mutex::new(None),
+            remarks: Mutex::default(),
+            is_ending: AtomicBool::new(false),
             abort: Notify::new(),
         });
         register(&watched);
         watched
     }
 
-    pub(crate) fn verdict(&self) -> Option<String> {
-        self.verdict
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        lock(&self.verdict).clone()
+    }
+
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        lock(&self.remarks).clone()
+    }
+
+    /// The thread is the harness's own again, which ends by itself. Why the sim was ended, or has to fail
+    /// although its body came to an end meanwhile.
+    pub(crate) fn ends(&self) -> Option<Verdict> {
+        self.is_ending.store(true, Ordering::Relaxed);
+        self.verdict().or_else(|| {
+            let server = self.shared.lock();
+            Some(Verdict {
+                text: server.excess()?.to_owned(),
+                timeline: server.timeline(),
+                given: Instant::now(),
+                at: Duration::ZERO,
+                is_held: false,
+            })
+        })
     }
 
     fn look(&self) {
+        let mut last = lock(&self.last);
+        let clock = last.tick();
+        if self.is_ending.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(verdict) = self.verdict() {
+            drop(last);
+            return self.enforce(&verdict, clock);
+        }
         let parks = self.sight.parks.load(Ordering::Relaxed);
         let turns = self.sight.turns.load(Ordering::Relaxed);
-        let (progress, now) = {
-            let server = self.shared.lock();
-            (server.progress, server.now)
-        };
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if now != last.now.0 {
-            last.now = (now, Some(Instant::now()));
+        let seen = self.see(&mut last);
+        if let Some(excess) = seen.as_ref().and_then(|seen| seen.excess.clone()) {
+            return self.end(clock, false, |_, _| excess);
         }
         if parks != last.rests.0 {
-            last.rests = (parks, Instant::now());
+            last.rests = (parks, clock);
         }
-        if progress != last.progress {
-            (last.progress, last.turns, last.at) = (progress, turns, Instant::now());
+        if let Some(seen) = seen {
+            self.look_for_sleep(&mut last, &seen);
+            let time_passes = seen.now != last.now.0;
+            if time_passes {
+                last.now = (seen.now, Some(clock));
+            }
+            // Time that passes towards an end that is known gets there.
+            if seen.progress != last.progress || time_passes && seen.waiter.is_some() {
+                (last.progress, last.turns, last.at) = (seen.progress, turns, clock);
+                return;
+            }
+        }
+        if clock - last.at < self.limit {
             return;
         }
         // Long ago it may have waited for what was at work.
-        let is_turning = last.rests.1.elapsed() < self.limit / 4;
+        let is_turning = clock - last.rests.1 < self.limit / 4;
         let is_busy = is_turning && turns - last.turns > BUSY;
         let passed = last.now.1;
-        let time_passes = passed.is_some_and(|at| at.elapsed() < self.limit / 4);
-        if last.at.elapsed() < self.limit {
+        let time_passes = passed.is_some_and(|at| clock - at < self.limit / 4);
+        // Nothing may have moved for a while before the thread was blocked.
+        let is_held =
+            clock - last.rests.1 >= self.limit / 2 && !self.sight.is_parked.load(Ordering::Relaxed);
+        self.end(clock, is_held, |server, foreign| {
+            self.diagnose(server, foreign, is_busy, is_held, time_passes)
+        });
+    }
+
+    /// None where somebody holds the server all the time.
+    fn see(&self, last: &mut Last) -> Option<Seen> {
+        let patience = if last.is_locked_out {
+            LOCKED_AGAIN
+        } else {
+            LOCKED
+        };
+        let server = self.shared.lock_within(patience);
+        last.is_locked_out = server.is_none();
+        let server = server?;
+        Some(Seen {
+            progress: server.progress,
+            now: server.now,
+            waiter: server.next_waiter().map(ToString::to_string),
+            excess: server.excess().map(str::to_owned),
+        })
+    }
+
+    /// The sim's thread that sleeps in real time holds up everybody else's. Said once.
+    fn look_for_sleep(&self, last: &mut Last, seen: &Seen) {
+        let is_parked = self.sight.is_parked.load(Ordering::Relaxed);
+        let waiter = seen.waiter.as_ref().filter(|_| !is_parked);
+        let now = waiter.and_then(|_| sleep_of(self.thread));
+        let (Some(waiter), Some(now)) = (waiter, now) else {
+            last.sleep = None;
+            return;
+        };
+        let rests = last.rests.0;
+        let since = match &last.sleep {
+            Some((before, at, since)) if (before, *at) == (&now, rests) => *since,
+            _ => last.clock,
+        };
+        last.sleep = Some((now, rests, since));
+        let mut remarks = lock(&self.remarks);
+        if last.clock - since < ASLEEP || !remarks.is_empty() {
             return;
         }
-        // Once is enough: the sim is ending.
-        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdict.is_none() {
-            // Nothing may have moved for a while before the thread was blocked.
-            let is_held = last.rests.1.elapsed() >= self.limit / 2
-                && !self.sight.is_parked.load(Ordering::Relaxed);
-            if is_held {
-                // Nobody has looked for as long.
-                self.shared.lock().pump(Duration::ZERO);
+        let remark = format!(
+            "the code under test sleeps on the sim's thread, for more than {ASLEEP:?} of real time, while \
+             {waiter} waits for the clock, which stands still meanwhile: write \
+             `tokio::time::sleep(...).await` instead of `std::thread::sleep`"
+        );
+        crate::said::say(&self.titled(&remark));
+        remarks.push(remark);
+    }
+
+    /// The text with the name of the sim's thread, which libtest names after the test.
+    fn titled(&self, text: &str) -> String {
+        match &self.name {
+            Some(name) => format!("supervise-harness: in `{name}`: {text}"),
+            None => format!("supervise-harness: {text}"),
+        }
+    }
+
+    /// Ends the sim: kills its agents, and lets no other begin.
+    fn end(
+        &self,
+        clock: Duration,
+        is_held: bool,
+        why: impl FnOnce(&crate::agent::Server, &[u32]) -> String,
+    ) {
+        if is_held && let Some(mut server) = self.shared.lock_within(LOCKED) {
+            // Nobody has looked for as long.
+            server.pump(Duration::ZERO);
+        }
+        // What it sees from here on, with a descriptor or without a process, is our doing.
+        self.sight.is_over.store(true, Ordering::Release);
+        let mut foreign = Vec::new();
+        // Another thread may use the spare one, and change what there is to say.
+        let trouble = self
+            .shared
+            .lock_within(LOCKED)
+            .map(|server| server.troubles.clone());
+        drop(lock(&self.spare).take());
+        self.each_foreign(|pid, _| foreign.push(pid));
+        let verdict = match self.shared.lock_within(LOCKED) {
+            Some(mut server) => {
+                server.troubles = trouble.unwrap_or_default();
+                let text = why(&server, &foreign);
+                let timeline = server.timeline();
+                // What blocks the thread of the sim may be waiting for one of them.
+                for (_, member) in server.alive() {
+                    member.kill();
+                }
+                server.refuse_all();
+                Verdict {
+                    text,
+                    timeline,
+                    given: Instant::now(),
+                    at: clock,
+                    is_held,
+                }
             }
-            // What it sees from here on, with a descriptor or without a process, is our doing.
-            self.sight.is_over.store(true, Ordering::Release);
-            // Another thread may use it, and change them.
-            let troubles = self.shared.lock().troubles.clone();
-            drop(
-                self.spare
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take(),
-            );
-            *verdict = Some(self.diagnose(troubles, is_busy, is_held, time_passes));
-            self.shared.is_given_up.store(true, Ordering::Relaxed);
-            // What blocks the thread of the sim may be waiting for one of them.
-            for (_, member) in self.shared.lock().alive() {
+            None => Verdict {
+                text: format!(
+                    "nothing has moved for {:?} of real time\n  a thread does not let go of the sim's own state",
+                    self.limit
+                ),
+                timeline: Timeline::new(TimelineClock::Virtual, []),
+                given: Instant::now(),
+                at: clock,
+                is_held: true,
+            },
+        };
+        *lock(&self.verdict) = Some(verdict);
+        self.shared.is_given_up.store(true, Ordering::Relaxed);
+        if is_held {
+            self.kill_foreign();
+        }
+        self.abort.notify_one();
+    }
+
+    /// Kills what the code under test starts after the end, until its thread comes back. Where that does
+    /// not, this process ends.
+    fn enforce(&self, verdict: &Verdict, clock: Duration) {
+        if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
+            for (_, member) in server.alive() {
                 member.kill();
             }
-            if is_held {
-                self.each_foreign(|_, pidfd| {
-                    // It fails only where there is nothing left to kill.
-                    let _ = send_signal(pidfd, Some(Signal::KILL));
-                });
-            }
-            self.abort.notify_one();
         }
+        if verdict.is_held {
+            self.kill_foreign();
+        }
+        if clock - verdict.at >= COMING_BACK && !self.may_be_lost {
+            self.end_process(verdict);
+        }
+    }
+
+    /// Says what there is to say of the sim, and ends this process as one of which a test has failed: a
+    /// thread cannot be ended from outside.
+    fn end_process(&self, verdict: &Verdict) {
+        self.end_processes();
+        let text = format!(
+            "{}\n  its thread has not come back within {COMING_BACK:?} of that: this process ends, and its other \
+             tests with it",
+            verdict.text
+        );
+        let timeline = verdict.timeline.clone();
+        let failure = SimFailure::abandoned(text, self.remarks(), timeline);
+        // The code under test may be blocked in it.
+        if !self.is_ending.load(Ordering::Relaxed) {
+            for other in sims() {
+                other.end_processes();
+            }
+            crate::said::say(&self.titled(&failure.to_string()));
+            // SAFETY: _exit takes a number, and does not return. What exit(3) does before may wait for
+            // what the sim's thread holds.
+            unsafe { libc::_exit(FAILED) }
+        }
+    }
+
+    /// Ends every process of the sim.
+    fn end_processes(&self) {
+        if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
+            let address = server.address().to_owned();
+            drop(server);
+            // Where /proc cannot be read nothing more can be done.
+            let _ = ending::end_by_address(&address, self.thread, &self.before, &self.pool);
+        }
+    }
+
+    fn kill_foreign(&self) {
+        self.each_foreign(|_, pidfd| {
+            // It fails only where there is nothing left to kill.
+            let _ = send_signal(pidfd, Some(Signal::KILL));
+        });
     }
 
     /// The children of the sim's threads.
@@ -173,7 +430,8 @@ impl Watched {
     /// may be a single descriptor to look at them with.
     fn each_foreign(&self, mut each: impl FnMut(u32, BorrowedFd<'_>)) {
         for pid in self.children() {
-            let is_agent = self.shared.lock().member_of(pid).is_some();
+            let server = self.shared.lock_within(LOCKED_AGAIN);
+            let is_agent = server.is_some_and(|server| server.member_of(pid).is_some());
             if is_agent || self.before.contains(&pid) {
                 continue;
             }
@@ -186,108 +444,21 @@ impl Watched {
             }
         }
     }
+}
 
-    /// What everything is blocked on.
-    fn diagnose(
-        &self,
-        troubles: Vec<String>,
-        is_busy: bool,
-        is_held: bool,
-        time_passes: bool,
-    ) -> String {
-        let mut foreign = Vec::new();
-        self.each_foreign(|pid, _| foreign.push(pid));
-        // What another thread forks closes it for a moment.
-        let opened = self.sight.opened.lock();
-        let opened = *opened.unwrap_or_else(PoisonError::into_inner);
-        let is_open = self.sight.is_open.load(Ordering::Relaxed)
-            || opened.is_some_and(|at| at.elapsed() < self.limit / 2);
-        let server = self.shared.lock();
-        let mut text = format!("nothing has moved for {:?} of real time", self.limit);
-        let mut line = |what: String| {
-            text.push_str("\n  ");
-            text.push_str(&what);
-        };
-        if is_held {
-            line(
-                "the code under test holds the runtime's thread: it blocks it, as std's `wait` and `sleep` do, or \
-                 never yields"
-                    .to_owned(),
-            );
-        } else if !self.shared.is_virtual {
-            line("the code under test waits for what has not come".to_owned());
-        } else if time_passes {
-            line(format!(
-                "virtual time passes, and is at {}, but no agent does anything: the code under test waits for time \
-                 alone, again and again",
-                server.now
-            ));
-        } else if is_open && is_busy {
-            line(format!(
-                "the code under test is at work all the time at {}, but no agent does anything: it may \
-                 be talking to itself",
-                server.now
-            ));
-        } else if is_open {
-            line(match server.next_deadline() {
-                Some(next) => format!(
-                    "virtual time stands at {} although everything waits, and the next agent is due at {next}: a \
-                     task in `spawn_blocking` holds it, such as one that waits for a child",
-                    server.now
-                ),
-                None => format!(
-                    "everything waits at {}, and no timer is pending: what the code under test waits for will \
-                     never come",
-                    server.now
-                ),
-            });
-        }
-        for trouble in troubles {
-            line(trouble);
-        }
-        for program in server.strangers() {
-            line(format!(
-                "a control connection has not said hello: that of {program}"
-            ));
-        }
-        for (_, member) in server.alive() {
-            line(member.doing());
-        }
-        for member in server.zombies() {
-            line(member.doing());
-        }
-        let waits = match self.shared.is_virtual {
-            true => ", and time waits for it",
-            false => "",
-        };
-        for pid in foreign {
-            let program = program_of(pid);
-            line(format!("a child that is no agent runs{waits}: {program}"));
-        }
-        if let Some(blind) = &*self
-            .sight
-            .blind
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-        {
-            line(blind.clone());
-        }
-        if !text.contains('\n') {
-            text.push_str(
-                "\n  what the harness cannot see is at work, such as what another thread has forked",
-            );
-        }
-        text
-    }
+static SIMS: Mutex<Vec<Weak<Watched>>> = Mutex::new(Vec::new());
+
+/// The sims that there are.
+fn sims() -> Vec<Arc<Watched>> {
+    let mut sims = lock(&SIMS);
+    sims.retain(|sim| sim.strong_count() > 0);
+    sims.iter().filter_map(Weak::upgrade).collect()
 }
 
 /// One thread looks after all sims of the process, and sleeps while there are none.
 fn register(watched: &Arc<Watched>) {
-    static SIMS: Mutex<Vec<Weak<Watched>>> = Mutex::new(Vec::new());
     static WATCHDOG: OnceLock<Option<Thread>> = OnceLock::new();
-    SIMS.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(Arc::downgrade(watched));
+    lock(&SIMS).push(Arc::downgrade(watched));
     let thread = WATCHDOG.get_or_init(|| {
         let started = thread::Builder::new()
             .name("sim-watchdog".to_owned())
@@ -295,11 +466,7 @@ fn register(watched: &Arc<Watched>) {
                 // It forks nothing and reaps nothing.
                 let _thread = SimThread::enter(None);
                 loop {
-                    let sims: Vec<_> = {
-                        let mut sims = SIMS.lock().unwrap_or_else(PoisonError::into_inner);
-                        sims.retain(|sim| sim.strong_count() > 0);
-                        sims.iter().filter_map(Weak::upgrade).collect()
-                    };
+                    let sims = sims();
                     if sims.is_empty() {
                         thread::park();
                         continue;

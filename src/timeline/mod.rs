@@ -1,6 +1,7 @@
 //! What happened, in order.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::status::ExitStatus;
@@ -60,11 +61,22 @@ pub enum TimelineClock {
 /// +1.000  worker#2  start"
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Timeline {
     clock: TimelineClock,
     events: Vec<Event>,
+    /// The agents that its sim had, with or without events; None where it is not a sim's own.
+    names: Option<Arc<[Arc<str>]>>,
 }
+
+/// By clock and events: which other agents there were makes no difference.
+impl PartialEq for Timeline {
+    fn eq(&self, other: &Timeline) -> bool {
+        (self.clock, &self.events) == (other.clock, &other.events)
+    }
+}
+
+impl Eq for Timeline {}
 
 /// One life of an agent, as [`Timeline::runs`] tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +102,17 @@ impl Timeline {
         if clock == TimelineClock::Virtual {
             events.sort_by_key(|event| (event.at, event.who == Who::Subject));
         }
-        Timeline { clock, events }
+        Timeline {
+            clock,
+            events,
+            names: None,
+        }
+    }
+
+    /// As that of a sim that had these agents.
+    pub(crate) fn with_names(mut self, names: impl Iterator<Item = Arc<str>>) -> Timeline {
+        self.names = Some(names.collect());
+        self
     }
 
     /// Which clock the times are of.
@@ -114,7 +136,18 @@ impl Timeline {
     }
 
     /// The agent's own events, without its descendants', each with its run.
+    #[track_caller]
     fn own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, &'a Event)> {
+        if let Some(names) = &self.names
+            && !names.iter().any(|known| **known == *name)
+            && !self.agents().contains(&name)
+        {
+            let names: Vec<_> = names.iter().map(|known| format!("`{known}`")).collect();
+            panic!(
+                "the sim had no agent `{name}`: expected one of {}",
+                names.join(", ")
+            );
+        }
         self.events
             .iter()
             .filter_map(move |event| match &event.who {
@@ -142,7 +175,14 @@ impl Timeline {
     /// assert_eq!(timeline.starts("worker"), 1);
     /// assert_eq!(timeline.starts("nobody"), 0);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// Where the timeline is a sim's, and the sim had no agent of that name: it is a mistake in the test.
+    /// An agent that was never started gives 0. A timeline that was [made](Timeline::new) or parsed knows
+    /// no other names than those of its events, and gives 0 for all others.
     #[must_use]
+    #[track_caller]
     pub fn starts(&self, agent: &str) -> usize {
         let own = self.own(agent);
         own.filter(|(_, event)| event.what == What::Start).count()
@@ -157,7 +197,12 @@ impl Timeline {
     /// let timeline = Timeline::new(TimelineClock::Virtual, [exit]);
     /// assert_eq!(timeline.exits("worker"), [status]);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`starts`](Timeline::starts) does.
     #[must_use]
+    #[track_caller]
     pub fn exits(&self, agent: &str) -> Vec<Option<ExitStatus>> {
         let own = self.own(agent);
         own.filter_map(|(_, event)| match event.what {
@@ -184,7 +229,12 @@ impl Timeline {
     /// );
     /// assert_eq!(timeline.gaps("worker"), [Duration::from_millis(500)]);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`starts`](Timeline::starts) does.
     #[must_use]
+    #[track_caller]
     pub fn gaps(&self, agent: &str) -> Vec<Duration> {
         let mut gaps = Vec::new();
         let mut ended = Vec::new();
@@ -216,7 +266,12 @@ impl Timeline {
     /// assert_eq!((runs[0].run, runs[0].start, runs[0].exit), (1, at(0), Some(at(200))));
     /// assert_eq!((runs[1].run, runs[1].start, runs[1].exit), (2, at(700), None));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`starts`](Timeline::starts) does.
     #[must_use]
+    #[track_caller]
     pub fn runs(&self, agent: &str) -> Vec<RunSpan> {
         let mut runs: Vec<RunSpan> = Vec::new();
         for (run, event) in self.own(agent) {
@@ -256,7 +311,12 @@ impl Timeline {
     /// );
     /// assert_eq!(timeline.overlaps("worker"), [(1, 2), (2, 3)]);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`starts`](Timeline::starts) does.
     #[must_use]
+    #[track_caller]
     pub fn overlaps(&self, agent: &str) -> Vec<(u32, u32)> {
         let mut pairs = Vec::new();
         let mut alive: Vec<u32> = Vec::new();
@@ -290,6 +350,7 @@ impl Timeline {
         Timeline {
             clock: self.clock,
             events: within.cloned().collect(),
+            names: self.names.clone(),
         }
     }
 

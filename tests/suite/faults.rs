@@ -5,11 +5,13 @@
 
 mod agents;
 mod blind;
+mod bounds;
 mod fake;
 mod foreign;
 mod hand;
 mod parallel;
 mod scripts;
+mod said;
 mod stuck;
 mod subjects;
 mod texts;

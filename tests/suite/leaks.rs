@@ -4,6 +4,7 @@
     reason = "what nobody waits for is the topic"
 )]
 
+mod killed;
 mod process_wide;
 
 use std::fs;

@@ -54,6 +54,8 @@ impl Stranger {
         self.said.extend(messages);
     }
 }
+/// How many connections are taken at one look: whoever connects without an end must not hold it up.
+const AT_ONCE: usize = 256;
 
 const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
 
@@ -68,8 +70,11 @@ impl Server {
     /// Takes the connections that wait, each a stranger's. Their places.
     pub(super) fn connections(&mut self) -> Vec<usize> {
         let mut places = Vec::new();
-        loop {
-            let socket = match self.listener.accept() {
+        for _ in 0..AT_ONCE {
+            let Some(listener) = &self.listener else {
+                return places;
+            };
+            let socket = match listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return places,
@@ -84,6 +89,10 @@ impl Server {
                 },
             };
             self.troubles.retain(|text| !text.starts_with(NOT_ACCEPTED));
+            if let Some((pid, what)) = self.refusal(&socket) {
+                self.name_refused(pid, &what);
+                continue;
+            }
             let place = self.next_place;
             self.next_place += 1;
             self.progress += 1;
@@ -103,18 +112,25 @@ impl Server {
                 ),
             }
         }
+        places
     }
 
     /// Whether a connection waits to be accepted.
     fn is_knocked_at(&self) -> bool {
-        let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let Some(listener) = &self.listener else {
+            return false;
+        };
+        let mut listener = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// What this process cannot do for its agents: a finding, and for the watchdog to say.
     pub(crate) fn trouble(&mut self, what: &str, error: &io::Error) {
         let whose = match error.raw_os_error() {
-            Some(libc::EMFILE) => ": this process, the test's own, has no descriptor left",
+            Some(libc::EMFILE) => {
+                self.note_lack();
+                ": this process, the test's own, has no descriptor left"
+            }
             _ => "",
         };
         let text = format!("{what}: {error}{whose}");

@@ -102,6 +102,11 @@ impl Turns {
         })
     }
 
+    /// Who has the next turn.
+    pub(super) fn first(&self) -> Option<usize> {
+        self.waiting.keys().next().map(|turn| turn.member)
+    }
+
     /// When the earliest turn is due that is still to come.
     pub(super) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let mut later = self.waiting.keys().map(|turn| turn.at);

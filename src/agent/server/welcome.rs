@@ -155,6 +155,8 @@ impl Server {
         let this = &mut self.members[member];
         (this.own_pid, this.own_parent) = (own_pid, own_parent);
         self.connect(member, place, connection);
+        let mut said = Vec::from(said);
+        self.spend(member, &mut said);
         for message in said {
             self.hear(member, message);
         }

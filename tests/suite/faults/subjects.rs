@@ -76,7 +76,9 @@ fn a_child_that_may_be_left_running_is_ended_and_fails_nothing() {
         .unwrap_err();
     assert_eq!(
         failure.to_string(),
-        "the body of the sim failed: \"of the body\""
+        "the body of the sim failed: \"of the body\"\n\
+         timeline v1  clock=virtual\n\
+         +0.000  worker#1  start"
     );
     assert_eq!(failure.leaks(), [""; 0]);
 }
@@ -507,5 +509,10 @@ fn a_supervisor_that_polls_sees_the_end_at_its_next_look_every_time() {
 #[tokio::test]
 async fn a_sim_inside_a_runtime_fails_and_says_why() {
     let failure = Sim::new().try_run(async |_| ()).unwrap_err();
-    assert_contains(&failure.to_string(), "within a runtime");
+    let text = failure.to_string();
+    assert_contains(
+        &text,
+        "the sim cannot begin: it is run inside a tokio runtime",
+    );
+    assert_contains(&text, "write `#[test]`");
 }

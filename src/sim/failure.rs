@@ -1,0 +1,325 @@
+//! Why a sim failed, and what is said of it.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+
+use crate::timeline::Timeline;
+
+/// How many lines of the timeline are shown, at most: its last ones.
+const SHOWN: usize = 40;
+
+/// What the body of a sim returns: nothing, a result whose error fails the run, or never.
+pub trait BodyResult {
+    /// The error's text, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// The text.
+    fn into_result(self) -> Result<(), String>;
+}
+
+/// A type that has no name of its own on stable Rust, by the function that returns it.
+#[doc(hidden)]
+pub trait Returns {
+    type Value;
+}
+
+impl<T> Returns for fn() -> T {
+    type Value = T;
+}
+
+/// A body that never returns, as one that ends in a `loop` without `break`.
+impl BodyResult for <fn() -> ! as Returns>::Value {
+    fn into_result(self) -> Result<(), String> {
+        self
+    }
+}
+
+impl BodyResult for () {
+    fn into_result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Debug> BodyResult for Result<(), E> {
+    fn into_result(self) -> Result<(), String> {
+        self.map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// Why a sim failed.
+///
+/// Its `Display` says what went wrong first, then what was noticed beside it and which processes were
+/// left behind, then the timeline: its last 40 lines, of which [`timeline`](SimFailure::timeline) has all.
+///
+/// ```
+/// use supervise_harness::Sim;
+///
+/// let failure = Sim::new().try_run(async |_| panic!("as asked")).unwrap_err();
+/// assert!(failure.is_panic());
+/// assert_eq!(failure.to_string(), "the body of the sim panicked: as asked");
+/// ```
+#[derive(Debug)]
+pub struct SimFailure {
+    pub(super) kind: FailureKind,
+    pub(super) leaks: Vec<String>,
+    /// What else was noticed, a line each.
+    pub(super) remarks: Vec<String>,
+    pub(super) timeline: Option<Box<Timeline>>,
+    /// Where the body asked for it.
+    pub(super) seed: Option<u64>,
+}
+
+pub(super) enum FailureKind {
+    Panic(Box<Payload>),
+    Error(String),
+    Stuck(String),
+    Leaks,
+    /// It cannot go on.
+    Fault(String),
+    Setup(String),
+}
+
+/// What a panic carries. Under a lock, so that a failure can be shared between threads.
+pub(super) struct Payload {
+    text: String,
+    value: Mutex<Box<dyn Any + Send>>,
+}
+
+impl FailureKind {
+    pub(super) fn panic(value: Box<dyn Any + Send>) -> FailureKind {
+        FailureKind::Panic(Box::new(Payload {
+            text: explained(panic_text(&*value)),
+            value: Mutex::new(value),
+        }))
+    }
+}
+
+impl fmt::Debug for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureKind::Panic(payload) => write!(f, "Panic({:?})", payload.text),
+            FailureKind::Error(error) => write!(f, "Error({error:?})"),
+            FailureKind::Stuck(text) => write!(f, "Stuck({text:?})"),
+            FailureKind::Leaks => f.write_str("Leaks"),
+            FailureKind::Fault(text) => write!(f, "Fault({text:?})"),
+            FailureKind::Setup(error) => write!(f, "Setup({error:?})"),
+        }
+    }
+}
+
+impl SimFailure {
+    pub(crate) fn setup(error: String) -> SimFailure {
+        SimFailure {
+            kind: FailureKind::Setup(error),
+            leaks: Vec::new(),
+            remarks: Vec::new(),
+            timeline: None,
+            seed: None,
+        }
+    }
+
+    /// The watchdog's verdict on a sim whose thread has not come back.
+    pub(super) fn abandoned(text: String, remarks: Vec<String>, timeline: Timeline) -> SimFailure {
+        SimFailure {
+            kind: FailureKind::Stuck(text),
+            leaks: Vec::new(),
+            remarks,
+            timeline: Some(Box::new(timeline)),
+            seed: None,
+        }
+    }
+
+    /// What happened until then, where the sim had begun.
+    #[must_use]
+    pub fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.as_deref()
+    }
+
+    /// Whether the body panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.kind, FailureKind::Panic(_))
+    }
+
+    /// Whether nothing moved.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        matches!(self.kind, FailureKind::Stuck(_))
+    }
+
+    /// The processes that were left behind, a line each. They have been ended. None are named where
+    /// nothing moved: the code under test was cut off.
+    #[must_use]
+    pub fn leaks(&self) -> &[String] {
+        &self.leaks
+    }
+
+    /// Panics with it: with the body's own panic where it was one, after what there is to say beside
+    /// that was printed to standard error.
+    #[track_caller]
+    pub(super) fn raise(self) -> ! {
+        if !self.is_panic() {
+            panic!("{self}");
+        }
+        let beside = self.beside();
+        if !beside.is_empty() {
+            crate::said::say(&beside);
+        }
+        match self.kind {
+            FailureKind::Panic(payload) => resume_unwind(
+                payload
+                    .value
+                    .into_inner()
+                    .unwrap_or_else(PoisonError::into_inner),
+            ),
+            _ => unreachable!("it is a panic"),
+        }
+    }
+
+    /// What there is to say beside the cause, in lines.
+    fn beside(&self) -> String {
+        let mut parts = self.remarks.clone();
+        if !self.leaks.is_empty() && !matches!(self.kind, FailureKind::Leaks) {
+            parts.push(self.leaks_text());
+        }
+        let timeline = self.timeline.as_deref();
+        parts.extend(timeline.and_then(end_of));
+        parts.extend(self.seed.map(replay_text));
+        parts.join("\n")
+    }
+
+    fn leaks_text(&self) -> String {
+        let whose = match self.kind {
+            // It had no chance to end them.
+            FailureKind::Panic(_) => "when the body panicked",
+            _ => "by the code under test",
+        };
+        format!(
+            "left behind {whose}, and ended:\n  {}",
+            self.leaks.join("\n  ")
+        )
+    }
+}
+
+/// For a table.
+#[cfg(feature = "properties")]
+impl SimFailure {
+    /// What went wrong, and nothing beside it.
+    pub(crate) fn cause(&self) -> String {
+        match &self.kind {
+            FailureKind::Panic(payload) => format!("the subject panicked: {}", payload.text),
+            FailureKind::Error(text) | FailureKind::Stuck(text) | FailureKind::Fault(text) => {
+                text.clone()
+            }
+            FailureKind::Leaks => self.leaks_text(),
+            FailureKind::Setup(text) => format!("the sim cannot begin: {text}"),
+        }
+    }
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.map(str::to_owned);
+    text.unwrap_or_else(|| "with a value that is no text, as of `std::panic::panic_any`".to_owned())
+}
+
+/// A panic's text and, where it is one of tokio's about what a sim has no room for, why that is and what
+/// to write instead.
+fn explained(text: String) -> String {
+    let why = if text.contains("can call blocking only when running on the multi-threaded runtime")
+    {
+        "a sim's runtime has one thread, which `block_in_place` would hold up: write \
+         `tokio::task::spawn_blocking(...).await`"
+    } else if is_nested(&text) {
+        "the body of a sim runs inside the sim's own runtime, so that it cannot wait for a second one: write \
+         `.await` instead of `block_on`"
+    } else if text.contains("Cannot drop a runtime in a context where blocking is not allowed") {
+        "the body of a sim runs inside the sim's own runtime, so that it cannot end a second one: use the \
+         sim's, with `tokio::spawn`"
+    } else {
+        return text;
+    };
+    format!("{text}\n  {why}")
+}
+
+/// Whether tokio said that a runtime was begun inside another.
+pub(super) fn is_nested(text: &str) -> bool {
+    text.contains("Cannot start a runtime from within a runtime")
+}
+
+fn replay_text(seed: u64) -> String {
+    format!("replay    SUPERVISE_SEED={seed}")
+}
+
+/// The end of a timeline, with its header; none where nothing happened.
+fn end_of(timeline: &Timeline) -> Option<String> {
+    let count = timeline.events().len();
+    if count == 0 {
+        return None;
+    }
+    let text = timeline.to_string();
+    let (header, lines) = text.split_once('\n')?;
+    let lines: Vec<&str> = lines.lines().collect();
+    let (before, shown) = lines.split_at(lines.len().saturating_sub(SHOWN));
+    let cut = match before.len() {
+        0 => String::new(),
+        n => format!(
+            "\n... {n} lines before these: `SimFailure::timeline` of `Sim::try_run` has all"
+        ),
+    };
+    Some(format!("{header}{cut}\n{}", shown.join("\n")))
+}
+
+/// The failure of the body first, then what is to be said beside it.
+impl fmt::Display for SimFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FailureKind::Panic(payload) => {
+                write!(f, "the body of the sim panicked: {}", payload.text)?;
+            }
+            FailureKind::Error(error) => write!(f, "the body of the sim failed: {error}")?,
+            FailureKind::Stuck(text) => write!(f, "the sim is stuck: {text}")?,
+            FailureKind::Fault(text) => write!(f, "the sim cannot go on: {text}")?,
+            FailureKind::Setup(error) => write!(f, "the sim cannot begin: {error}")?,
+            FailureKind::Leaks => f.write_str(&self.leaks_text())?,
+        }
+        match self.beside() {
+            beside if beside.is_empty() => Ok(()),
+            beside => write!(f, "\n{beside}"),
+        }
+    }
+}
+
+impl std::error::Error for SimFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn panicked(value: Box<dyn Any + Send>) -> String {
+        let kind = FailureKind::panic(value);
+        let failure = SimFailure {
+            kind,
+            ..SimFailure::setup(String::new())
+        };
+        failure.to_string()
+    }
+
+    #[test]
+    fn a_panic_says_its_text_or_that_it_has_none() {
+        assert!(panicked(Box::new("one")).ends_with(": one"));
+        assert!(panicked(Box::new("two".to_owned())).ends_with(": two"));
+        assert!(panicked(Box::new(42)).contains("no text"));
+    }
+
+    #[test]
+    fn a_failure_may_go_to_another_thread() {
+        fn shared<T: std::error::Error + Send + Sync + 'static>() {}
+        shared::<SimFailure>();
+    }
+}

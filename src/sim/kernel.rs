@@ -1,0 +1,123 @@
+//! What the kernel says of a sim's thread and of its agents, for the watchdog.
+
+use nix::libc;
+use nix::unistd::Pid;
+
+use crate::Signal;
+
+/// Whether a thread of this process sleeps as `std::thread::sleep` has it sleep, and in which call: the
+/// same text twice is the same sleep, or one like it at the same place. None where it does not, or where
+/// that cannot be told.
+pub(super) fn sleep_of(thread: Pid) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok()?;
+    let number: libc::c_long = text.split(' ').next()?.parse().ok()?;
+    let sleeps = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+    sleeps.contains(&number).then_some(text)
+}
+
+/// The signals of a process as /proc has them, a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Masks {
+    parent: u32,
+    pending: u64,
+    blocked: u64,
+    ignored: u64,
+}
+
+impl Masks {
+    fn of(pid: u32) -> Option<Masks> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Some(Masks::parse(&text))
+    }
+
+    fn parse(status: &str) -> Masks {
+        let mut masks = Masks::default();
+        for (name, value) in status.lines().filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            let mask = || u64::from_str_radix(value, 16).unwrap_or(0);
+            match name {
+                "PPid" => masks.parent = value.parse().unwrap_or(0),
+                "SigPnd" | "ShdPnd" => masks.pending |= mask(),
+                "SigBlk" => masks.blocked = mask(),
+                "SigIgn" => masks.ignored = mask(),
+                _ => {}
+            }
+        }
+        masks
+    }
+}
+
+/// What ends a process mostly, and does not where it was inherited as ignored.
+const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+/// Which signals do not reach a process: those that it has blocked and that were sent to it, and those
+/// that it ignores since its parent did. Nothing where there are none.
+pub(super) fn unheard_signals(pid: u32) -> String {
+    let Some(masks) = Masks::of(pid) else {
+        return String::new();
+    };
+    let parent = Masks::of(masks.parent).unwrap_or_default();
+    said(masks, parent)
+}
+
+fn said(masks: Masks, parent: Masks) -> String {
+    let mut text = String::new();
+    let waiting = names(masks.pending & masks.blocked, (1..=64).collect());
+    if !waiting.is_empty() {
+        text += &format!("; it was sent {waiting}, which it has blocked");
+    }
+    let ending = ENDING.map(Signal::number);
+    let ignored = names(masks.ignored & parent.ignored, ending.to_vec());
+    if !ignored.is_empty() {
+        text += &format!("; it ignores {ignored}, as its parent does");
+    }
+    text
+}
+
+/// The names of those of the signals that are in the mask.
+fn names(mask: u64, numbers: Vec<i32>) -> String {
+    let is_in = |number: &i32| mask & 1 << (number - 1) != 0;
+    let signals = numbers.into_iter().filter(is_in);
+    let names = signals.filter_map(|number| Signal::from_number(number).ok());
+    names
+        .map(|signal| signal.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_do_not_reach_a_process_are_named() {
+        let text = "Name:\ta: b\nPPid:\t7\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n\
+                    SigBlk:\t0000000000004001\nSigIgn:\t0000000000000003\n";
+        let masks = Masks::parse(text);
+        assert_eq!(masks.parent, 7);
+        let parent = Masks {
+            ignored: 1,
+            ..Masks::default()
+        };
+        assert_eq!(
+            said(masks, parent),
+            "; it was sent SIGTERM, which it has blocked; it ignores SIGHUP, as its parent does"
+        );
+        assert_eq!(said(Masks::default(), parent), "");
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_shows() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            sender.send(nix::unistd::gettid()).unwrap();
+            // real-time: it sleeps until this test is over, and longer.
+            std::thread::sleep(std::time::Duration::from_secs(60));
+        });
+        let thread = receiver.recv().unwrap();
+        while sleep_of(thread).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(sleep_of(nix::unistd::gettid()), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! What the watchdog says of a sim in which nothing moves.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::Watched;
+use crate::agent::Server;
+use crate::sim::children::program_of;
+use crate::sim::kernel::unheard_signals;
+
+impl Watched {
+    /// What everything is blocked on.
+    pub(super) fn diagnose(
+        &self,
+        server: &Server,
+        foreign: &[u32],
+        is_busy: bool,
+        is_held: bool,
+        time_passes: bool,
+    ) -> String {
+        // What another thread forks closes it for a moment.
+        let opened = self.sight.opened.lock();
+        let opened = *opened.unwrap_or_else(PoisonError::into_inner);
+        let is_open = self.sight.is_open.load(Ordering::Relaxed)
+            || opened.is_some_and(|at| at.elapsed() < self.limit / 2);
+        let mut text = format!("nothing has moved for {:?} of real time", self.limit);
+        let mut line = |what: String| {
+            text.push_str("\n  ");
+            text.push_str(&what);
+        };
+        if is_held {
+            line(
+                "the code under test holds the runtime's thread: it blocks it, as std's `wait` and `sleep` do, or \
+                 never yields"
+                    .to_owned(),
+            );
+        } else if !self.shared.is_virtual {
+            line("the code under test waits for what has not come".to_owned());
+        } else if time_passes {
+            line(format!(
+                "virtual time passes, and is at {}, but no agent does anything: the code under test waits for time \
+                 alone, again and again",
+                server.now
+            ));
+        } else if is_open && is_busy {
+            line(format!(
+                "the code under test is at work all the time at {}, but no agent does anything: it may \
+                 be talking to itself",
+                server.now
+            ));
+        } else if is_open {
+            line(match server.next_deadline() {
+                Some(next) => format!(
+                    "virtual time stands at {} although everything waits, and the next agent is due at {next}: a \
+                     task in `spawn_blocking` holds it, such as one that waits for a child",
+                    server.now
+                ),
+                None => format!(
+                    "everything waits at {}, and no timer is pending: what the code under test waits for will \
+                     never come",
+                    server.now
+                ),
+            });
+        }
+        for trouble in &server.troubles {
+            line(trouble.clone());
+        }
+        for program in server.strangers() {
+            line(format!(
+                "a control connection has not said hello: that of {program}"
+            ));
+        }
+        for (_, member) in server.alive() {
+            line(member.doing() + &unheard_signals(member.pid));
+        }
+        for member in server.zombies() {
+            line(member.doing());
+        }
+        let waits = match self.shared.is_virtual {
+            true => ", and time waits for it",
+            false => "",
+        };
+        for &pid in foreign {
+            let program = program_of(pid);
+            line(format!("a child that is no agent runs{waits}: {program}"));
+        }
+        if let Some(blind) = &*self
+            .sight
+            .blind
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+        {
+            line(blind.clone());
+        }
+        if !text.contains('\n') {
+            text.push_str(
+                "\n  what the harness cannot see is at work, such as what another thread has forked",
+            );
+        }
+        text
+    }
+}
