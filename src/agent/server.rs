@@ -371,11 +371,11 @@ impl Server {
         !self.expected.iter().all(has_said_it)
     }
 
-    /// Whether processes that have said hello wait to be taken in.
-    pub(crate) fn has_hellos(&self) -> bool {
-        self.strangers
-            .values()
-            .any(|stranger| stranger.hello.is_some())
+    /// The processes that have said hello and wait to be taken in, those that can be seen from here.
+    pub(crate) fn hellos(&self) -> impl Iterator<Item = u32> {
+        let strangers = self.strangers.values();
+        let said = strangers.filter(|stranger| stranger.hello.is_some());
+        said.map(|stranger| stranger.pid.unwrap_or(0))
     }
 
     /// Whether that process is one of them.

@@ -15,7 +15,7 @@ use super::children;
 pub(crate) enum Standing {
     /// It waits for children that are all at rest, or on pipes whose other ends are all the sim's.
     AtRest,
-    /// It is about to be an agent.
+    /// It is about to be an agent, or dies.
     Begins,
     /// It does something, or waits for what is not the sim's.
     Busy,
@@ -54,6 +54,13 @@ impl Foreigners {
             return Ok(Standing::Zombie);
         }
         let below = children_of(pid)?;
+        // It is being started, or is dying: it has no memory that could be read.
+        if below.is_empty()
+            && children::has_no_words(pid)?
+            && children::state(&format!("/proc/{pid}")) != Some('S')
+        {
+            return Ok(Standing::Begins);
+        }
         // What runs another program, as timeout(1) does, has that program's arguments in its own.
         if below.is_empty() && children::mentions(pid, address)? {
             return Ok(Standing::Begins);

@@ -373,10 +373,14 @@ impl Gate {
         if is_begun {
             return Ok(Survey::Agent);
         }
-        if server.has_hellos() {
+        if server.hellos().next().is_some() {
             let since = *self.hello_since.get_or_insert_with(Instant::now);
             if is_busy && since.elapsed() < WELCOME {
                 return Ok(Survey::Other);
+            }
+            // One that is awake was signalled, and may be dying.
+            if server.hellos().any(is_awake) {
+                return Ok(Survey::Agent);
             }
             self.hello_since = None;
             server.welcome_all(&children);
@@ -513,6 +517,11 @@ impl Gate {
         }
         Ok(false)
     }
+}
+
+fn is_awake(pid: u32) -> bool {
+    let state = children::state(&format!("/proc/{pid}"));
+    !matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X' | '?'))
 }
 
 /// What to say where something cannot be seen.

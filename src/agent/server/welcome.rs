@@ -24,18 +24,31 @@ impl Server {
     /// Takes in those that have said who they are, in an order that does not depend on who was faster:
     /// `children` are those of the code under test as they were started. True where there were any.
     pub(crate) fn welcome_all(&mut self, children: &[u32]) -> bool {
-        let said = self.strangers.iter();
-        let mut waiting: Vec<usize> = said
-            .filter(|(_, stranger)| stranger.hello.is_some())
-            .map(|(&place, _)| place)
-            .collect();
-        if waiting.len() > 1 {
-            waiting.sort_by_cached_key(|place| self.birth(*place, children));
+        let mut any = false;
+        loop {
+            let waiting = self.strangers.iter().filter(|(_, stranger)| {
+                let awaits = |lineage: &Lineage| self.has_hello_of(lineage.starter);
+                stranger.hello.is_some() && !stranger.lineage().is_some_and(awaits)
+            });
+            let mut waiting: Vec<usize> = waiting.map(|(&place, _)| place).collect();
+            if waiting.is_empty() {
+                return any;
+            }
+            any = true;
+            if waiting.len() > 1 {
+                waiting.sort_by_cached_key(|place| self.birth(*place, children));
+            }
+            for place in waiting {
+                self.welcome(place);
+            }
         }
-        for place in &waiting {
-            self.welcome(*place);
-        }
-        !waiting.is_empty()
+    }
+
+    /// Whether whoever calls itself that has said hello, and is no member yet: what it started comes after it.
+    fn has_hello_of(&self, own_pid: u32) -> bool {
+        let strangers = self.strangers.values();
+        let mut hellos = strangers.filter_map(|stranger| stranger.hello.as_ref());
+        hellos.any(|hello| hello.pid == own_pid)
     }
 
     /// Where a process stands among those that were started: runs first, by the children of the code under
