@@ -103,6 +103,10 @@ pub(crate) struct Server {
     streams: HashMap<PathBuf, (Rank, u8)>,
     /// Who has done something since the tasks ran last.
     pub(crate) actors: BTreeSet<usize>,
+    /// How many that are no members have died since then.
+    pub(crate) strange_deaths: usize,
+    /// Children that are no members and have ended.
+    dead_strangers: HashSet<u32>,
     /// Members that have not ended.
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
@@ -168,6 +172,8 @@ impl Server {
             program: agent_stub::path().ok().and_then(welcome::kernel_name),
             streams: HashMap::new(),
             actors: BTreeSet::new(),
+            strange_deaths: 0,
+            dead_strangers: HashSet::new(),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
             dying: BTreeSet::new(),

@@ -216,6 +216,7 @@ impl Gate {
         server.now = self.now();
         server.step += 1;
         server.actors.clear();
+        server.strange_deaths = 0;
         let (mut server, quiet) = self.settle(shared, server);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
@@ -225,7 +226,7 @@ impl Gate {
 
     /// The tasks go on: what they find is in an order, and what they do comes after it.
     fn hand_over(&mut self, server: &mut Server) {
-        if server.actors.len() > 1 {
+        if server.actors.len() + server.strange_deaths > 1 {
             let server = &*server;
             self.ready
                 .put_in_order(|descriptor| server.place_of(descriptor));

@@ -190,6 +190,9 @@ impl Sim {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().thread_name("sim-blocking");
         builder.start_paused(!self.is_real);
+        // Between so many tasks tokio looks for events without coming to rest: what the processes do
+        // meanwhile would be found early, or not.
+        builder.event_interval(1 << 16);
         let asked = Arc::clone(&gate);
         let parked = Arc::clone(&sight);
         builder.on_thread_park(move || {

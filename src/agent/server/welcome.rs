@@ -239,6 +239,7 @@ impl Server {
         let (who, run) = self.next_run(agent);
         self.gone.remove(&pid);
         self.lost.remove(&pid);
+        self.dead_strangers.remove(&pid);
         match open_pidfd(pid) {
             Ok(pidfd) => {
                 let member = self.enter(pid, pidfd, &who, (agent, run, Vec::new()));
@@ -264,9 +265,10 @@ impl Server {
     /// A child that has not said hello is a zombie. Where it runs the agents' program and was killed,
     /// a finding says so: whose run it would have been is not to be seen any more.
     pub(crate) fn see_zombie(&mut self, pid: u32) {
-        if self.lost.contains(&pid) {
+        if !self.dead_strangers.insert(pid) {
             return;
         }
+        self.strange_deaths += 1;
         let status = open_pidfd(pid)
             .ok()
             .and_then(|pidfd| ended_status(pidfd.as_fd()));
