@@ -250,6 +250,8 @@ pub struct Observed {
     pub facts: Facts,
     /// When looking ended.
     pub end: Timestamp,
+    /// The rule whose trial brought this about; `None` where it was somebody else.
+    pub(crate) trial: Option<&'static str>,
 }
 
 impl Observed {
@@ -267,6 +269,16 @@ impl Observed {
             calls: Vec::new(),
             facts: Facts::default(),
             end,
+            trial: None,
+        }
+    }
+
+    /// As what the trial of that rule brought about.
+    #[cfg(feature = "properties")]
+    pub(crate) fn of_trial(&self, id: &'static str) -> Observed {
+        Observed {
+            trial: Some(id),
+            ..self.clone()
         }
     }
 
@@ -424,11 +436,15 @@ impl Observed {
 
     /// The statuses that the subject reported, in order.
     pub(super) fn reported_ends(&self) -> Vec<ExitStatus> {
-        let ends = self.notices.iter().filter_map(|r| match r.notice {
-            Notice::Ended(status) => Some(status),
+        self.reported_at().map(|(_, status)| status).collect()
+    }
+
+    /// The same, and when each was said.
+    pub(super) fn reported_at(&self) -> impl Iterator<Item = (Timestamp, ExitStatus)> {
+        self.notices.iter().filter_map(|said| match said.notice {
+            Notice::Ended(status) => Some((said.at, status)),
             _ => None,
-        });
-        ends.collect()
+        })
     }
 
     /// Whether a time is what it should be: not before, and not later than the subject may be.
@@ -437,8 +453,12 @@ impl Observed {
         at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
     }
 
-    /// How much too early something may seem: by the machine's clock the harness sees what it counts
-    /// from a moment after it happened.
+    /// How much too early something may seem. By the machine's clock the harness learns of a start by
+    /// the run's hello, and of an end or a reap by a look at its pidfd, a moment after it happened, so
+    /// that what is counted from there seems due later than it is. A hello takes an exec, a connection
+    /// and a turn of the harness's, and a look takes such a turn: work that waits for the same
+    /// processors as the timers of the subject, of which the profile says by how much the machine may
+    /// delay them. So neither takes longer than that. In virtual time both take none.
     pub(super) fn early(&self) -> Duration {
         self.profile.tolerance()
     }
@@ -493,6 +513,12 @@ impl Observed {
         let Some(exit) = runs.get(place).and_then(|run| run.exit) else {
             return Err(Verdict::unknown("the run has not ended"));
         };
+        let until = runs.get(place + 1).map_or(self.end, |next| next.start);
+        if self.is_asked(&runs[place], until) {
+            return Err(Verdict::unknown(
+                "its end, or what followed it, was asked for",
+            ));
+        }
         if runs.len() > place + 1 {
             return if on_failure {
                 Ok(true)
@@ -504,6 +530,7 @@ impl Observed {
             Some(Rest::Finished { success }) => Ok(!success),
             Some(Rest::GaveUp { .. }) if on_failure => Ok(true),
             Some(rest) => Err(Verdict::unknown(format!("it came to rest: {rest}"))),
+            None if self.may_have_given_up(place) => Err(Verdict::unknown("it may have given up")),
             None if on_failure && self.looked_past(exit, place) => Ok(false),
             None => Err(Verdict::unknown("nothing says what the end was taken for")),
         }
