@@ -296,13 +296,16 @@ fn no_respawn_in_grace(observed: &Observed) -> Verdict {
     let Some(exit) = first.exit else {
         return Verdict::unknown("it has not ended");
     };
+    if first.start > call.from + observed.early() {
+        return Verdict::unknown("it was not running when it was told to");
+    }
     if exit <= call.from + late(observed) {
         return Verdict::unknown("it ended at once, so that there was no grace to look at");
     }
     let tolerance = observed.profile.tolerance();
     let early = runs
         .iter()
-        .find(|run| run.start >= call.from && run.start + tolerance < exit);
+        .find(|run| run.run > first.run && run.start >= call.from && run.start + tolerance < exit);
     match early {
         Some(run) => observed.broken(
             observed.start_of(run.run),

@@ -54,12 +54,13 @@ impl Observed {
     pub(super) fn is_asked(&self, run: &RunSpan, until: Timestamp) -> bool {
         self.orders().any(|call| {
             let to = call.to.unwrap_or(self.end);
-            // What started this run, and was over then, did nothing more.
+            // What started this run, and was over before its end, did nothing more.
             let began = matches!(
                 call.control,
                 Control::Begin | Control::Start | Control::Restart
             ) && call.from <= run.start
-                && to <= run.start + self.late();
+                && to <= run.start + self.late()
+                && run.exit.is_none_or(|exit| exit > to + self.late());
             !began && call.from <= until + self.early() && to + self.late() >= run.start
         })
     }

@@ -139,6 +139,10 @@ fn up_criterion(observed: &Observed) -> Verdict {
         .collect();
     for up in &ups {
         let Some(run) = runs.iter().rev().find(|run| run.start <= *up + early) else {
+            // It may have been about one that was ended before its hello, and has no run.
+            if !observed.is_trial_of("up-criterion") {
+                return Verdict::Unknown(format!("nothing is known of what was up at {up}"));
+            }
             return observed.broken(
                 None,
                 "no report of being up before the first start",

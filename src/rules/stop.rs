@@ -124,6 +124,15 @@ fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
     if run.exit.is_some_and(|exit| exit < call.from) {
         return Err(Verdict::unknown("it had ended before it was told to stop"));
     }
+    // What was ended before its hello has no run, and this one may have been asked for after the stop.
+    let mut later = observed.calls.iter().skip_while(|told| *told != call);
+    let is_next = later.any(|told| matches!(told.control, Control::Start | Control::Restart));
+    let after = run.start >= call.from && is_next;
+    if after || run.start > call.from + observed.early() {
+        return Err(Verdict::unknown(
+            "it was not running when it was told to stop",
+        ));
+    }
     Ok((run, call))
 }
 
