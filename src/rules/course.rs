@@ -122,7 +122,9 @@ impl Observed {
                     next.least = 0;
                 }
                 let surely = |until_up| alive > healthy + until_up + self.late();
-                if until_up.is_some_and(surely) {
+                // What was killed for not being up in time was never healthy, however long that took.
+                let was_up = self.was_up(run, exit, "") == Some(true);
+                if was_up && until_up.is_some_and(surely) {
                     next.most = 0;
                 }
             }

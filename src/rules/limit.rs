@@ -120,8 +120,11 @@ fn crashes(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
     if observed.profile.limit_counts == LimitCounts::Failures && runs.iter().any(is_free) {
         return Err(Verdict::unknown("not all of these restarts count"));
     }
-    let mut ends = runs.iter().filter_map(|run| run.status);
-    if ends.all(|status| observed.service.restarts(status)) {
+    let restarts = |run: &RunSpan| match run.exit {
+        Some(exit) => matches!(observed.wants_restart(run, exit, ""), Some((true, _))),
+        None => true,
+    };
+    if runs.iter().all(restarts) {
         Ok(runs)
     } else {
         Err(Verdict::unknown(

@@ -68,6 +68,10 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
             "from when on its runs were up is not known",
         ));
     }
+    let is_short = |timeout| matches!(observed.service.readiness, crate::Readiness::MinUptime(time) if timeout <= time);
+    if observed.service.start_timeout.is_some_and(is_short) {
+        return Err(Verdict::unknown("its runs may never have been up"));
+    }
     let until_up = match observed.service.readiness {
         crate::Readiness::MinUptime(time) => time,
         _ => std::time::Duration::ZERO,
