@@ -103,7 +103,7 @@ async fn take(live: &Live<'_>, at: Duration, step: Step) {
 async fn all(mut steps: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>) {
     poll_fn(|context| {
         steps.retain_mut(|step| step.as_mut().poll(context).is_pending());
-        Poll::Pending
+        Poll::<()>::Pending
     })
-    .await
+    .await;
 }

@@ -221,6 +221,9 @@ fn stale_exit_ignored(observed: &Observed) -> Verdict {
     let Some(old) = first.exit else {
         return Verdict::unknown("its first run has not ended");
     };
+    if observed.call(Control::Restart).is_none() {
+        return Verdict::unknown("it was not told to restart");
+    }
     let stop = observed.call(Control::Stop);
     let until = stop.map_or(observed.end, |stop| stop.from);
     let since = old.max(second.start) + late(observed);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Call, Control, Notice, Observed, Verdict};
+use super::{Call, Control, DelayOrigin, Notice, Observed, Rest, Verdict};
 use crate::Timestamp;
 use crate::policy::RestartPolicy;
 use crate::supervisor::Readiness;
@@ -122,9 +122,10 @@ impl Observed {
                     next.least = 0;
                 }
                 let surely = |until_up| alive > healthy + until_up + self.late();
-                // What was killed for not being up in time was never healthy, however long that took.
+                // What was killed for not being up in time was never healthy, however long that took,
+                // and whether the grace after failed probes counts is not said.
                 let was_up = self.was_up(run, exit, "") == Some(true);
-                if was_up && until_up.is_some_and(surely) {
+                if was_up && self.service.probe.is_none() && until_up.is_some_and(surely) {
                     next.most = 0;
                 }
             }
@@ -222,5 +223,77 @@ impl Observed {
         let (_, most) = self.delay_of(attempt);
         let from_start = run.start + most;
         (exit + most).max(from_start) + self.late()
+    }
+
+    /// The runs, each of which began when the one before had ended; what is not so cannot be judged
+    /// here.
+    pub(super) fn in_turn(&self) -> Result<Vec<RunSpan>, Verdict> {
+        let runs = self.runs();
+        if runs.is_empty() {
+            return Err(Verdict::unknown("it was never started"));
+        }
+        for pair in runs.windows(2) {
+            if pair[0].exit.is_none_or(|exit| exit > pair[1].start) {
+                return Err(Verdict::unknown(format!(
+                    "run {} was started before run {} had ended",
+                    pair[1].run, pair[0].run
+                )));
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Between when the start after this run is due, after the `n`-th delay, from 0.
+    pub(super) fn due(&self, run: &RunSpan, exit: Timestamp, n: u32) -> (Timestamp, Timestamp) {
+        let (least, most) = self.service.delays.bounds(n);
+        let after = |delay| match self.profile.delay_origin {
+            DelayOrigin::Exit => exit + delay,
+            DelayOrigin::LastStart => exit.max(run.start + delay),
+        };
+        (after(least), after(most) + self.late())
+    }
+
+    /// Whether looking went on after an end until the `n`-th delay, from 0, was over.
+    pub(super) fn looked_past(&self, exit: Timestamp, n: usize) -> bool {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        self.end > exit + self.service.delays.bounds(n).1 + self.late()
+    }
+
+    /// Whether the end of this one of the runs was taken for a failure, by what followed it.
+    pub(super) fn was_failure(&self, runs: &[RunSpan], place: usize) -> Result<bool, Verdict> {
+        let on_failure = self.service.policy == RestartPolicy::OnFailure;
+        let Some(exit) = runs.get(place).and_then(|run| run.exit) else {
+            return Err(Verdict::unknown("the run has not ended"));
+        };
+        let until = runs.get(place + 1).map_or(self.end, |next| next.start);
+        if self.is_asked(&runs[place], until) {
+            return Err(Verdict::unknown(
+                "its end, or what followed it, was asked for",
+            ));
+        }
+        if runs.len() > place + 1 {
+            return if on_failure {
+                Ok(true)
+            } else {
+                Err(Verdict::unknown("its policy does not tell failures"))
+            };
+        }
+        match self.rest() {
+            Some(Rest::Finished { success }) => Ok(!success),
+            Some(Rest::GaveUp { .. }) if on_failure => Ok(true),
+            Some(rest) => Err(Verdict::unknown(format!("it came to rest: {rest}"))),
+            None if self.may_have_given_up(place) => Err(Verdict::unknown("it may have given up")),
+            None if on_failure && self.looked_past(exit, place) => Ok(false),
+            None => Err(Verdict::unknown("nothing says what the end was taken for")),
+        }
+    }
+
+    /// Whether one of the runs may have been healthy, so that counting began anew.
+    pub(super) fn may_begin_anew(&self, runs: &[RunSpan]) -> bool {
+        let Some(healthy) = self.service.reset_after else {
+            return false;
+        };
+        let mut ended = runs.iter().filter_map(|run| Some(run.exit? - run.start));
+        ended.any(|lived| lived + self.late() >= healthy)
     }
 }

@@ -148,7 +148,7 @@ fn limit_boundary(observed: &Observed) -> Verdict {
     {
         return Verdict::unknown("the starts were not within one period");
     }
-    if may_be_forgotten(observed, &runs) {
+    if observed.may_begin_anew(&runs) {
         return Verdict::unknown("a healthy run came between");
     }
     let expected = format!("{allowed} starts, the first included, and no more");
@@ -174,15 +174,6 @@ fn limit_boundary(observed: &Observed) -> Verdict {
         );
     }
     Verdict::Pass
-}
-
-/// Whether one of the runs may have been healthy, so that counting began anew.
-fn may_be_forgotten(observed: &Observed, runs: &[RunSpan]) -> bool {
-    let Some(healthy) = observed.service.reset_after else {
-        return false;
-    };
-    let mut ended = runs.iter().filter_map(|run| Some(run.exit? - run.start));
-    ended.any(|lived| lived + observed.late() >= healthy)
 }
 
 fn limit_counts(observed: &Observed) -> Verdict {
@@ -305,7 +296,7 @@ fn window_kind(observed: &Observed) -> Verdict {
         let Some(exit) = run.exit else { break };
         // Whether a healthy run empties a period, too, is not said: its trial has none that it chose.
         let is_judged = within.is_some() && observed.is_trial_of("window-kind");
-        if !is_judged && may_be_forgotten(observed, &runs[..=place]) {
+        if !is_judged && observed.may_begin_anew(&runs[..=place]) {
             return Verdict::unknown("a healthy run came between");
         }
         let recent = |then: Timestamp| within.is_none_or(|within| exit - then <= within);

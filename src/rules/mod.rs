@@ -32,6 +32,8 @@ mod course;
 mod crash;
 mod decision;
 mod descriptors;
+#[cfg(all(test, feature = "properties"))]
+mod elsewhere;
 mod exhaustion;
 mod exit;
 #[cfg(all(test, feature = "properties"))]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Call, Check, Control, Group, Need, Observed, Rule, Verdict};
 use crate::Timestamp;
-use crate::timeline::{Event, What, Who};
+use crate::timeline::{Event, RunSpan, What, Who};
 
 /// The name of the descendant that is orphaned.
 pub(crate) const ORPHAN: &str = "orphan";
@@ -179,9 +179,13 @@ fn instant_exit(observed: &Observed) -> Verdict {
     };
     let instant = observed.profile.tolerance() + observed.granularity();
     let is_instant = |exit| exit <= last.start + instant;
+    let all_instant = |runs: &[RunSpan]| {
+        let mut runs = runs.iter();
+        runs.all(|run| run.exit.is_some_and(|exit| exit <= run.start + instant))
+    };
     match last.exit {
-        None if runs.len() > 1 => Verdict::Pass,
-        None => Verdict::unknown("it has not ended"),
+        None if runs.len() > 1 && all_instant(&runs[..runs.len() - 1]) => Verdict::Pass,
+        None => Verdict::unknown("it did not exit at once, each time that it was started"),
         Some(exit) if !is_instant(exit) => Verdict::unknown("it did not exit at once"),
         Some(exit) => {
             let n = u32::try_from(runs.len() - 1).unwrap_or(u32::MAX);

@@ -68,9 +68,12 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
             "from when on its runs were up is not known",
         ));
     }
-    let is_short = |timeout| matches!(observed.service.readiness, crate::Readiness::MinUptime(time) if timeout <= time);
-    if observed.service.start_timeout.is_some_and(is_short) {
-        return Err(Verdict::unknown("its runs may never have been up"));
+    let is_short = |timeout| match observed.service.readiness {
+        crate::Readiness::MinUptime(time) => timeout <= time,
+        _ => false,
+    };
+    if observed.service.start_timeout.is_some_and(is_short) || observed.service.probe.is_some() {
+        return Err(Verdict::unknown("how long its runs were up is not known"));
     }
     let until_up = match observed.service.readiness {
         crate::Readiness::MinUptime(time) => time,

@@ -1,7 +1,5 @@
 //! How a service is ended.
 
-use std::time::Duration;
-
 use super::{Call, Check, Control, Group, Need, Observed, RepeatedStop, Rule, StopReturn, Verdict};
 use crate::timeline::{RunSpan, What};
 use crate::{ExitStatus, Signal, Timestamp};
@@ -156,11 +154,6 @@ fn end(run: &RunSpan) -> String {
     }
 }
 
-/// How late an end may show.
-fn late(observed: &Observed) -> Duration {
-    observed.profile.tolerance() + observed.granularity()
-}
-
 fn stop_signal_first(observed: &Observed) -> Verdict {
     let (run, call) = match stopped(observed) {
         Ok(found) => found,
@@ -211,7 +204,7 @@ fn grace_not_early(observed: &Observed) -> Verdict {
                 ),
                 format!("{}, {:?} early", end(&run), at + grace - exit),
             ),
-        (Some(exit), Some(ExitStatus::Exited { .. })) if exit < at + grace + late(observed) => {
+        (Some(exit), Some(ExitStatus::Exited { .. })) if exit < at + grace + observed.late() => {
             Verdict::Pass
         }
         _ => Verdict::Unknown(format!(
@@ -237,15 +230,15 @@ fn grace_not_late(observed: &Observed) -> Verdict {
     let due = call.from + grace;
     let expected = format!(
         "SIGKILL by {} (stop at {} + grace {grace:?})",
-        due + late(observed),
+        due + observed.late(),
         call.from
     );
     match run.exit {
-        None if observed.end > due + late(observed) => {
+        None if observed.end > due + observed.late() => {
             observed.broken(None, expected, format!("{} at {}", end(&run), observed.end))
         }
         None => Verdict::unknown("it was not looked at for as long as its grace"),
-        Some(exit) if exit > due + late(observed) => observed.broken(
+        Some(exit) if exit > due + observed.late() => observed.broken(
             observed.exit_of(run.run),
             expected,
             format!("{}, {:?} late", end(&run), exit - due),
@@ -276,7 +269,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
     let Some(exit) = run.exit else {
         return Verdict::unknown("it has not ended");
     };
-    if exit <= call.from + late(observed) {
+    if exit <= call.from + observed.late() {
         return Verdict::unknown("it ended at once, so that the two cannot be told apart");
     }
     match observed.profile.stop {
@@ -293,7 +286,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
                 );
             }
             // Whoever polls may be a little late.
-            let most = reaped + late(observed) + observed.profile.unit();
+            let most = reaped + observed.late() + observed.profile.unit();
             if returned > most {
                 return observed.broken(
                     Some(place),
@@ -303,7 +296,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
             }
             Verdict::Pass
         }
-        Some(StopReturn::AtOnce) if returned > call.from + late(observed) => observed.broken(
+        Some(StopReturn::AtOnce) if returned > call.from + observed.late() => observed.broken(
             None,
             format!("the stop returns at {}, when it was asked for", call.from),
             format!("it returned at {returned}"),
@@ -332,7 +325,7 @@ fn stop_wakes_frozen(observed: &Observed) -> Verdict {
     if !is_frozen {
         return Verdict::unknown("it was not frozen when it was told to stop");
     }
-    let most = call.from + observed.service.grace / 2 + late(observed);
+    let most = call.from + observed.service.grace / 2 + observed.late();
     let expected = format!("it ends by {most}, well inside its grace");
     match run.exit {
         Some(exit) if exit <= most && is_killed(&run) => Verdict::Unknown(format!(
@@ -384,7 +377,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
             let again = signals
                 .iter()
                 .skip(1)
-                .find(|(_, _, at)| *at >= second.from && *at <= second.from + late(observed));
+                .find(|(_, _, at)| *at >= second.from && *at <= second.from + observed.late());
             if let Some((place, again, at)) = again {
                 return observed.broken(
                     Some(*place),
@@ -405,7 +398,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
             }
         }
         Some(RepeatedStop::Escalates) => {
-            let due = second.from + late(observed);
+            let due = second.from + observed.late();
             match run.exit {
                 Some(exit) if exit <= due && is_killed(&run) => Verdict::Pass,
                 _ => observed.broken(
@@ -430,8 +423,14 @@ fn stop_races_exit(observed: &Observed) -> Verdict {
     let Some(exit) = run.exit else {
         return Verdict::unknown("it has not died");
     };
+    if exit > call.from + observed.early() {
+        return Verdict::unknown("it had not died when it was told to stop");
+    }
+    if exit + observed.profile.unit() / 2 + observed.late() < call.from {
+        return Verdict::unknown("it had died long before it was told to stop");
+    }
     let place = observed.exit_of(run.run);
-    let most = call.from + observed.service.grace + late(observed);
+    let most = call.from + observed.service.grace + observed.late();
     let expected = format!(
         "the stop at {} returns by {most} without an error",
         call.from

@@ -32,7 +32,7 @@ pub(super) fn observed(events: &[&str]) -> Observed {
     observed
 }
 
-fn said(mut observed: Observed, notices: &[(f64, Notice)]) -> Observed {
+pub(super) fn said(mut observed: Observed, notices: &[(f64, Notice)]) -> Observed {
     let noticed = |(seconds, notice): &(f64, Notice)| Noticed::new(at(*seconds), notice.clone());
     observed.notices = notices.iter().map(noticed).collect();
     observed
