@@ -87,6 +87,23 @@ pub(super) const RULES: &[Rule] = &[
 /// One instance that stays. Any timeline shows that there are two at once.
 fn start_exactly_one(observed: &Observed) -> Verdict {
     let runs = observed.runs();
+    if !observed.is_trial_of("start-exactly-one") {
+        return one_at_a_time(observed, &runs);
+    }
+    match runs.len() {
+        0 => Verdict::unknown("it was never started"),
+        1 if runs[0].exit.is_none() => Verdict::Pass,
+        1 => observed.broken(
+            observed.exit_of(1),
+            "one live instance",
+            "the only one has ended by itself",
+        ),
+        count => observed.broken(observed.start_of(2), "one start", format!("{count} starts")),
+    }
+}
+
+/// The same of runs of which nobody says that they should stay.
+fn one_at_a_time(observed: &Observed, runs: &[RunSpan]) -> Verdict {
     let beside = runs.windows(2).find(|pair| {
         let exit = pair[0].exit.unwrap_or(observed.end);
         exit > pair[1].start + observed.early()
@@ -98,22 +115,10 @@ fn start_exactly_one(observed: &Observed) -> Verdict {
             format!("run {} was started beside run {}", other.run, one.run),
         );
     }
-    if !observed.is_trial_of("start-exactly-one") {
-        return match runs.as_slice() {
-            [only] if only.exit.is_none() => Verdict::Pass,
-            [] => Verdict::unknown("it was never started"),
-            _ => Verdict::unknown("its runs end, and nothing says that they should not"),
-        };
-    }
-    match runs.len() {
-        0 => Verdict::unknown("it was never started"),
-        1 if runs[0].exit.is_none() => Verdict::Pass,
-        1 => observed.broken(
-            observed.exit_of(1),
-            "one live instance",
-            "the only one has ended by itself",
-        ),
-        count => observed.broken(observed.start_of(2), "one start", format!("{count} starts")),
+    match runs {
+        [only] if only.exit.is_none() => Verdict::Pass,
+        [] => Verdict::unknown("it was never started"),
+        _ => Verdict::unknown("its runs end, and nothing says that they should not"),
     }
 }
 

@@ -89,7 +89,7 @@ fn a_loop_that_is_wrong_is_blamed_for_that() {
     };
     assert_eq!(ids(&fast), ["min-spacing", "delay-curve"]);
     let mut often = observed(runs(&script, &[1, 2, 4, 8]));
-    assert_eq!(ids(&often), ["limit-boundary", "window-kind"]);
+    assert_eq!(ids(&often), ["limit-boundary"]);
     often.service.limit = RestartLimit::Unlimited;
     often.service.policy = RestartPolicy::Never;
     assert_eq!(ids(&often), ["policy-matrix"]);
