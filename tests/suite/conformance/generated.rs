@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::time::Duration;
 
 use supervise_harness::conformance::{self, Plan, Reference, Step, Subject};
@@ -228,7 +229,7 @@ where
         script,
         probe,
         steps: &steps,
-        lasts: draws.some_time(100),
+        lasts: draws.some_time(80),
     };
     let asked = draws.next();
     let ask = |service: &mut Service| {
@@ -254,8 +255,24 @@ fn alone(observed: &Observed) -> Observed {
     Observed::new(timeline, observed.service.clone(), observed.profile.clone())
 }
 
-/// Nothing is said against these, and how often something is said for them.
-fn assert_blameless<S>(subject: &S, numbers: impl Iterator<Item = u64>)
+/// How many threads of a test play: most of a sim is waiting for its processes.
+const THREADS: usize = 3;
+
+/// Nothing is said against these; prints how often something is said for them.
+fn assert_blameless<S>(subject: &S, numbers: Range<u64>)
+where
+    S: Subject + Sync,
+    S::Session: 'static,
+{
+    std::thread::scope(|scope| {
+        for first in 0..THREADS {
+            let numbers = numbers.clone().skip(first).step_by(THREADS);
+            scope.spawn(move || assert_each_blameless(subject, numbers));
+        }
+    });
+}
+
+fn assert_each_blameless<S>(subject: &S, numbers: impl Iterator<Item = u64>)
 where
     S: Subject,
     S::Session: 'static,
