@@ -13,6 +13,7 @@ mod calls;
 mod folder;
 mod held;
 mod inheritance;
+mod observe;
 mod panics;
 mod play;
 mod reference;
@@ -27,6 +28,8 @@ mod trial;
 mod trials;
 
 pub use apart::{Apart, ApartSession, Placed, Program, serve};
+#[doc(hidden)]
+pub use observe::{Plan, Step, observe};
 #[doc(hidden)]
 pub use play::check_within;
 pub use play::{check, run};

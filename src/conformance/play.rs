@@ -422,7 +422,7 @@ fn play(
         // Its processes were killed under it: what came after that is no doing of the subject.
         (_, Err(failure)) if failure.is_stuck() => Err(failure),
         (Some((observed, halted)), _) => Ok(Judged {
-            verdict: rule.check(&observed),
+            verdict: rule.check(&observed.of_trial(rule.id)),
             halt: halted.map(|Halt(reason)| reason),
             call: observed.calls.iter().find_map(gone_wrong),
             panic,

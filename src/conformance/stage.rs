@@ -132,11 +132,15 @@ impl<'a> Stage<'a> {
         });
         let (log, said) = (Arc::clone(&self.log), Arc::clone(&self.said));
         let (sim, noted) = (self.sim.clone(), agent.clone());
+        // What is said of another is not the service's that is judged.
+        let is_own = name == Stage::SERVICE;
         service.set_reporter(Reporter::new(move |notice| {
             noted.note(&notice);
             let at = sim.now();
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.notices.push(Noticed::new(at, notice));
+            if is_own {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.notices.push(Noticed::new(at, notice));
+            }
             said.notify_waiters();
         }));
         self.agents.borrow_mut().insert(name.to_owned(), agent);

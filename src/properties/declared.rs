@@ -131,17 +131,30 @@ impl BackoffParams {
         }
     }
 
-    /// Whether a jitter is declared that can show at the strategy's resolution.
-    pub(super) fn has_jitter(&self) -> bool {
-        let most = match self.jitter {
+    /// The widest range that the declared jitter has at the cap, in nanoseconds: 0 where there is none.
+    pub(super) fn widest(&self) -> f64 {
+        match self.jitter {
             JitterLaw::None => 0.0,
             JitterLaw::Relative(j) => j * nanos(self.cap),
             JitterLaw::Full | JitterLaw::Equal | JitterLaw::Undeclared => nanos(self.cap),
             JitterLaw::Decorrelated | JitterLaw::DecorrelatedClamped => {
                 nanos(self.cap.saturating_sub(self.initial))
             }
-        };
-        most >= self.least_width()
+        }
+    }
+
+    /// Why a jitter whose widest range is this cannot be judged, where that is so: nobody can see it
+    /// at the strategy's resolution.
+    pub(super) fn hides(&self, widest: f64) -> Option<String> {
+        (widest < self.least_width()).then(|| {
+            format!(
+                "the resolution of {:?} hides the declared jitter: its widest range is {:?}, and {:?} is the \
+                 narrowest that shows",
+                self.resolution,
+                duration(widest),
+                duration(self.least_width())
+            )
+        })
     }
 
     /// Ranges narrower than this are left alone: rounding would show in their statistics.
@@ -181,6 +194,9 @@ impl BackoffParamsBuilder {
     }
 
     /// What the strategy rounds its delays to, such as 1 ms. Default: 1 µs.
+    ///
+    /// A jitter shows in ranges of a thousand times that and more. What is declared and narrower cannot
+    /// be judged: the verdict on it is [`Verdict::Unknown`](super::Verdict::Unknown).
     pub fn resolution(mut self, resolution: Duration) -> Self {
         self.0.resolution = resolution;
         self

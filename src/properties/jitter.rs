@@ -85,7 +85,7 @@ impl Sums {
 /// Rule `jitter-law`: every delay lies in the range of the declared jitter; the mean and the
 /// spread of 2 000 draws at each of the first 33 attempts, and of all together, are those of a
 /// uniform draw. Looks only where the range is wholly below the cap; what happens there is
-/// `delay-capped`'s and `jitter-at-cap`'s. The false-alarm rate is part of [`FALSE_ALARM_RATE`].
+/// `delay-capped`'s and `jitter-at-cap`'s. A jitter that the declared resolution hides is unknown. The false-alarm rate is part of [`FALSE_ALARM_RATE`].
 ///
 /// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 pub fn jitter_law<S: BackoffStrategy>(
@@ -107,6 +107,8 @@ fn check_law<S: BackoffStrategy>(
 ) -> Result<Verdict, Panicked> {
     let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
     let mut by_attempt = vec![Sums::default(); ATTEMPTS as usize];
+    // Of the ranges that were left out for being narrow, the widest.
+    let mut narrow: f64 = 0.0;
     for round in 0..ROUNDS {
         let mut previous = nanos(params.initial);
         for (n, sums) in (0..ATTEMPTS).zip(&mut by_attempt) {
@@ -118,7 +120,11 @@ fn check_law<S: BackoffStrategy>(
             }
             let delay = nanos(probe.next(n)?);
             previous = delay;
-            if high >= nanos(params.cap) || high - low < params.least_width() {
+            if high >= nanos(params.cap) {
+                continue;
+            }
+            if high - low < params.least_width() {
+                narrow = narrow.max(high - low);
                 continue;
             }
             let tolerance = params.tolerance(high);
@@ -140,6 +146,10 @@ fn check_law<S: BackoffStrategy>(
         spread: all.spread + one.spread,
         counted: all.counted + one.counted,
     });
+    if all.counted == 0 && narrow > 0.0 {
+        let hidden = params.hides(narrow).unwrap_or_default();
+        return Ok(Verdict::Unknown(hidden));
+    }
     if all.counted == 0 {
         return Ok(Verdict::unsupported(
             "no range lies below the cap and is wide enough",
@@ -192,7 +202,7 @@ pub fn jitter_at_cap<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
 ) -> Verdict {
-    if !params.has_jitter() {
+    if params.widest() <= 0.0 {
         return Verdict::unsupported("no jitter is declared that could be seen");
     }
     let cap = nanos(params.cap);
@@ -202,6 +212,9 @@ pub fn jitter_at_cap<S: BackoffStrategy>(
     }
     if params.jitter == JitterLaw::DecorrelatedClamped && 2 * params.initial > params.cap {
         return Verdict::unsupported("the initial delay is above half the cap");
+    }
+    if let Some(hidden) = params.hides(params.widest()) {
+        return Verdict::Unknown(hidden);
     }
     let check = || {
         let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
@@ -242,15 +255,21 @@ pub fn jitter_at_cap<S: BackoffStrategy>(
     verdict(check())
 }
 
-/// Whether enough of the first delays are drawn from a wide range for two sequences to differ: five
+/// How many of the first delays have to be drawn from a wide range for two sequences to differ: five
 /// with a thousand values each are the same once in 10¹⁵.
-fn shows_a_seed(params: &BackoffParams) -> bool {
+const WIDE: usize = 5;
+
+/// The narrowest of the widest such ranges of the first delays, in nanoseconds: 0 where there are not as
+/// many that are drawn at all.
+fn width_of_a_seed(params: &BackoffParams) -> f64 {
     let cap = nanos(params.cap);
-    let wide = |n: &u32| {
-        let range = params.range_at(*n, nanos(params.initial));
-        range.is_none_or(|(low, high)| high.min(cap) - low.min(cap) >= params.least_width())
+    let width = |n: u32| match params.range_at(n, nanos(params.initial)) {
+        Some((low, high)) => high.min(cap) - low.min(cap),
+        None => params.widest(),
     };
-    params.has_jitter() && (0..ATTEMPTS).filter(wide).count() >= 5
+    let mut widths: Vec<f64> = (0..ATTEMPTS).map(width).collect();
+    widths.sort_by(|one, other| other.total_cmp(one));
+    widths[WIDE - 1].min(params.widest())
 }
 
 /// Rule `jitter-seeded`: two strategies with the same seed give the same 33 delays, two with
@@ -261,8 +280,12 @@ pub fn jitter_seeded<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
 ) -> Verdict {
-    if !shows_a_seed(params) {
+    let width = width_of_a_seed(params);
+    if width <= 0.0 {
         return Verdict::unsupported("no jitter is declared that could be seen in 33 delays");
+    }
+    if let Some(hidden) = params.hides(width) {
+        return Verdict::Unknown(hidden);
     }
     let sequence = |seed| {
         let mut probe = Probe::new(&factory, seed)?;

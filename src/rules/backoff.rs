@@ -48,7 +48,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) RestartMaxDelaySec=; \"maximum delay\" in the docs of retry libraries.",
         bug: None,
         needs: &[Need::Delays, Need::Strategy],
-        check: Check::Strategy,
+        check: Check::StrategyOr(delay_capped),
     },
     Rule {
         id: "delay-no-overflow",
@@ -108,7 +108,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "Nomad restart block: the delay plus up to 25 % of it at random; AWS, as for jitter-law.",
         bug: None,
         needs: &[Need::Restarts, Need::Delays, Need::Jitter],
-        check: Check::Observed(herd_spacing),
+        check: Check::Trial(
+            herd_spacing,
+            "four services that crash at one instant, and draw their delays from a jitter",
+        ),
     },
     Rule {
         id: "backoff-interruptible",
@@ -142,6 +145,8 @@ fn exit_before(pair: &[RunSpan]) -> Option<Timestamp> {
 }
 
 const OVERLAP: &str = "a run was started before the last had ended";
+const ASKED: &str = "every restart was asked for";
+const SIBLINGS: &str = "in a group a start waits for siblings, too";
 
 /// From start to start, of runs that take no time.
 fn min_spacing(observed: &Observed) -> Verdict {
@@ -153,11 +158,16 @@ fn min_spacing(observed: &Observed) -> Verdict {
     if curve.bounds(0).0.is_zero() {
         return Verdict::unknown("the declared delays may be zero");
     }
-    for (k, pair) in (0..).zip(runs.windows(2)) {
+    let mut was_judged = false;
+    for (attempt, pair) in observed.attempts(&runs).into_iter().zip(runs.windows(2)) {
         if exit_before(pair).is_none() {
             return Verdict::unknown(OVERLAP);
         }
-        let (least, _) = curve.bounds(k);
+        if observed.is_asked(&pair[0], pair[1].start) {
+            continue;
+        }
+        was_judged = true;
+        let (least, _) = observed.delay_of(attempt);
         let spacing = pair[1].start - pair[0].start;
         if spacing + observed.early() < least {
             return observed.broken(
@@ -170,7 +180,11 @@ fn min_spacing(observed: &Observed) -> Verdict {
             );
         }
     }
-    Verdict::Pass
+    if was_judged {
+        Verdict::Pass
+    } else {
+        Verdict::unknown(ASKED)
+    }
 }
 
 /// The one restart after a run that took time.
@@ -182,6 +196,15 @@ fn delay_origin(observed: &Observed) -> Verdict {
     let Some(exit) = exit_before(&runs[..2]) else {
         return Verdict::unknown(OVERLAP);
     };
+    if observed.is_asked(first, second.start) {
+        return Verdict::unknown("the restart was asked for");
+    }
+    if observed.failed_starts(Timestamp::ORIGIN, second.start) > 0 {
+        return Verdict::unknown("a start failed before the restart");
+    }
+    if observed.group.is_some() {
+        return Verdict::unknown(SIBLINGS);
+    }
     let (least, most) = observed.service.delays.bounds(0);
     let origin = observed.profile.delay_origin;
     let due = |delay: Duration| match origin {
@@ -211,18 +234,26 @@ fn delay_origin(observed: &Observed) -> Verdict {
 /// The delay before the k-th restart, by the bounds of the curve. What it is counted from is another
 /// rule's matter: both are taken.
 fn delay_curve(observed: &Observed) -> Verdict {
-    let curve = observed.service.delays;
     let runs = observed.runs();
+    if observed.group.is_some() {
+        return Verdict::unknown(SIBLINGS);
+    }
     if runs.len() < 2 {
         return Verdict::unknown("there was no restart");
     }
     let late = observed.profile.tolerance() + observed.granularity();
-    for (k, pair) in (0..).zip(runs.windows(2)) {
+    let mut was_judged = false;
+    for (attempt, pair) in observed.attempts(&runs).into_iter().zip(runs.windows(2)) {
         let Some(exit) = exit_before(pair) else {
             return Verdict::unknown(OVERLAP);
         };
-        let (least, most) = curve.bounds(k);
         let start = pair[1].start;
+        // Where starts failed between the two, there were more delays than one.
+        if observed.is_asked(&pair[0], start) || observed.failed_starts(exit, start) > 0 {
+            continue;
+        }
+        was_judged = true;
+        let (least, most) = observed.delay_of(attempt);
         let fits = |origin: Timestamp| {
             start + observed.early() >= origin + least && start <= origin + most + late
         };
@@ -257,7 +288,49 @@ fn delay_curve(observed: &Observed) -> Verdict {
             ),
         );
     }
-    Verdict::Pass
+    if was_judged {
+        Verdict::Pass
+    } else {
+        Verdict::unknown(ASKED)
+    }
+}
+
+/// No start comes later after an end than the longest delay. What the strategy says beyond what a
+/// timeline shows, its own trial asks.
+fn delay_capped(observed: &Observed) -> Verdict {
+    let runs = observed.runs();
+    if observed.group.is_some() {
+        return Verdict::unknown(SIBLINGS);
+    }
+    let most = observed.service.delays.max;
+    let late = observed.late();
+    let mut was_judged = false;
+    for pair in runs.windows(2) {
+        let Some(exit) = exit_before(pair) else {
+            return Verdict::unknown(OVERLAP);
+        };
+        let next = &pair[1];
+        if observed.is_asked(&pair[0], next.start) || observed.failed_starts(exit, next.start) > 0 {
+            continue;
+        }
+        was_judged = true;
+        if next.start > exit + most + late {
+            return observed.broken(
+                observed.start_of(next.run),
+                format!(
+                    "run {} starts by {} ({exit} + the longest delay, {most:?})",
+                    next.run,
+                    exit + most + late
+                ),
+                format!("run {} starts at {}", next.run, next.start),
+            );
+        }
+    }
+    match (was_judged, runs.len()) {
+        (true, _) => Verdict::Pass,
+        (false, 0 | 1) => Verdict::unknown("there was no restart"),
+        (false, _) => Verdict::unknown(ASKED),
+    }
 }
 
 /// The second starts of all agents, whose first runs ended at one instant.
@@ -312,6 +385,9 @@ fn backoff_interruptible(observed: &Observed) -> Verdict {
     let (Some(first), Some(stop)) = (runs.first(), observed.call(Control::Stop)) else {
         return Verdict::unknown("there was no run, or no stop");
     };
+    if observed.group.is_some() {
+        return Verdict::unknown("a stop of a group waits for its other services");
+    }
     let (least, _) = observed.service.delays.bounds(0);
     let in_delay = |exit: Timestamp| exit <= stop.from && stop.from < exit + least;
     if !first.exit.is_some_and(in_delay) || runs.get(1).is_some_and(|run| run.start <= stop.from) {
@@ -325,6 +401,9 @@ fn backoff_interruptible(observed: &Observed) -> Verdict {
     match stop.took() {
         Some(took) if took <= promptly => Verdict::Pass,
         Some(took) => observed.broken(None, expected, format!("it returns after {took:?}")),
+        None if observed.end <= stop.from + promptly => {
+            Verdict::unknown("the stop was not waited for")
+        }
         None => observed.broken(None, expected, "it has not returned"),
     }
 }

@@ -16,7 +16,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: a shutdown waits for start_link; s6-supervise, \"-d\" during ./run.",
         bug: None,
         needs: &[Need::Stop],
-        check: Check::Observed(stop_during_start),
+        check: Check::Trial(
+            stop_during_start,
+            "a stop right after the begin, and nothing after it",
+        ),
     },
     Rule {
         id: "stop-vs-retry",
@@ -26,7 +29,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) Restart=: not after systemctl stop; supervisord, BACKOFF.",
         bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
         needs: &[Need::Restarts, Need::Stop],
-        check: Check::Observed(stop_vs_retry),
+        check: Check::Trial(
+            stop_vs_retry,
+            "a stop in the delay after one crash, and nothing after it",
+        ),
     },
     Rule {
         id: "stale-exit-ignored",
@@ -37,7 +43,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: an exit is matched by its pid.",
         bug: Some("jdx/pitchfork#635 a late exit overwrites the new run's state"),
         needs: &[Need::Restart, Need::StopSignal],
-        check: Check::Observed(stale_exit_ignored),
+        check: Check::Trial(
+            stale_exit_ignored,
+            "a restart of one that stays, and later a stop",
+        ),
     },
     Rule {
         id: "no-respawn-in-grace",
@@ -57,7 +66,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemctl restart: jobs of one unit are merged; OTP supervisor: calls are serialised.",
         bug: None,
         needs: &[Need::Restart, Need::StopSignal],
-        check: Check::Observed(concurrent_restarts),
+        check: Check::Trial(
+            concurrent_restarts,
+            "three restarts at once of one that stays",
+        ),
     },
     Rule {
         id: "start-while-restarting",
@@ -72,7 +84,10 @@ pub(super) const RULES: &[Rule] = &[
             Need::StopSignal,
             Need::WhenRestarting,
         ],
-        check: Check::Observed(start_while_restarting),
+        check: Check::Trial(
+            start_while_restarting,
+            "a start during the restart of one that stays",
+        ),
     },
     Rule {
         id: "control-responsive",
@@ -82,7 +97,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "s6: one supervisor for each service; OTP supervisor_SUITE, hanging_restart_loop.",
         bug: Some("Supervisor/supervisor#746 update hangs on a process in BACKOFF"),
         needs: &[Need::Restarts, Need::Stop],
-        check: Check::Observed(control_responsive),
+        check: Check::Trial(
+            control_responsive,
+            "calls about one that stays and stops at once, while another service crashes",
+        ),
     },
     Rule {
         id: "shutdown-during-startup",
@@ -92,7 +110,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: what was started is ended where init fails; dinit, shutdown during boot.",
         bug: Some("moby/moby#22342 stop hangs while restarting"),
         needs: &[],
-        check: Check::Observed(shutdown_during_startup),
+        check: Check::Trial(
+            shutdown_during_startup,
+            "one that is told to end before it is up, and nothing after it",
+        ),
     },
 ];
 
@@ -200,6 +221,9 @@ fn stale_exit_ignored(observed: &Observed) -> Verdict {
     let Some(old) = first.exit else {
         return Verdict::unknown("its first run has not ended");
     };
+    if observed.call(Control::Restart).is_none() {
+        return Verdict::unknown("it was not told to restart");
+    }
     let stop = observed.call(Control::Stop);
     let until = stop.map_or(observed.end, |stop| stop.from);
     let since = old.max(second.start) + late(observed);
@@ -275,13 +299,16 @@ fn no_respawn_in_grace(observed: &Observed) -> Verdict {
     let Some(exit) = first.exit else {
         return Verdict::unknown("it has not ended");
     };
+    if first.start > call.from + observed.early() {
+        return Verdict::unknown("it was not running when it was told to");
+    }
     if exit <= call.from + late(observed) {
         return Verdict::unknown("it ended at once, so that there was no grace to look at");
     }
     let tolerance = observed.profile.tolerance();
     let early = runs
         .iter()
-        .find(|run| run.start >= call.from && run.start + tolerance < exit);
+        .find(|run| run.run > first.run && run.start >= call.from && run.start + tolerance < exit);
     match early {
         Some(run) => observed.broken(
             observed.start_of(run.run),

@@ -18,7 +18,10 @@ pub(super) const RULES: &[Rule] = &[
             "Supervisor/supervisor#199 what a killed supervisord leaves goes on unknown to the next",
         ),
         needs: &[Need::OwnProcess, Need::CrashFate],
-        check: Check::Observed(crash_child_fate),
+        check: Check::Trial(
+            crash_child_fate,
+            "a run that stays when its supervisor is killed",
+        ),
     },
     Rule {
         id: "no-duplicate-after-crash",
@@ -30,7 +33,10 @@ pub(super) const RULES: &[Rule] = &[
             "Supervisor/supervisor#600 a restart leaves the old processes, and each program runs twice",
         ),
         needs: &[Need::OwnProcess, Need::NoDuplicates],
-        check: Check::Observed(no_duplicate_after_crash),
+        check: Check::Trial(
+            no_duplicate_after_crash,
+            "a run that stays when its supervisor is killed, and what is begun after it",
+        ),
     },
     Rule {
         id: "second-supervisor",
@@ -42,7 +48,10 @@ pub(super) const RULES: &[Rule] = &[
             "Supervisor/supervisor#878 a second supervisord is refused, and removes the first one's pid file",
         ),
         needs: &[Need::OwnProcess, Need::RefusesSecond],
-        check: Check::Observed(second_supervisor),
+        check: Check::Trial(
+            second_supervisor,
+            "a run that stays when a second supervisor of it is begun",
+        ),
     },
     Rule {
         id: "thread-exit-safe",
@@ -55,7 +64,10 @@ pub(super) const RULES: &[Rule] = &[
             "nekename/OpenDeck#329 PDEATHSIG kills children when a runtime worker thread exits",
         ),
         needs: &[Need::InProcess],
-        check: Check::Observed(thread_exit_safe),
+        check: Check::Trial(
+            thread_exit_safe,
+            "a run that stays when the threads that may have started it end",
+        ),
     },
 ];
 

@@ -1,9 +1,9 @@
 //! Which ends are followed by a start.
 
-use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, Verdict};
+use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, StopReturn, Verdict};
+use crate::Timestamp;
 use crate::policy::RestartPolicy;
 use crate::timeline::RunSpan;
-use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -56,7 +56,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor, restart strategies.",
         bug: None,
         needs: &[Need::Restarts, Need::SiblingStrategy],
-        check: Check::Observed(sibling_strategy),
+        check: Check::Trial(
+            sibling_strategy,
+            "a group of which one service crashes, and the others stay",
+        ),
     },
     Rule {
         id: "manual-start-after-give-up",
@@ -66,34 +69,20 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemctl reset-failed and start; supervisorctl start from FATAL.",
         bug: None,
         needs: &[Need::Restarts, Need::Limit, Need::Start],
-        check: Check::Observed(manual_start_after_give_up),
+        check: Check::Trial(
+            manual_start_after_give_up,
+            "a start of what has crashed until it was given up",
+        ),
     },
 ];
 
-/// How a run ended, as a policy sees it.
-enum Cause {
-    Ended(ExitStatus),
-    /// It never came to be up.
-    Failed(&'static str),
-}
-
-fn cause(observed: &Observed, run: &RunSpan, exit: Timestamp) -> Option<Cause> {
-    let service = &observed.service;
-    if observed.up_at(service, run).is_some() {
-        return run.status.map(Cause::Ended);
-    }
-    let timed_out = |timeout| exit >= run.start + timeout;
-    if service.start_timeout.is_some_and(timed_out) {
-        return Some(Cause::Failed("a start timeout"));
-    }
-    Some(Cause::Failed("an end before it was up"))
-}
-
 fn policy_matrix(observed: &Observed) -> Verdict {
-    let service = &observed.service;
-    let policy = service.policy;
-    let runs = observed.runs();
-    if runs.is_empty() {
+    const ID: &str = "policy-matrix";
+    let policy = observed.service.policy;
+    if observed.group.is_some() {
+        return Verdict::unknown(SIBLINGS);
+    }
+    if observed.runs().is_empty() {
         return after_failed_start(observed);
     }
     let runs = match observed.in_turn() {
@@ -101,16 +90,21 @@ fn policy_matrix(observed: &Observed) -> Verdict {
         Err(unknown) => return unknown,
     };
     let mut was_judged = false;
-    for (place, run) in runs.iter().enumerate() {
+    let mut unknown = None;
+    for (place, (run, attempt)) in runs.iter().zip(observed.attempts(&runs)).enumerate() {
         let Some(exit) = run.exit else { break };
-        let Some(cause) = cause(observed, run, exit) else {
-            return Verdict::unknown(format!("nobody can tell how run {} ended", run.run));
+        let next = runs.get(place + 1);
+        let due = observed.latest_start(run, exit, attempt);
+        if observed.is_asked(run, next.map_or(due.min(observed.end), |next| next.start)) {
+            unknown.get_or_insert_with(|| format!("the end of run {} was asked for", run.run));
+            continue;
+        }
+        let Some((restarts, cause)) = observed.wants_restart(run, exit, ID) else {
+            let reason = || format!("nobody can tell how run {} ended", run.run);
+            unknown.get_or_insert_with(reason);
+            continue;
         };
-        let (restarts, cause) = match cause {
-            Cause::Ended(status) => (service.restarts(status), status.to_string()),
-            Cause::Failed(what) => (policy != RestartPolicy::Never, what.to_owned()),
-        };
-        match runs.get(place + 1) {
+        match next {
             Some(next) if !restarts => {
                 return observed.broken(
                     observed.start_of(next.run),
@@ -118,29 +112,41 @@ fn policy_matrix(observed: &Observed) -> Verdict {
                     format!("run {} was started at {}", next.run, next.start),
                 );
             }
-            None if restarts && observed.looked_past(exit, place) => {
+            Some(_) => was_judged = true,
+            None if restarts && observed.may_have_given_up(place) => {
+                unknown.get_or_insert_with(|| "it may have given up".to_owned());
+            }
+            None if observed.end <= due => {
+                unknown.get_or_insert_with(|| "looking ended before the delay was over".to_owned());
+            }
+            // That a start was tried is a restart, whatever came of it.
+            None if restarts && observed.failed_starts(exit, observed.end) == 0 => {
                 return observed.broken(
                     observed.exit_of(run.run),
                     format!("a restart after {cause} of run {} ({policy:?})", run.run),
                     format!("there was none by {}", observed.end),
                 );
             }
-            None if !observed.looked_past(exit, place) => {
-                return Verdict::unknown("looking ended before the delay was over");
-            }
-            _ => was_judged = true,
+            None => was_judged = true,
         }
     }
-    if was_judged {
-        Verdict::Pass
-    } else {
-        Verdict::unknown("no run has ended")
+    match unknown {
+        // It held wherever it could be looked at; its own trial wants to have looked at all.
+        _ if was_judged && !observed.is_trial_of(ID) => Verdict::Pass,
+        Some(reason) => Verdict::Unknown(reason),
+        None if was_judged => Verdict::Pass,
+        None => Verdict::unknown("no run has ended"),
     }
 }
+
+const SIBLINGS: &str = "in a group its siblings have a say in its restarts";
 
 /// The same of starts that fail, which no run shows.
 fn after_failed_start(observed: &Observed) -> Verdict {
     let policy = observed.service.policy;
+    if let Err(unknown) = observed.left_alone() {
+        return unknown;
+    }
     let failed: Vec<Timestamp> = observed
         .notices
         .iter()
@@ -159,6 +165,11 @@ fn after_failed_start(observed: &Observed) -> Verdict {
             format!("no second try after a failed start ({policy:?})"),
             format!("another failed at {again}"),
         ),
+        (None, RestartPolicy::OnFailure | RestartPolicy::Always)
+            if observed.profile.allowed_starts(observed.service.limit) == Some(1) =>
+        {
+            Verdict::unknown("it may have given up")
+        }
         (None, RestartPolicy::OnFailure | RestartPolicy::Always) => observed.broken(
             None,
             format!("a second try after a failed start ({policy:?})"),
@@ -169,34 +180,70 @@ fn after_failed_start(observed: &Observed) -> Verdict {
 }
 
 fn no_start_after_stop(observed: &Observed) -> Verdict {
-    let stops: Vec<&Call> = observed.calls_of(Control::Stop).collect();
-    let acknowledged = |call: &&&Call| call.error.is_none() && call.to.is_some();
-    let Some(stop) = stops.iter().find(acknowledged) else {
-        return Verdict::unknown("no stop was acknowledged");
-    };
-    let to = stop.to.unwrap_or(stop.from);
-    let asked = |start: Timestamp| {
-        let mut calls = observed
-            .calls_of(Control::Start)
-            .chain(observed.calls_of(Control::Restart));
-        calls.any(|call| to <= call.from && call.from <= start)
-    };
     let runs = observed.runs();
     if runs.is_empty() {
         return Verdict::unknown("it was never started");
     }
-    if let Some(run) = runs.iter().find(|run| run.start > to && !asked(run.start)) {
-        return observed.broken(
-            observed.start_of(run.run),
-            format!("no start after the stop that returned at {to}"),
-            format!("run {} was started at {}", run.run, run.start),
-        );
+    let mut was_acknowledged = false;
+    let mut unknown = None;
+    for (place, stop) in observed.calls.iter().enumerate() {
+        let is_own = stop.control == Control::Stop && stop.service == observed.service.name;
+        let Some(to) = stop.to.filter(|_| is_own && stop.error.is_none()) else {
+            continue;
+        };
+        was_acknowledged = true;
+        // Calls are in the order in which they were made: one that came later may be of the same
+        // instant. One that came before is no explicit start after the stop, however long it takes.
+        let later = &observed.calls[place + 1..];
+        let is_asked = |run: &RunSpan| later.iter().any(|call| starts(observed, call, run));
+        for run in runs.iter().filter(|run| run.start >= stop.from) {
+            if is_asked(run) {
+                continue;
+            }
+            let expected = format!("no start after the stop that returned at {to}");
+            if run.start > to + observed.early() {
+                let actual = format!("run {} was started at {}", run.run, run.start);
+                return observed.broken(observed.start_of(run.run), expected, actual);
+            }
+            // What began while it was being stopped, or at the stop's return, is to be ended with it:
+            // by then, or in its grace where the stop does not wait for that.
+            let waits = observed.profile.stop != Some(StopReturn::AtOnce);
+            let over = if waits {
+                to
+            } else {
+                stop.from + observed.service.grace
+            } + observed.late();
+            let until = match run.exit {
+                Some(exit) if exit <= over => continue,
+                Some(exit) => format!("lives until {exit}"),
+                None if !waits && observed.end <= over => {
+                    unknown = Some("looking ended before the grace was over");
+                    continue;
+                }
+                None => format!("is alive at {}", observed.end),
+            };
+            let actual = format!("run {}, started at {}, {until}", run.run, run.start);
+            return observed.broken(observed.start_of(run.run), expected, actual);
+        }
+        if !observed.looked_past(to, runs.len()) {
+            unknown = Some("looking ended too soon after the stop");
+        }
     }
-    if observed.looked_past(to, runs.len()) {
-        Verdict::Pass
-    } else {
-        Verdict::unknown("looking ended too soon after the stop")
+    match unknown {
+        _ if !was_acknowledged => Verdict::unknown("no stop was acknowledged"),
+        Some(reason) => Verdict::unknown(reason),
+        None => Verdict::Pass,
     }
+}
+
+/// Whether the call may be why that run was started.
+fn starts(observed: &Observed, call: &Call, run: &RunSpan) -> bool {
+    let starts = matches!(
+        call.control,
+        Control::Begin | Control::Start | Control::Restart
+    );
+    let is_own = call.service == observed.service.name;
+    starts && is_own && call.from <= run.start + observed.early()
 }
 
 fn status_overrides(observed: &Observed) -> Verdict {
@@ -208,6 +255,18 @@ fn status_overrides(observed: &Observed) -> Verdict {
     let (Some(status), Some(exit)) = (runs[0].status, runs[0].exit) else {
         return Verdict::unknown("the first run has not ended");
     };
+    if observed.group.is_some() {
+        return Verdict::unknown(SIBLINGS);
+    }
+    let until = runs.get(1).map_or(observed.end, |next| next.start);
+    if observed.is_asked(&runs[0], until) {
+        return Verdict::unknown("its end, or what followed it, was asked for");
+    }
+    // The lists are about how a process ended that was up.
+    match observed.wants_restart(&runs[0], exit, "status-overrides") {
+        Some((restarts, _)) if restarts == service.restarts(status) => {}
+        _ => return Verdict::unknown("nobody can tell what the end was taken for"),
+    }
     let by_policy = match service.policy {
         RestartPolicy::Never => false,
         RestartPolicy::OnFailure => !service.is_success(status),
@@ -230,7 +289,10 @@ fn status_overrides(observed: &Observed) -> Verdict {
         None if !observed.looked_past(exit, 0) => {
             Verdict::unknown("looking ended before the delay was over")
         }
-        None if restarts => observed.broken(
+        None if restarts && observed.may_have_given_up(0) => {
+            Verdict::unknown("it may have given up")
+        }
+        None if restarts && observed.failed_starts(exit, observed.end) == 0 => observed.broken(
             observed.exit_of(runs[0].run),
             format!("a restart after {status}, which a list {list}"),
             format!("there was none by {}", observed.end),
@@ -244,6 +306,7 @@ fn one_start_per_exit(observed: &Observed) -> Verdict {
     let mut asked: Vec<&Call> = observed
         .calls_of(Control::Start)
         .chain(observed.calls_of(Control::Restart))
+        .chain(observed.calls_of(Control::Begin).skip(1))
         .collect();
     let mut was_automatic = false;
     for (place, run) in runs.iter().enumerate().skip(1) {
@@ -258,7 +321,8 @@ fn one_start_per_exit(observed: &Observed) -> Verdict {
         }
         was_automatic = true;
         let mut before = runs[..place].iter();
-        let alive = before.find(|earlier| earlier.exit.is_none_or(|exit| exit > run.start));
+        let by = run.start + observed.early();
+        let alive = before.find(|earlier| earlier.exit.is_none_or(|exit| exit > by));
         if let Some(alive) = alive {
             return observed.broken(
                 observed.start_of(run.run),

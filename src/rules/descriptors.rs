@@ -66,7 +66,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.exec(5) WorkingDirectory=; supervisord directory=.",
         bug: None,
         needs: &[Need::CurrentDir, Need::ReportsStartFailures],
-        check: Check::Observed(setup_failure_aborts),
+        check: Check::Trial(
+            setup_failure_aborts,
+            "a service whose working directory is not there",
+        ),
     },
 ];
 

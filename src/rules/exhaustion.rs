@@ -21,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[
             Need::RetriedStarts,
             Need::InProcess,
         ],
-        check: Check::Observed(outlasts_shortage),
+        check: Check::Trial(outlasts_shortage, "a start for which there is no process"),
     },
     Rule {
         id: "emfile",
@@ -39,7 +39,10 @@ pub(super) const RULES: &[Rule] = &[
             Need::RetriedStarts,
             Need::InProcess,
         ],
-        check: Check::Observed(outlasts_shortage),
+        check: Check::Trial(
+            outlasts_shortage,
+            "a start for which there is no descriptor",
+        ),
     },
     Rule {
         id: "enoent-eacces",
@@ -56,7 +59,7 @@ pub(super) const RULES: &[Rule] = &[
             Need::ReportsStartFailures,
             Need::RetriedStarts,
         ],
-        check: Check::Observed(recovers),
+        check: Check::Trial(recovers, "a program that cannot be executed for a while"),
     },
     Rule {
         id: "etxtbsy",
@@ -72,7 +75,7 @@ pub(super) const RULES: &[Rule] = &[
             Need::ReportsStartFailures,
             Need::RetriedStarts,
         ],
-        check: Check::Observed(recovers),
+        check: Check::Trial(recovers, "a program that is open for writing for a while"),
     },
     Rule {
         id: "exec-error-distinct",
@@ -82,7 +85,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "POSIX sh, \"Exit Status for Commands\": 126 and 127 are the shell's, and anybody's.",
         bug: None,
         needs: &[Need::ReportsEnds, Need::ReportsStartFailures],
-        check: Check::Observed(exec_error_distinct),
+        check: Check::Trial(
+            exec_error_distinct,
+            "a program that is not there, or exits with a shell's code",
+        ),
     },
     Rule {
         id: "log-open-error",
@@ -97,7 +103,10 @@ pub(super) const RULES: &[Rule] = &[
             Need::ReportsStartFailures,
             Need::RetriedStarts,
         ],
-        check: Check::Observed(log_open_error),
+        check: Check::Trial(
+            log_open_error,
+            "a file for the output that cannot be opened for a while",
+        ),
     },
 ];
 

@@ -1,8 +1,8 @@
 //! How ends are told apart.
 
 use super::{Check, Control, Group, Need, Observed, Rest, Rule, Verdict};
-use crate::ExitStatus;
 use crate::timeline::RunSpan;
+use crate::{ExitStatus, Timestamp};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -36,7 +36,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) SuccessExitStatus=; supervisord exitcodes.",
         bug: None,
         needs: &[Need::SuccessList, Need::ReportsRest],
-        check: Check::Observed(clean_set),
+        check: Check::Trial(
+            clean_set,
+            "one run that ends by itself, and what follows it",
+        ),
     },
     Rule {
         id: "requested-death-not-failure",
@@ -47,14 +50,17 @@ pub(super) const RULES: &[Rule] = &[
                  stopped process is STOPPED, not EXITED.",
         bug: None,
         needs: &[Need::Stop, Need::ReportsRest],
-        check: Check::Observed(requested_death_not_failure),
+        check: Check::Trial(
+            requested_death_not_failure,
+            "a run that stays until a stop ends it",
+        ),
     },
 ];
 
 /// The runs that ended, with how they did and what was reported of it.
 fn reported(observed: &Observed) -> Result<Vec<(RunSpan, ExitStatus, ExitStatus)>, Verdict> {
     let runs = observed.in_turn()?;
-    let reports = observed.reported_ends();
+    let reports: Vec<(Timestamp, ExitStatus)> = observed.reported_at().collect();
     let ended: Vec<RunSpan> = runs.into_iter().filter(|run| run.exit.is_some()).collect();
     if ended.len() != reports.len() {
         return Err(Verdict::unknown(format!(
@@ -63,9 +69,19 @@ fn reported(observed: &Observed) -> Result<Vec<(RunSpan, ExitStatus, ExitStatus)
             reports.len()
         )));
     }
-    let pairs = ended.into_iter().zip(reports);
+    let pairs: Vec<_> = ended.into_iter().zip(reports).collect();
+    let is_early = |(run, (at, _)): &&(RunSpan, (Timestamp, ExitStatus))| {
+        run.exit.is_some_and(|exit| *at + observed.early() < exit)
+    };
+    if let Some((run, (at, _))) = pairs.iter().find(is_early) {
+        return Err(Verdict::Unknown(format!(
+            "what was reported at {at} is not the end of run {}, which came later",
+            run.run
+        )));
+    }
+    let pairs = pairs.into_iter();
     Ok(pairs
-        .filter_map(|(run, report)| Some((run, run.status?, report)))
+        .filter_map(|(run, (_, report))| Some((run, run.status?, report)))
         .collect())
 }
 

@@ -29,7 +29,10 @@ pub(super) const RULES: &[Rule] = &[
                  startretries: failed starts.",
         bug: None,
         needs: &[Need::Restarts, Need::Limit],
-        check: Check::Observed(limit_counts),
+        check: Check::Trial(
+            limit_counts,
+            "clean ends until no more runs come, or one restart on request after the other",
+        ),
     },
     Rule {
         id: "window-kind",
@@ -77,7 +80,10 @@ pub(super) const RULES: &[Rule] = &[
             Need::ReportsRest,
             Need::ReportsGiveUpCause,
         ],
-        check: Check::Observed(give_up_reports_cause),
+        check: Check::Trial(
+            give_up_reports_cause,
+            "crashes, one after the other, until it gives up",
+        ),
     },
     Rule {
         id: "give-up-scope",
@@ -88,15 +94,37 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: the supervisor and all its children end; systemd.unit(5) StartLimitAction=.",
         bug: None,
         needs: &[Need::Restarts, Need::Limit, Need::GiveUpScope],
-        check: Check::Observed(give_up_scope),
+        check: Check::Trial(
+            give_up_scope,
+            "a group of which one service crashes until it is given up, and the others stay",
+        ),
     },
 ];
 
-/// The runs in turn, where the policy restarts after each of them.
+/// The runs in turn, where the policy restarts after each of them, and nobody else does.
 fn all_restarted(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
+    observed.left_alone()?;
+    crashes(observed)
+}
+
+/// The runs in turn, where the policy restarts after each of them, and each of them counts.
+fn crashes(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
     let runs = observed.in_turn()?;
-    let mut ends = runs.iter().filter_map(|run| run.status);
-    if ends.all(|status| observed.service.restarts(status)) {
+    if observed.failed_starts(Timestamp::ORIGIN, observed.end) > 0 {
+        return Err(Verdict::unknown("starts that failed may count, too"));
+    }
+    let is_free = |run: &RunSpan| {
+        run.status
+            .is_some_and(|status| observed.service.is_success(status))
+    };
+    if observed.profile.limit_counts == LimitCounts::Failures && runs.iter().any(is_free) {
+        return Err(Verdict::unknown("not all of these restarts count"));
+    }
+    let restarts = |run: &RunSpan| match run.exit {
+        Some(exit) => matches!(observed.wants_restart(run, exit, ""), Some((true, _))),
+        None => true,
+    };
+    if runs.iter().all(restarts) {
         Ok(runs)
     } else {
         Err(Verdict::unknown(
@@ -120,6 +148,9 @@ fn limit_boundary(observed: &Observed) -> Verdict {
     {
         return Verdict::unknown("the starts were not within one period");
     }
+    if observed.may_begin_anew(&runs) {
+        return Verdict::unknown("a healthy run came between");
+    }
     let expected = format!("{allowed} starts, the first included, and no more");
     if let Some(more) = runs.get(allowed) {
         return observed.broken(
@@ -128,8 +159,11 @@ fn limit_boundary(observed: &Observed) -> Verdict {
             format!("run {} was started at {}", more.run, more.start),
         );
     }
+    // Nobody says of a timeline alone how long it was looked at. That there are as many starts as there
+    // may be, and no more, is all that it can show.
+    let is_alone = observed.calls.is_empty() && runs.len() == allowed;
     match last.exit {
-        Some(exit) if observed.looked_past(exit, runs.len()) => {}
+        Some(exit) if is_alone || observed.looked_past(exit, runs.len()) => {}
         _ => return Verdict::unknown("looking ended before the limit was reached"),
     }
     if runs.len() < allowed {
@@ -260,8 +294,9 @@ fn window_kind(observed: &Observed) -> Verdict {
     let mut was_judged = false;
     for (place, run) in runs.iter().enumerate() {
         let Some(exit) = run.exit else { break };
-        let healthy = service.reset_after.unwrap_or(Duration::MAX);
-        if within.is_none() && exit - run.start >= healthy {
+        // Whether a healthy run empties a period, too, is not said: its trial has none that it chose.
+        let is_judged = within.is_some() && observed.is_trial_of("window-kind");
+        if !is_judged && observed.may_begin_anew(&runs[..=place]) {
             return Verdict::unknown("a healthy run came between");
         }
         let recent = |then: Timestamp| within.is_none_or(|within| exit - then <= within);
@@ -358,10 +393,9 @@ fn give_up_is_terminal(observed: &Observed) -> Verdict {
     let Some(at) = gave_up(observed) else {
         return did_not_give_up(observed);
     };
-    let asked = [Control::Start, Control::Restart, Control::Reset]
-        .into_iter()
-        .any(|control| observed.calls_of(control).any(|call| call.from >= at));
-    if asked {
+    let reset = observed.calls_of(Control::Reset);
+    let mut asked = observed.orders().chain(reset);
+    if asked.any(|call| call.to.is_none_or(|to| to >= at)) {
         return Verdict::unknown("it was told to go on");
     }
     let runs = observed.runs();
@@ -418,7 +452,7 @@ fn give_up_scope(observed: &Observed) -> Verdict {
     let Some(allowed) = observed.profile.allowed_starts(observed.service.limit) else {
         return Verdict::unknown("there is no limit");
     };
-    let ((group, place), runs) = match (observed.in_group(), all_restarted(observed)) {
+    let ((group, place), runs) = match (observed.in_group(), crashes(observed)) {
         (Ok(group), Ok(runs)) => (group, runs),
         (Err(unknown), _) | (_, Err(unknown)) => return unknown,
     };

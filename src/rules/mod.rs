@@ -28,9 +28,12 @@
 
 mod backoff;
 mod concurrency;
+mod course;
 mod crash;
 mod decision;
 mod descriptors;
+#[cfg(all(test, feature = "properties"))]
+mod elsewhere;
 mod exhaustion;
 mod exit;
 #[cfg(all(test, feature = "properties"))]
@@ -56,6 +59,8 @@ mod unseeded;
 mod verdict;
 
 use std::fmt;
+
+use crate::timeline::TimelineClock;
 
 #[cfg(feature = "properties")]
 pub(crate) use crash::ANSWERED;
@@ -144,10 +149,15 @@ impl Group {
 /// How a rule is judged.
 #[derive(Clone, Copy, Debug)]
 enum Check {
-    /// By what happened.
+    /// By what happened, whatever that is.
     Observed(fn(&Observed) -> Verdict),
+    /// By what happened to what this says: whether a timeline is of that does not show in it, so that
+    /// only what the rule's own trial brought about can break it.
+    Trial(fn(&Observed) -> Verdict, &'static str),
     /// By the backoff strategy itself, which the subject lends.
     Strategy,
+    /// By the backoff strategy itself where the subject is put to a trial; of a timeline, by this.
+    StrategyOr(fn(&Observed) -> Verdict),
     /// Not yet, for this reason.
     Planned(&'static str),
 }
@@ -174,18 +184,51 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Judges what was observed. What the profile lacks is [`Verdict::Unsupported`]; where too little
-    /// was seen, or the rule is only planned, the verdict is [`Verdict::Unknown`].
+    /// Judges what was observed. What the profile lacks is [`Verdict::Unsupported`]. Where too little
+    /// was seen, or the rule is only planned, the verdict is [`Verdict::Unknown`]; so it is where the
+    /// rule is [about](Rule::about) something that the timeline is not known to be of.
     pub fn check(&'static self, observed: &Observed) -> Verdict {
-        if let Some(lacking) = self.lacking(&observed.profile) {
+        let is_strategy = |need: &Need| *need == Need::Strategy;
+        let judges_delays = matches!(self.check, Check::StrategyOr(_));
+        let needs = self.needs.iter();
+        // The delays of a timeline need no strategy.
+        let lacking = needs
+            .filter(|need| !(judges_delays && is_strategy(need)))
+            .find_map(|need| need.lacking(&observed.profile));
+        if let Some(lacking) = lacking {
             return Verdict::Unsupported(lacking);
         }
         let verdict = match self.check {
-            Check::Observed(check) => check(observed),
+            Check::Observed(check) | Check::Trial(check, _) | Check::StrategyOr(check) => {
+                check(observed)
+            }
             Check::Strategy => Verdict::unknown("it is judged by the backoff strategy itself"),
             Check::Planned(reason) => Verdict::Unknown(format!("planned: {reason}")),
         };
+        let is_real = observed.timeline.clock() == TimelineClock::Real;
+        let verdict = match (verdict, self.about()) {
+            (Verdict::Fail(_), Some(about)) if !observed.is_trial_of(self.id) => Verdict::Unknown(
+                format!("it judges {about}, and nothing says that this is that"),
+            ),
+            // No time on it is exact, and nobody says how far off it may be.
+            (Verdict::Fail(_), _) if is_real && observed.profile.time == Time::Virtual => {
+                Verdict::unknown(
+                    "the timeline's times are the machine's, and the profile's `time` is virtual",
+                )
+            }
+            (verdict, _) => verdict,
+        };
         verdict.named(self, &observed.service.name)
+    }
+
+    /// What it judges, where only its own trial, in [`conformance`](crate::conformance), is known to
+    /// bring that about: no other timeline can break it. `None` where any timeline can.
+    #[must_use]
+    pub fn about(&self) -> Option<&'static str> {
+        match self.check {
+            Check::Trial(_, about) => Some(about),
+            _ => None,
+        }
     }
 
     /// Why a subject with this profile cannot be held to it; `None` where it can.
@@ -212,7 +255,7 @@ impl Rule {
     /// Whether it is judged by the backoff strategy itself.
     #[cfg(feature = "properties")]
     pub(crate) fn is_of_strategy(&self) -> bool {
-        matches!(self.check, Check::Strategy)
+        matches!(self.check, Check::Strategy | Check::StrategyOr(_))
     }
 }
 

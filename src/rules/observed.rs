@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use agent_stub::Hygiene;
 
-use super::{DelayOrigin, Profile, Service, ServiceGroup, Verdict, Violation};
-use crate::policy::{EndCause, RestartPolicy};
+use super::{Profile, Service, ServiceGroup, Verdict, Violation};
+use crate::policy::EndCause;
 use crate::supervisor::Readiness;
 use crate::timeline::{Event, RunSpan, Timeline, What, Who};
 use crate::{ExitStatus, Signal, Timestamp};
@@ -250,6 +250,8 @@ pub struct Observed {
     pub facts: Facts,
     /// When looking ended.
     pub end: Timestamp,
+    /// The rule whose trial brought this about; `None` where it was somebody else.
+    pub(crate) trial: Option<&'static str>,
 }
 
 impl Observed {
@@ -267,6 +269,16 @@ impl Observed {
             calls: Vec::new(),
             facts: Facts::default(),
             end,
+            trial: None,
+        }
+    }
+
+    /// As what the trial of that rule brought about.
+    #[cfg(feature = "properties")]
+    pub(crate) fn of_trial(&self, id: &'static str) -> Observed {
+        Observed {
+            trial: Some(id),
+            ..self.clone()
         }
     }
 
@@ -424,11 +436,15 @@ impl Observed {
 
     /// The statuses that the subject reported, in order.
     pub(super) fn reported_ends(&self) -> Vec<ExitStatus> {
-        let ends = self.notices.iter().filter_map(|r| match r.notice {
-            Notice::Ended(status) => Some(status),
+        self.reported_at().map(|(_, status)| status).collect()
+    }
+
+    /// The same, and when each was said.
+    pub(super) fn reported_at(&self) -> impl Iterator<Item = (Timestamp, ExitStatus)> {
+        self.notices.iter().filter_map(|said| match said.notice {
+            Notice::Ended(status) => Some((said.at, status)),
             _ => None,
-        });
-        ends.collect()
+        })
     }
 
     /// Whether a time is what it should be: not before, and not later than the subject may be.
@@ -437,8 +453,12 @@ impl Observed {
         at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
     }
 
-    /// How much too early something may seem: by the machine's clock the harness sees what it counts
-    /// from a moment after it happened.
+    /// How much too early something may seem. By the machine's clock the harness learns of a start by
+    /// the run's hello, and of an end or a reap by a look at its pidfd, a moment after it happened, so
+    /// that what is counted from there seems due later than it is. A hello takes an exec, a connection
+    /// and a turn of the harness's, and a look takes such a turn: work that waits for the same
+    /// processors as the timers of the subject, of which the profile says by how much the machine may
+    /// delay them. So neither takes longer than that. In virtual time both take none.
     pub(super) fn early(&self) -> Duration {
         self.profile.tolerance()
     }
@@ -451,62 +471,6 @@ impl Observed {
     /// How late the subject may be, and what clocks round to.
     pub(super) fn late(&self) -> Duration {
         self.profile.tolerance() + self.granularity()
-    }
-
-    /// The runs, each of which began when the one before had ended; what is not so cannot be judged
-    /// here.
-    pub(super) fn in_turn(&self) -> Result<Vec<RunSpan>, Verdict> {
-        let runs = self.runs();
-        if runs.is_empty() {
-            return Err(Verdict::unknown("it was never started"));
-        }
-        for pair in runs.windows(2) {
-            if pair[0].exit.is_none_or(|exit| exit > pair[1].start) {
-                return Err(Verdict::unknown(format!(
-                    "run {} was started before run {} had ended",
-                    pair[1].run, pair[0].run
-                )));
-            }
-        }
-        Ok(runs)
-    }
-
-    /// Between when the start after this run is due, after the `n`-th delay, from 0.
-    pub(super) fn due(&self, run: &RunSpan, exit: Timestamp, n: u32) -> (Timestamp, Timestamp) {
-        let (least, most) = self.service.delays.bounds(n);
-        let after = |delay| match self.profile.delay_origin {
-            DelayOrigin::Exit => exit + delay,
-            DelayOrigin::LastStart => exit.max(run.start + delay),
-        };
-        (after(least), after(most) + self.late())
-    }
-
-    /// Whether looking went on after an end until the `n`-th delay, from 0, was over.
-    pub(super) fn looked_past(&self, exit: Timestamp, n: usize) -> bool {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        self.end > exit + self.service.delays.bounds(n).1 + self.late()
-    }
-
-    /// Whether the end of this one of the runs was taken for a failure, by what followed it.
-    pub(super) fn was_failure(&self, runs: &[RunSpan], place: usize) -> Result<bool, Verdict> {
-        let on_failure = self.service.policy == RestartPolicy::OnFailure;
-        let Some(exit) = runs.get(place).and_then(|run| run.exit) else {
-            return Err(Verdict::unknown("the run has not ended"));
-        };
-        if runs.len() > place + 1 {
-            return if on_failure {
-                Ok(true)
-            } else {
-                Err(Verdict::unknown("its policy does not tell failures"))
-            };
-        }
-        match self.rest() {
-            Some(Rest::Finished { success }) => Ok(!success),
-            Some(Rest::GaveUp { .. }) if on_failure => Ok(true),
-            Some(rest) => Err(Verdict::unknown(format!("it came to rest: {rest}"))),
-            None if on_failure && self.looked_past(exit, place) => Ok(false),
-            None => Err(Verdict::unknown("nothing says what the end was taken for")),
-        }
     }
 
     /// Whether the first end that was reported is that of run 1, which is at this place, in time.

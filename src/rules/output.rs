@@ -12,7 +12,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "pipe(7), \"Pipe capacity\"; supervisord stdout_logfile=.",
         bug: Some("Supervisor/supervisor#1554 unread pipe blocks the child"),
         needs: &[Need::Output],
-        check: Check::Observed(flood_no_block),
+        check: Check::Trial(flood_no_block, "a run that writes 1 MiB and exits"),
     },
     Rule {
         id: "last-bytes-kept",
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "s6-log, svlogd: a logger reads to the end of file, whatever became of the service.",
         bug: None,
         needs: &[Need::Output],
-        check: Check::Observed(last_bytes_kept),
+        check: Check::Trial(last_bytes_kept, "a run whose last words are known"),
     },
     Rule {
         id: "held-pipe-exit",
@@ -32,7 +32,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "wait(2): the end of a process is told by the kernel, not by its pipes.",
         bug: None,
         needs: &[Need::Output, Need::ReportsEnds],
-        check: Check::Observed(held_pipe_exit),
+        check: Check::Trial(
+            held_pipe_exit,
+            "a run that exits while a descendant holds its output",
+        ),
     },
 ];
 

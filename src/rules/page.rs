@@ -13,7 +13,10 @@ pub fn page() -> String {
          Made from the registry by `cargo run --example rules_page > docs/RULES.md`.\n\n\
          {} rules, of which {} work and {planned} are planned. A rule is asked of a supervisor only where \
          its profile declares what the rule needs; otherwise the verdict is `unsupported`, which is no \
-         pass.\n",
+         pass.\n\n\
+         You can have a timeline of your own judged, too. A rule with a line \"Judges\" is about \
+         something that a timeline does not show. Its own trial, which the conformance suite plays, brings \
+         that about. What would break the rule in its trial is `unknown` on any other timeline.\n",
         all().count(),
         all().count() - planned,
     );
@@ -33,6 +36,9 @@ pub fn page() -> String {
         if !rule.needs.is_empty() {
             let needs: Vec<&str> = rule.needs.iter().map(|need| need.text()).collect();
             push(&mut page, format_args!("- Needs: {}\n", needs.join(", ")));
+        }
+        if let Some(about) = rule.about() {
+            push(&mut page, format_args!("- Judges: {about}\n"));
         }
         if let Some(reason) = rule.planned() {
             push(&mut page, format_args!("- Planned: {reason}\n"));

@@ -13,7 +13,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) Type=notify; s6-supervise notification-fd.",
         bug: None,
         needs: &[Need::Notification, Need::ReportsUp],
-        check: Check::Observed(ready_not_early),
+        check: Check::Trial(
+            ready_not_early,
+            "a run that says that it is ready after a while",
+        ),
     },
     Rule {
         id: "ready-not-stale",
@@ -23,7 +26,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "s6-supervise: ready since, cleared at each death; sd_notify(3).",
         bug: None,
         needs: &[Need::Restarts, Need::Notification, Need::ReportsUp],
-        check: Check::Observed(ready_not_stale),
+        check: Check::Trial(
+            ready_not_stale,
+            "a run that says that it is ready, crashes, and is followed by one that says it later",
+        ),
     },
     Rule {
         id: "ready-sender",
@@ -39,7 +45,10 @@ pub(super) const RULES: &[Rule] = &[
             Need::ReportsUp,
             Need::ReportsEnds,
         ],
-        check: Check::Observed(ready_sender),
+        check: Check::Trial(
+            ready_sender,
+            "a run that says that it is ready and exits, or whose descendant says so",
+        ),
     },
     Rule {
         id: "watchdog",
@@ -49,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) WatchdogSec=.",
         bug: None,
         needs: &[Need::Notification, Need::Watchdog],
-        check: Check::Observed(watchdog),
+        check: Check::Trial(watchdog, "a run that stays, and falls silent"),
     },
     Rule {
         id: "probe-failure-policy",
@@ -62,7 +71,10 @@ pub(super) const RULES: &[Rule] = &[
              is ignored; moby/moby#43737 probes that timed out live on",
         ),
         needs: &[Need::Restarts, Need::Probe],
-        check: Check::Observed(probe::probe_failure_policy),
+        check: Check::Trial(
+            probe::probe_failure_policy,
+            "a run that stays until it is stopped, and its probes",
+        ),
     },
 ];
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Check, Control, Group, Need, Observed, Rule, Verdict};
+use super::{Call, Check, Control, Group, Need, Observed, Rule, Verdict};
 use crate::Timestamp;
-use crate::timeline::{Event, What, Who};
+use crate::timeline::{Event, RunSpan, What, Who};
 
 /// The name of the descendant that is orphaned.
 pub(crate) const ORPHAN: &str = "orphan";
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "signal(7): standard signals do not queue.",
         bug: Some("openSUSE/catatonit#4 coalesced SIGCHLD hangs init"),
         needs: &[Need::Restarts],
-        check: Check::Observed(mass_exit),
+        check: Check::Trial(mass_exit, "several services that crash at one instant"),
     },
     Rule {
         id: "instant-exit",
@@ -45,7 +45,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "sigprocmask(2): what a race-free SIGCHLD handler blocks while it forks.",
         bug: None,
         needs: &[Need::Restarts],
-        check: Check::Observed(instant_exit),
+        check: Check::Trial(instant_exit, "runs that crash as the first thing they do"),
     },
     Rule {
         id: "adopt-orphans",
@@ -57,7 +57,10 @@ pub(super) const RULES: &[Rule] = &[
             "miekg/dinit#9 only direct children are reaped, what is orphaned below stays a zombie",
         ),
         needs: &[Need::OwnProcess, Need::AdoptsOrphans],
-        check: Check::Observed(adopt_orphans),
+        check: Check::Trial(
+            adopt_orphans,
+            "a run whose descendant is orphaned, and ends",
+        ),
     },
     Rule {
         id: "no-foreign-reap",
@@ -67,7 +70,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "wait(2): waitpid(-1); a SIGCHLD handler is a whole process's.",
         bug: None,
         needs: &[Need::InProcess],
-        check: Check::Observed(no_foreign_reap),
+        check: Check::Trial(
+            no_foreign_reap,
+            "a child that somebody else started in the supervisor's process",
+        ),
     },
 ];
 
@@ -76,6 +82,13 @@ fn no_zombies(observed: &Observed) -> Verdict {
     let mut seen = false;
     for run in observed.runs() {
         let Some(exit) = run.exit else { continue };
+        // Nobody is left to reap it, or whoever is does so when it pleases.
+        let is_over = |call: &Call| {
+            matches!(call.control, Control::End | Control::Crash) && call.from <= exit + late
+        };
+        if observed.orders().any(is_over) {
+            continue;
+        }
         let reap = observed
             .own()
             .find(|(_, number, event)| *number == run.run && event.what == What::Reap)
@@ -166,9 +179,13 @@ fn instant_exit(observed: &Observed) -> Verdict {
     };
     let instant = observed.profile.tolerance() + observed.granularity();
     let is_instant = |exit| exit <= last.start + instant;
+    let all_instant = |runs: &[RunSpan]| {
+        let mut runs = runs.iter();
+        runs.all(|run| run.exit.is_some_and(|exit| exit <= run.start + instant))
+    };
     match last.exit {
-        None if runs.len() > 1 => Verdict::Pass,
-        None => Verdict::unknown("it has not ended"),
+        None if runs.len() > 1 && all_instant(&runs[..runs.len() - 1]) => Verdict::Pass,
+        None => Verdict::unknown("it did not exit at once, each time that it was started"),
         Some(exit) if !is_instant(exit) => Verdict::unknown("it did not exit at once"),
         Some(exit) => {
             let n = u32::try_from(runs.len() - 1).unwrap_or(u32::MAX);

@@ -1,6 +1,7 @@
 //! When counting begins anew.
 
 use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
+use crate::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -31,7 +32,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemctl reset-failed.",
         bug: None,
         needs: &[Need::Restarts, Need::Delays, Need::Reset],
-        check: Check::Observed(manual_reset),
+        check: Check::Trial(
+            manual_reset,
+            "two crashes, a reset while the third run is up, and a third crash",
+        ),
     },
 ];
 
@@ -52,7 +56,25 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
     let Some(healthy) = observed.service.reset_after else {
         return Err(Verdict::unknown("no run is ever healthy"));
     };
+    observed.left_alone()?;
     let runs = observed.in_turn()?;
+    if observed.failed_starts(Timestamp::ORIGIN, observed.end) > 0 {
+        return Err(Verdict::unknown(
+            "starts that failed have delays of their own",
+        ));
+    }
+    if observed.service.readiness == crate::Readiness::Notified {
+        return Err(Verdict::unknown(
+            "from when on its runs were up is not known",
+        ));
+    }
+    let is_short = |timeout| match observed.service.readiness {
+        crate::Readiness::MinUptime(time) => timeout <= time,
+        _ => false,
+    };
+    if observed.service.start_timeout.is_some_and(is_short) || observed.service.probe.is_some() {
+        return Err(Verdict::unknown("how long its runs were up is not known"));
+    }
     let until_up = match observed.service.readiness {
         crate::Readiness::MinUptime(time) => time,
         _ => std::time::Duration::ZERO,
@@ -115,7 +137,7 @@ fn reset_after_healthy(observed: &Observed) -> Verdict {
         let Some(exit) = run.exit else { continue };
         let (least, most) = observed.due(run, exit, step.n);
         was_judged = true;
-        if next.start < least || next.start > most {
+        if next.start + observed.early() < least || next.start > most {
             return observed.broken(
                 observed.start_of(next.run),
                 format!(
@@ -209,7 +231,7 @@ fn manual_reset(observed: &Observed) -> Verdict {
         run.run + 1
     );
     match runs.get(place + 1) {
-        Some(next) if least <= next.start && next.start <= most => Verdict::Pass,
+        Some(next) if least <= next.start + observed.early() && next.start <= most => Verdict::Pass,
         Some(next) => observed.broken(
             observed.start_of(next.run),
             expected,

@@ -39,7 +39,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "supervisord startsecs: an exit before it is a failed start, whatever its code.",
         bug: None,
         needs: &[Need::MinUptime, Need::TellsFailures],
-        check: Check::Observed(early_exit_is_failure),
+        check: Check::Trial(
+            early_exit_is_failure,
+            "a run that exits with code 0 by itself before its minimum uptime",
+        ),
     },
     Rule {
         id: "start-timeout",
@@ -49,7 +52,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) TimeoutStartSec=; dinit-service(5) start-timeout.",
         bug: None,
         needs: &[Need::StartTimeout, Need::TellsFailures],
-        check: Check::Observed(start_timeout),
+        check: Check::Trial(
+            start_timeout,
+            "a run that stays, and never says that it is ready",
+        ),
     },
     Rule {
         id: "bad-limits-rejected",
@@ -71,12 +77,19 @@ pub(super) const RULES: &[Rule] = &[
                  priority.",
         bug: None,
         needs: &[Need::StartOrder, Need::Stop, Need::StopSignal],
-        check: Check::Observed(order_and_reverse),
+        check: Check::Trial(
+            order_and_reverse,
+            "three services that take a while until they are up and to stop",
+        ),
     },
 ];
 
+/// One instance that stays. Any timeline shows that there are two at once.
 fn start_exactly_one(observed: &Observed) -> Verdict {
     let runs = observed.runs();
+    if !observed.is_trial_of("start-exactly-one") {
+        return one_at_a_time(observed, &runs);
+    }
     match runs.len() {
         0 => Verdict::unknown("it was never started"),
         1 if runs[0].exit.is_none() => Verdict::Pass,
@@ -89,16 +102,40 @@ fn start_exactly_one(observed: &Observed) -> Verdict {
     }
 }
 
+/// The same of runs of which nobody says that they should stay.
+fn one_at_a_time(observed: &Observed, runs: &[RunSpan]) -> Verdict {
+    let beside = runs.windows(2).find(|pair| {
+        let exit = pair[0].exit.unwrap_or(observed.end);
+        exit > pair[1].start + observed.early()
+    });
+    if let Some([one, other]) = beside {
+        return observed.broken(
+            observed.start_of(other.run),
+            "one live instance",
+            format!("run {} was started beside run {}", other.run, one.run),
+        );
+    }
+    match runs {
+        [only] if only.exit.is_none() => Verdict::Pass,
+        [] => Verdict::unknown("it was never started"),
+        _ => Verdict::unknown("its runs end, and nothing says that they should not"),
+    }
+}
+
 fn up_criterion(observed: &Observed) -> Verdict {
     let after = match observed.service.readiness {
         Readiness::Exec => Duration::ZERO,
         Readiness::MinUptime(time) => time,
         Readiness::Notified => return Verdict::unknown("ready-not-early is about notifications"),
     };
+    if !observed.was_heard() {
+        return Verdict::unknown("nobody has listened to what it reports");
+    }
     let runs = match observed.in_turn() {
         Ok(runs) => runs,
         Err(unknown) => return unknown,
     };
+    let early = observed.early();
     let ups: Vec<Timestamp> = observed
         .notices
         .iter()
@@ -106,7 +143,11 @@ fn up_criterion(observed: &Observed) -> Verdict {
         .map(|noticed| noticed.at)
         .collect();
     for up in &ups {
-        let Some(run) = runs.iter().rev().find(|run| run.start <= *up) else {
+        let Some(run) = runs.iter().rev().find(|run| run.start <= *up + early) else {
+            // It may have been about one that was ended before its hello, and has no run.
+            if !observed.is_trial_of("up-criterion") {
+                return Verdict::Unknown(format!("nothing is known of what was up at {up}"));
+            }
             return observed.broken(
                 None,
                 "no report of being up before the first start",
@@ -114,7 +155,7 @@ fn up_criterion(observed: &Observed) -> Verdict {
             );
         };
         let due = run.start + after;
-        if *up < due {
+        if *up + early < due {
             return observed.broken(
                 observed.start_of(run.run),
                 format!(
@@ -129,13 +170,13 @@ fn up_criterion(observed: &Observed) -> Verdict {
     for run in &runs {
         let due = run.start + after;
         let latest = due + observed.late();
-        let over = run.exit.unwrap_or(observed.end);
+        let over = not_ended_until(observed, run);
         // It had no time to be reported.
         if over <= latest {
             continue;
         }
         was_up = true;
-        if !ups.iter().any(|up| due <= *up && *up <= latest) {
+        if !ups.iter().any(|up| due <= *up + early && *up <= latest) {
             let up = ups.iter().find(|up| latest < **up && **up <= over);
             return observed.broken(
                 observed.start_of(run.run),
@@ -155,6 +196,20 @@ fn up_criterion(observed: &Observed) -> Verdict {
     } else {
         Verdict::unknown("no run met the criterion")
     }
+}
+
+/// Until when nothing had begun to end the run, as far as that shows. What is about to be ended need
+/// not be reported as up any more.
+fn not_ended_until(observed: &Observed, run: &RunSpan) -> Timestamp {
+    let over = run.exit.unwrap_or(observed.end);
+    let told = observed.orders().map(|call| call.from);
+    let told = told.filter(|told| *told + observed.late() >= run.start);
+    let signals = observed.signals_of(run.run).into_iter().map(|(.., at)| at);
+    let timeout = observed.service.start_timeout.map(|time| run.start + time);
+    let ends = told.chain(signals).chain(timeout);
+    // The order that has started it ends it only later.
+    ends.filter(|end| *end > run.start)
+        .fold(over, Timestamp::min)
 }
 
 fn early_exit_is_failure(observed: &Observed) -> Verdict {
@@ -225,7 +280,7 @@ fn start_timeout(observed: &Observed) -> Verdict {
         }
         (None, None) => return Verdict::unknown("looking ended before the timeout"),
     };
-    if ended < due {
+    if ended + observed.early() < due {
         if signal.is_none() && matches!(run.status, Some(ExitStatus::Exited { .. })) {
             return Verdict::unknown("it exited before the timeout");
         }

@@ -1,7 +1,5 @@
 //! How a service is ended.
 
-use std::time::Duration;
-
 use super::{Call, Check, Control, Group, Need, Observed, RepeatedStop, Rule, StopReturn, Verdict};
 use crate::timeline::{RunSpan, What};
 use crate::{ExitStatus, Signal, Timestamp};
@@ -16,7 +14,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) KillSignal=; supervisord stopsignal=; s6-supervise, \"-d\".",
         bug: None,
         needs: &[Need::Stop, Need::StopSignal],
-        check: Check::Observed(stop_signal_first),
+        check: Check::Trial(
+            stop_signal_first,
+            "a child that traps every signal that a stop may send, and is stopped once",
+        ),
     },
     Rule {
         id: "grace-not-early",
@@ -26,7 +27,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) TimeoutStopSec=; supervisord stopwaitsecs=; OTP supervisor, shutdown.",
         bug: None,
         needs: &[Need::Stop, Need::StopSignal, Need::Grace],
-        check: Check::Observed(grace_not_early),
+        check: Check::Trial(
+            grace_not_early,
+            "a child that takes a little less than its grace to stop",
+        ),
     },
     Rule {
         id: "grace-not-late",
@@ -46,7 +50,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor:terminate_child/2; s6-svc -wd; systemctl stop and --no-block.",
         bug: None,
         needs: &[Need::Stop, Need::StopSignal],
-        check: Check::Observed(stop_sync),
+        check: Check::Trial(
+            stop_sync,
+            "a child that takes half its grace to stop, and is stopped once",
+        ),
     },
     Rule {
         id: "stop-wakes-frozen",
@@ -57,7 +64,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.kill(5): SIGCONT follows; s6-svc -d sends SIGTERM and then SIGCONT.",
         bug: None,
         needs: &[Need::Stop, Need::StopSignal, Need::Grace, Need::WakesFrozen],
-        check: Check::Observed(stop_wakes_frozen),
+        check: Check::Trial(
+            stop_wakes_frozen,
+            "a frozen child that exits when it gets the stop signal",
+        ),
     },
     Rule {
         id: "stop-idempotent",
@@ -68,7 +78,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "s6-svc -d; dinitctl stop; systemctl stop: a unit that is stopping stays so.",
         bug: None,
         needs: &[Need::Stop, Need::StopSignal, Need::RepeatedStop],
-        check: Check::Observed(stop_idempotent),
+        check: Check::Trial(
+            stop_idempotent,
+            "a child that takes half its grace to stop, and is stopped twice",
+        ),
     },
     Rule {
         id: "stop-races-exit",
@@ -78,7 +91,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "kill(2), ESRCH; OTP supervisor:terminate_child/2 of a child that has ended.",
         bug: Some("Supervisor/supervisor#1477 ESRCH during kill crashes"),
         needs: &[Need::Stop],
-        check: Check::Observed(stop_races_exit),
+        check: Check::Trial(
+            stop_races_exit,
+            "a run that dies when it is about to be stopped",
+        ),
     },
     Rule {
         id: "no-reused-pid-kill",
@@ -88,7 +104,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "pidfd_open(2), pidfd_send_signal(2): what they were made for.",
         bug: Some("ponylang/ponyc#5765 signalling a reaped pid"),
         needs: &[Need::Stop, Need::InProcess],
-        check: Check::Observed(no_reused_pid_kill),
+        check: Check::Trial(
+            no_reused_pid_kill,
+            "runs whose numbers are known, and the signals that were sent to them",
+        ),
     },
 ];
 
@@ -102,6 +121,15 @@ fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
     };
     if run.exit.is_some_and(|exit| exit < call.from) {
         return Err(Verdict::unknown("it had ended before it was told to stop"));
+    }
+    // What was ended before its hello has no run, and this one may have been asked for after the stop.
+    let mut later = observed.calls.iter().skip_while(|told| *told != call);
+    let is_next = later.any(|told| matches!(told.control, Control::Start | Control::Restart));
+    let after = run.start >= call.from && is_next;
+    if after || run.start > call.from + observed.early() {
+        return Err(Verdict::unknown(
+            "it was not running when it was told to stop",
+        ));
     }
     Ok((run, call))
 }
@@ -124,11 +152,6 @@ fn end(run: &RunSpan) -> String {
         (Some(exit), None) => format!("run {} ended at {exit}", run.run),
         (None, _) => format!("run {} is still alive", run.run),
     }
-}
-
-/// How late an end may show.
-fn late(observed: &Observed) -> Duration {
-    observed.profile.tolerance() + observed.granularity()
 }
 
 fn stop_signal_first(observed: &Observed) -> Verdict {
@@ -172,15 +195,16 @@ fn grace_not_early(observed: &Observed) -> Verdict {
     };
     let grace = observed.service.grace;
     match (run.exit, run.status) {
-        (Some(exit), _) if is_killed(&run) && exit < at + grace => observed.broken(
-            observed.exit_of(run.run),
-            format!(
-                "no SIGKILL before {} ({signal} at {at} + grace {grace:?})",
-                at + grace
+        (Some(exit), _) if is_killed(&run) && exit + observed.early() < at + grace => observed
+            .broken(
+                observed.exit_of(run.run),
+                format!(
+                    "no SIGKILL before {} ({signal} at {at} + grace {grace:?})",
+                    at + grace
+                ),
+                format!("{}, {:?} early", end(&run), at + grace - exit),
             ),
-            format!("{}, {:?} early", end(&run), at + grace - exit),
-        ),
-        (Some(exit), Some(ExitStatus::Exited { .. })) if exit < at + grace + late(observed) => {
+        (Some(exit), Some(ExitStatus::Exited { .. })) if exit < at + grace + observed.late() => {
             Verdict::Pass
         }
         _ => Verdict::Unknown(format!(
@@ -196,19 +220,30 @@ fn grace_not_late(observed: &Observed) -> Verdict {
         Ok(found) => found,
         Err(unknown) => return unknown,
     };
+    if observed.group.is_some() {
+        return Verdict::unknown("a stop of a group waits for its other services");
+    }
+    // Its trial makes sure that there is something to stop.
+    if let Some(error) = call
+        .error
+        .as_ref()
+        .filter(|_| !observed.is_trial_of("grace-not-late"))
+    {
+        return Verdict::Unknown(format!("the stop is an error: {error}"));
+    }
     let grace = observed.service.grace;
     let due = call.from + grace;
     let expected = format!(
         "SIGKILL by {} (stop at {} + grace {grace:?})",
-        due + late(observed),
+        due + observed.late(),
         call.from
     );
     match run.exit {
-        None if observed.end > due + late(observed) => {
+        None if observed.end > due + observed.late() => {
             observed.broken(None, expected, format!("{} at {}", end(&run), observed.end))
         }
         None => Verdict::unknown("it was not looked at for as long as its grace"),
-        Some(exit) if exit > due + late(observed) => observed.broken(
+        Some(exit) if exit > due + observed.late() => observed.broken(
             observed.exit_of(run.run),
             expected,
             format!("{}, {:?} late", end(&run), exit - due),
@@ -239,7 +274,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
     let Some(exit) = run.exit else {
         return Verdict::unknown("it has not ended");
     };
-    if exit <= call.from + late(observed) {
+    if exit <= call.from + observed.late() {
         return Verdict::unknown("it ended at once, so that the two cannot be told apart");
     }
     match observed.profile.stop {
@@ -247,7 +282,8 @@ fn stop_sync(observed: &Observed) -> Verdict {
             let Some((place, reaped)) = reap(observed, run.run) else {
                 return Verdict::unknown("it was never reaped");
             };
-            if returned < reaped {
+            // The reap is seen by a look, which may come after the return.
+            if returned + observed.early() < reaped {
                 return observed.broken(
                     Some(place),
                     format!("the stop returns at {reaped}, when it was reaped"),
@@ -255,7 +291,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
                 );
             }
             // Whoever polls may be a little late.
-            let most = reaped + late(observed) + observed.profile.unit();
+            let most = reaped + observed.late() + observed.profile.unit();
             if returned > most {
                 return observed.broken(
                     Some(place),
@@ -265,7 +301,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
             }
             Verdict::Pass
         }
-        Some(StopReturn::AtOnce) if returned > call.from + late(observed) => observed.broken(
+        Some(StopReturn::AtOnce) if returned > call.from + observed.late() => observed.broken(
             None,
             format!("the stop returns at {}, when it was asked for", call.from),
             format!("it returned at {returned}"),
@@ -294,7 +330,7 @@ fn stop_wakes_frozen(observed: &Observed) -> Verdict {
     if !is_frozen {
         return Verdict::unknown("it was not frozen when it was told to stop");
     }
-    let most = call.from + observed.service.grace / 2 + late(observed);
+    let most = call.from + observed.service.grace / 2 + observed.late();
     let expected = format!("it ends by {most}, well inside its grace");
     match run.exit {
         Some(exit) if exit <= most && is_killed(&run) => Verdict::Unknown(format!(
@@ -346,7 +382,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
             let again = signals
                 .iter()
                 .skip(1)
-                .find(|(_, _, at)| *at >= second.from && *at <= second.from + late(observed));
+                .find(|(_, _, at)| *at >= second.from && *at <= second.from + observed.late());
             if let Some((place, again, at)) = again {
                 return observed.broken(
                     Some(*place),
@@ -367,7 +403,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
             }
         }
         Some(RepeatedStop::Escalates) => {
-            let due = second.from + late(observed);
+            let due = second.from + observed.late();
             match run.exit {
                 Some(exit) if exit <= due && is_killed(&run) => Verdict::Pass,
                 _ => observed.broken(
@@ -392,8 +428,14 @@ fn stop_races_exit(observed: &Observed) -> Verdict {
     let Some(exit) = run.exit else {
         return Verdict::unknown("it has not died");
     };
+    if exit > call.from + observed.early() {
+        return Verdict::unknown("it had not died when it was told to stop");
+    }
+    if exit + observed.profile.unit() / 2 + observed.late() < call.from {
+        return Verdict::unknown("it had died long before it was told to stop");
+    }
     let place = observed.exit_of(run.run);
-    let most = call.from + observed.service.grace + late(observed);
+    let most = call.from + observed.service.grace + observed.late();
     let expected = format!(
         "the stop at {} returns by {most} without an error",
         call.from

@@ -27,7 +27,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.kill(5) KillMode=; supervisord stopasgroup=, killasgroup=.",
         bug: None,
         needs: &[Need::Stop, Need::StopScope],
-        check: Check::Observed(stop_scope),
+        check: Check::Trial(
+            stop_scope,
+            "a run with two descendants, one in its group and one in a session of its own",
+        ),
     },
     Rule {
         id: "never-own-group",
@@ -39,7 +42,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "kill(2), pid 0; setpgid(2): both parent and child call it.",
         bug: None,
         needs: &[Need::Stop, Need::ChosenStopSignal, Need::InProcess],
-        check: Check::Observed(never_own_group),
+        check: Check::Trial(
+            never_own_group,
+            "a stop beside a process in the supervisor's own group",
+        ),
     },
     Rule {
         id: "old-tree-gone",
@@ -50,7 +56,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5): leftovers are killed before the next start; SendSIGKILL=.",
         bug: None,
         needs: &[Need::Restarts, Need::ClearsLeftovers],
-        check: Check::Observed(old_tree_gone),
+        check: Check::Trial(
+            old_tree_gone,
+            "a run that leaves a descendant in its process group",
+        ),
     },
     Rule {
         id: "daemonizer",
@@ -60,7 +69,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) Type=forking; runit, daemontools: the program must not fork.",
         bug: None,
         needs: &[Need::Restarts, Need::Daemonizer],
-        check: Check::Observed(daemonizer),
+        check: Check::Trial(
+            daemonizer,
+            "a run that starts a daemon, and exits with a failure",
+        ),
     },
 ];
 

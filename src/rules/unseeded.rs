@@ -32,7 +32,7 @@ pub(super) fn observed(events: &[&str]) -> Observed {
     observed
 }
 
-fn said(mut observed: Observed, notices: &[(f64, Notice)]) -> Observed {
+pub(super) fn said(mut observed: Observed, notices: &[(f64, Notice)]) -> Observed {
     let noticed = |(seconds, notice): &(f64, Notice)| Noticed::new(at(*seconds), notice.clone());
     observed.notices = notices.iter().map(noticed).collect();
     observed
@@ -69,7 +69,8 @@ fn exited(code: i32) -> Notice {
 /// The verdict in a word and, where the rule is broken, what was.
 #[track_caller]
 pub(super) fn expect(id: &str, observed: &Observed, expected: &str) {
-    let verdict = rule(id).unwrap().check(observed);
+    let rule = rule(id).unwrap();
+    let verdict = rule.check(&observed.of_trial(rule.id));
     let broken = verdict.violation().map(|broken| broken.actual.as_str());
     let why = broken.or(verdict.reason()).unwrap_or_default();
     let text = format!("{}: {why}", verdict.word());

@@ -31,6 +31,7 @@ mod apart;
 #[path = "../../fixtures/broken/mod.rs"]
 mod broken;
 mod bugs;
+mod generated;
 mod texts;
 
 use broken::{Bug, Textbook};

@@ -1,4 +1,6 @@
-//! The registry of rules.
+//! The registry of rules, and what they say to timelines of somebody's own.
+
+mod loops;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,5 +38,28 @@ fn every_rule_says_why_and_who() {
         assert!(!rule.origin.is_empty(), "{id}");
         let has_issue = |bug: &str| bug.contains('#') && bug.contains('/') && bug.contains(' ');
         assert!(rule.bug.is_none_or(has_issue), "{id}: {:?}", rule.bug);
+    }
+}
+
+/// What cannot be seen in a timeline is said where a rule needs it: of no other can it be broken.
+#[test]
+fn what_a_rule_is_about_stands_on_the_page() {
+    let page = rules::page();
+    let about = rules::all().filter_map(rules::Rule::about);
+    for about in about {
+        assert!(page.contains(about), "{about}");
+        assert!(
+            !about.ends_with('.') && about.starts_with(char::is_lowercase),
+            "{about}"
+        );
+    }
+    for id in [
+        "delay-curve",
+        "min-spacing",
+        "policy-matrix",
+        "delay-capped",
+        "limit-boundary",
+    ] {
+        assert_eq!(rules::rule(id).unwrap().about(), None, "{id}");
     }
 }

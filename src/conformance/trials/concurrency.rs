@@ -1,6 +1,6 @@
 //! What happens at once.
 
-use super::stop::{grace_of, order_exit, settled, signal_of, slow_to_stop};
+use super::stop::{die_unnoticed, grace_of, settled, signal_of, slow_to_stop};
 use crate::Script;
 use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
@@ -64,13 +64,13 @@ pub(super) const TRIALS: &[Trial] = &[
                     })
                 }),
                 Case::new(
-                    "the old run ends by itself at that instant",
+                    "the old run has died, and nobody has noticed",
                     slow(),
                     |stage| {
                         Box::pin(async move {
                             let live = stage.begin().await?;
                             let run = settled(stage).await?;
-                            order_exit(&run, 1)?;
+                            die_unnoticed(&[&run], 1)?;
                             live.restart().await;
                             look_at_the_second(stage, &live).await
                         })

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use agent_stub::script::Placement;
 
 use super::crash::{answers, give_it_time, with_state};
-use super::stop::{order_exit, settled};
+use super::stop::{die_unnoticed, settled};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
@@ -58,9 +58,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         }
                         stage.pass(1.0).await;
                         // All of them, before anybody gets a turn.
-                        for run in &runs {
-                            order_exit(run, 1)?;
-                        }
+                        die_unnoticed(&runs.iter().collect::<Vec<_>>(), 1)?;
                         stage.outlast(stage.service().delays.bounds(0).1).await;
                         Ok(())
                     })

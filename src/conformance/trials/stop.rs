@@ -1,6 +1,6 @@
 //! How a service is ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conformance::sent::Sent;
 use crate::conformance::stage::{Halt, Stage};
@@ -104,20 +104,21 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         rule: "stop-races-exit",
         cases: |_| {
-            let dies = |label: &str, code: u8, units: Option<f64>| {
+            let dies = |label: &str, code: u8, seen: Seen| {
                 Case::new(label, Script::new(), move |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
                         let run = settled(stage).await?;
-                        match units {
-                            // Who is first is the kernel's to say.
-                            None => order_exit(&run, code)?,
-                            Some(units) => {
-                                run.exit(code).await;
-                                // At the same instant without a tick of the clock.
-                                if units > 0.0 {
-                                    stage.pass(units).await;
-                                }
+                        match seen {
+                            Seen::ByNobody => die_unnoticed(&[&run], code)?,
+                            Seen::JustNow => {
+                                order_exit(&run, code)?;
+                                // At the same instant, without a tick of the clock.
+                                stage.wait(run.reaped()).await;
+                            }
+                            Seen::AMomentAgo => {
+                                stage.wait(run.exit(code)).await;
+                                stage.pass(0.1).await;
                             }
                         }
                         live.stop().await;
@@ -131,14 +132,18 @@ pub(super) const TRIALS: &[Trial] = &[
                 })
             };
             vec![
-                dies("at the same instant", 1, None),
-                dies("it may not be reaped yet", 1, Some(0.0)),
+                dies("it is dead, and nobody has noticed", 1, Seen::ByNobody),
+                dies("it was reaped at that instant", 1, Seen::JustNow),
                 dies(
                     "a moment after an exit that calls for a restart",
                     1,
-                    Some(0.1),
+                    Seen::AMomentAgo,
                 ),
-                dies("a moment after an exit that calls for none", 0, Some(0.1)),
+                dies(
+                    "a moment after an exit that calls for none",
+                    0,
+                    Seen::AMomentAgo,
+                ),
             ]
         },
     },
@@ -225,6 +230,47 @@ pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::Run, Halt> {
 pub(super) fn order_exit(run: &crate::Run, code: u8) -> Result<(), Halt> {
     let order = run.perform(&format!("exit {code}"));
     order.map_err(|error| Halt(error.to_string()))
+}
+
+/// Whether the subject has seen a death.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// The process is a zombie, and nobody had a turn since.
+    ByNobody,
+    /// It was reaped in this instant.
+    JustNow,
+    AMomentAgo,
+}
+
+/// real-time: how long the kernel may take to end a process, at most.
+const DEATH: Duration = Duration::from_secs(2);
+
+/// Has the runs exit, and holds this thread until all of them are zombies. A subject of this thread has
+/// not noticed any of it: what is asked of it before the next await finds them dead and unreaped.
+pub(super) fn die_unnoticed(runs: &[&crate::Run], code: u8) -> Result<(), Halt> {
+    for run in runs {
+        order_exit(run, code)?;
+    }
+    let start = Instant::now();
+    for run in runs {
+        // What another thread, or a supervisor of its own process, has reaped by then is gone.
+        while state_of(run.pid()).is_some_and(|state| !matches!(state, 'Z' | 'X')) {
+            if start.elapsed() > DEATH {
+                return Err(Halt(format!("run {} does not exit", run.number())));
+            }
+            // real-time: the runtime must not turn meanwhile, so that nobody can say that it is over.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+    Ok(())
+}
+
+/// How a process stands, as /proc/PID/stat has it: after its name, which may hold anything, in
+/// parentheses. `None` where there is none.
+fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 /// Begins, stops, and looks on until the run has ended and the grace is over.

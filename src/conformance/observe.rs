@@ -1,0 +1,109 @@
+//! What is seen of a service that a subject keeps running, without a rule in mind.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::stage::{Halt, Live, Stage};
+use super::subject::Subject;
+use crate::agent::Script;
+use crate::rules::{Observed, Service};
+use crate::sim::Sim;
+
+/// What a subject is told about its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
+#[non_exhaustive]
+pub enum Step {
+    /// To stop it.
+    Stop,
+    /// To start it.
+    Start,
+    /// To restart it.
+    Restart,
+    /// To forget what it has counted.
+    Reset,
+    /// To say how it rests.
+    Outcome,
+}
+
+/// What the service's runs do, what is asked for it, and what its supervisor is told when.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// What the runs do.
+    pub script: Script,
+    /// What the runs of its probe do, where it has one.
+    pub probe: Script,
+    /// What the supervisor is told, and how long after the begin. Nothing waits for the answers.
+    pub steps: &'a [(Duration, Step)],
+    /// How long it is looked at.
+    pub lasts: Duration,
+}
+
+/// Has a subject keep a service running in virtual time as planned, and returns what was seen. No rule
+/// has asked for it.
+///
+/// # Errors
+///
+/// Why the sim failed; that the subject has not begun is no failure.
+#[doc(hidden)]
+pub fn observe<S>(
+    subject: &S,
+    ask: &dyn Fn(&mut Service),
+    plan: &Plan<'_>,
+) -> Result<Observed, crate::sim::SimFailure>
+where
+    S: Subject,
+    S::Session: 'static,
+{
+    let profile = subject.profile();
+    let sim = Sim::builder().allow_leaks().build();
+    let sim = sim.map_err(|error| crate::sim::SimFailure::setup(error.to_string()))?;
+    let mut observed = None;
+    sim.try_run(async |handle| {
+        let stage = Stage::new(handle, subject, &profile, plan.script.clone(), ask);
+        // What was not begun has been seen, too.
+        let _ = play(&stage, plan).await;
+        observed = Some(stage.observed());
+    })?;
+    observed.ok_or_else(|| crate::sim::SimFailure::setup("nothing was observed".to_owned()))
+}
+
+async fn play<'a>(stage: &'a Stage<'a>, plan: &Plan<'_>) -> Result<(), Halt> {
+    if stage.service().probe.is_some() {
+        stage.probed_by(plan.probe.clone());
+    }
+    let over = tokio::time::sleep(plan.lasts);
+    let live = stage.begin().await?;
+    let steps = plan.steps.iter().map(|(at, step)| take(&live, *at, *step));
+    let steps: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> =
+        steps.map(|step| Box::pin(step) as _).collect();
+    tokio::select! {
+        biased;
+        () = over => {}
+        () = all(steps) => {}
+    }
+    Ok(())
+}
+
+async fn take(live: &Live<'_>, at: Duration, step: Step) {
+    tokio::time::sleep(at).await;
+    match step {
+        Step::Stop => drop(live.stop().await),
+        Step::Start => drop(live.start().await),
+        Step::Restart => drop(live.restart().await),
+        Step::Reset => drop(live.reset().await),
+        Step::Outcome => drop(live.outcome().await),
+    }
+}
+
+/// Polls all of them, in their order, and is never over.
+async fn all(mut steps: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>) {
+    poll_fn(|context| {
+        steps.retain_mut(|step| step.as_mut().poll(context).is_pending());
+        Poll::<()>::Pending
+    })
+    .await;
+}
