@@ -303,7 +303,7 @@ impl Agent {
     /// });
     /// assert_eq!(
     ///     timeline.to_string(),
-    ///     r#"timeline v1  clock=virtual
+    ///     r#"timeline v2  clock=virtual
     /// +0.000  worker#1  start
     /// +0.000  worker#1  note     "started"
     /// +0.000  worker#1  note     "ready"

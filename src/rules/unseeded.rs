@@ -19,7 +19,7 @@ pub(super) fn at(seconds: f64) -> Timestamp {
 
 /// What happened to a service of a constant delay of 2 s, until 100 s.
 pub(super) fn observed(events: &[&str]) -> Observed {
-    let mut timeline = "timeline v1  clock=virtual".to_owned();
+    let mut timeline = "timeline v2  clock=virtual".to_owned();
     for event in events {
         timeline.push('\n');
         timeline.push_str(event);

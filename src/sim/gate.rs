@@ -164,6 +164,8 @@ impl Gate {
         let server = shared.lock();
         // The watchdog has the lock between that and giving up the descriptor that it has to spare.
         if self.sight.is_over.load(Ordering::Acquire) {
+            // The body may have come back, and waits for what it did last.
+            shared.settled.notify_one();
             return None;
         }
         let (mut server, quiet, mut news) = self.take_in(&shared, server);

@@ -92,7 +92,7 @@ use watchdog::Watched;
 /// });
 /// assert_eq!(
 ///     timeline.to_string(),
-///     "timeline v1  clock=virtual
+///     "timeline v2  clock=virtual
 /// +0.000  worker#1  start
 /// +3600.000 worker#1  exit     code=3
 /// +0.000  worker#1  reap"

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use std::time::Duration;
 
-use super::text::VERSION;
+use super::text::{VERSION, is_readable};
 use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
@@ -63,7 +63,7 @@ struct Row {
 /// The value of the only status that is neither a code nor a signal.
 const UNKNOWN: &str = "unknown";
 
-/// Version 1: `{"version":1,"clock":"virtual","events":[…]}`, where an event is flat:
+/// Version 2: `{"version":2,"clock":"virtual","events":[…]}`, where an event is flat:
 /// `{"at_ns":200000000,"agent":"worker","run":1,"kind":"exit","code":1}`.
 ///
 /// `at_ns` is in nanoseconds after the clock's origin, and is there on a real clock too. A
@@ -82,7 +82,7 @@ const UNKNOWN: &str = "unknown";
 /// let json = serde_json::to_string(&Timeline::new(TimelineClock::Virtual, [start]))?;
 /// assert_eq!(
 ///     json,
-///     r#"{"version":1,"clock":"virtual","events":[{"at_ns":0,"agent":"worker","run":1,"kind":"start"}]}"#
+///     r#"{"version":2,"clock":"virtual","events":[{"at_ns":0,"agent":"worker","run":1,"kind":"start"}]}"#
 /// );
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -112,9 +112,9 @@ impl Serialize for Timeline {
 impl<'de> Deserialize<'de> for Timeline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timeline, D::Error> {
         let written = Written::deserialize(deserializer)?;
-        if written.version != VERSION {
+        if !is_readable(written.version) {
             return Err(D::Error::custom(format_args!(
-                "version is {}: expected {VERSION}",
+                "version is {}: expected 1 or {VERSION}",
                 written.version
             )));
         }

@@ -30,9 +30,12 @@ pub enum TimelineClock {
 
 /// What happened to a subject and its agents, in order.
 ///
-/// On a virtual clock the events are in the order of their times. Those of one instant are in the
-/// order in which the agents were introduced, each agent's own as it lived them, with the subject
-/// after all agents. On a real clock they are in the order in which they were noticed.
+/// On a virtual clock the events are in the order of their times. At one instant things happen in steps: the
+/// code under test works until it rests, then one process acts, then the code under test takes that in, and
+/// so on. The events of one instant are in the order of these steps. Within a step, where several processes
+/// act that the code under test has, say, killed together, they are in the order in which the agents were
+/// introduced, each agent's own as it lived them. On a real clock they are in the order in which they were
+/// noticed.
 ///
 /// Names, runs and deltas tell the events apart; there is no process id in it.
 ///
@@ -54,7 +57,7 @@ pub enum TimelineClock {
 /// assert_eq!(timeline.gaps("worker"), [Duration::from_secs(1)]);
 /// assert_eq!(
 ///     timeline.to_string(),
-///     "timeline v1  clock=virtual
+///     "timeline v2  clock=virtual
 /// +0.000  worker#1  start
 /// +0.200  worker#1  exit     code=1
 /// +0.000  worker#1  reap
@@ -93,14 +96,13 @@ pub struct RunSpan {
 }
 
 impl Timeline {
-    /// A timeline of these events. On a virtual clock they are sorted by time; those of one instant
-    /// stay in the order given, but the subject's come last. On a real clock all stay in the order
-    /// given.
+    /// A timeline of these events. On a virtual clock they are sorted by time; those of one instant stay in
+    /// the order given. On a real clock all stay in the order given.
     #[must_use]
     pub fn new(clock: TimelineClock, events: impl IntoIterator<Item = Event>) -> Timeline {
         let mut events: Vec<Event> = events.into_iter().collect();
         if clock == TimelineClock::Virtual {
-            events.sort_by_key(|event| (event.at, event.who == Who::Subject));
+            events.sort_by_key(|event| event.at);
         }
         Timeline {
             clock,

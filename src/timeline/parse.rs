@@ -8,7 +8,7 @@ use agent_stub::Signal;
 use agent_stub::script::Stream;
 
 use super::event::{SUBJECT, is_plain};
-use super::text::VERSION;
+use super::text::is_readable;
 use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
@@ -37,18 +37,18 @@ type Result<T> = std::result::Result<T, TimelineError>;
 ///
 /// # Errors
 ///
-/// [`TimelineError`] with the first line and column that is no version 1 of the text.
+/// [`TimelineError`] with the first line and column that is no version 1 or 2 of the text.
 ///
 /// ```
 /// use supervise_harness::Timeline;
 ///
-/// let timeline: Timeline = "timeline v1  clock=virtual
+/// let timeline: Timeline = "timeline v2  clock=virtual
 /// +0.000  worker#1  start
 /// +0.200  worker#1  exit     code=1"
 ///     .parse()?;
 /// assert_eq!(timeline.starts("worker"), 1);
 ///
-/// let error = "timeline v1  clock=virtual\n+0.000  worker  start".parse::<Timeline>().unwrap_err();
+/// let error = "timeline v2  clock=virtual\n+0.000  worker  start".parse::<Timeline>().unwrap_err();
 /// assert_eq!((error.line, error.column), (2, 15));
 /// assert_eq!(error.expected, "`#` and the number of the run");
 /// # Ok::<(), supervise_harness::TimelineError>(())
@@ -187,12 +187,12 @@ impl<'a> Line<'a> {
     fn header(&mut self) -> Result<TimelineClock> {
         self.gap();
         if !self.take("timeline") {
-            return self.error("`timeline v1  clock=virtual` or `timeline v1  clock=real`");
+            return self.error("`timeline v2  clock=virtual` or `timeline v2  clock=real`");
         }
         self.some_gap()?;
         let version = self.at;
-        if !self.take("v") || self.number::<u32>("version `v1`")? != VERSION {
-            return self.error_at(version, "version `v1`");
+        if !self.take("v") || !is_readable(self.number("version `v1` or `v2`")?) {
+            return self.error_at(version, "version `v1` or `v2`");
         }
         self.some_gap()?;
         self.key("clock=")?;

@@ -6,14 +6,20 @@ use std::time::Duration;
 use super::{Timeline, TimelineClock, Who};
 use crate::timestamp::Timestamp;
 
-/// The version of both written forms.
-pub(super) const VERSION: u32 = 1;
+/// The version of both written forms, as they are written.
+pub(super) const VERSION: u32 = 2;
+
+/// Whether a written form of that version can be read. Version 1 has the same lines; of what happened at one
+/// instant it says nothing across agents.
+pub(super) fn is_readable(version: u32) -> bool {
+    (1..=VERSION).contains(&version)
+}
 
 /// The columns of the times and of the kinds, with the gap after them.
 const TIME: usize = "+0.000  ".len();
 const KIND: usize = "finding  ".len();
 
-/// The text form, version 1: a line for the timeline, a line for each event, no end of line after
+/// The text form, version 2: a line for the timeline, a line for each event, no end of line after
 /// the last.
 ///
 /// - On a virtual clock an event's line begins with how long after the line before it happened (the

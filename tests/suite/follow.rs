@@ -68,7 +68,7 @@ fn every_decision_stands_beside_its_run() {
         following.note("stopped");
     });
     insta::assert_snapshot!(timeline, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1  start
     +0.000  worker#1  note     "started"
     +4.000  worker#1  note     "ready"
@@ -114,7 +114,7 @@ fn a_stop_before_the_agent_has_said_a_word_is_a_run_every_time() {
     };
     let first = play();
     insta::assert_snapshot!(first, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1  start
     +0.000  worker#1  note     "started"
     +0.000  worker#1  note     "ready"
@@ -156,7 +156,7 @@ fn a_run_that_never_says_hello_has_its_number_its_start_and_its_end() {
         supervisor.stop().await.unwrap();
     });
     insta::assert_snapshot!(timeline, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1  start
     +0.000  worker#1  note     "started"
     +0.000  worker#1  note     "ready"
@@ -192,7 +192,7 @@ fn a_start_that_fails_takes_a_number() {
     let text = timeline.to_string();
     let text = text.replace(program.to_str().unwrap(), "PROGRAM");
     insta::assert_snapshot!(text, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1  note     "failed to start: cannot start `PROGRAM`: no such file"
     +0.000  worker#1  note     "backing off 2s (attempt 0)"
     +2.000  worker#2  note     "failed to start: cannot start `PROGRAM`: no such file"
@@ -271,7 +271,7 @@ fn supervisors_of_two_agents_do_not_mix() {
     };
     let first = play();
     insta::assert_snapshot!(first, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  a#1  start
     +0.000  a#1  note     "started"
     +0.000  a#1  note     "ready"
@@ -359,7 +359,7 @@ fn a_start_that_fails_names_the_kernels_reason() {
     let text = timeline.to_string();
     let text = text.replace(program.path().to_str().unwrap(), "PROGRAM");
     insta::assert_snapshot!(text, @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1  note     "failed to start: cannot start `PROGRAM`: cannot execute it: Text file busy (os error 26)"
     +0.000  worker#1  note     "backing off 2s (attempt 0)"
     +2.000  worker#2  note     "failed to start: cannot start `PROGRAM`: cannot execute it: Text file busy (os error 26)"

@@ -30,7 +30,7 @@ fn an_hour_of_an_agent_passes_at_once() {
     assert_eq!(
         lines(&timeline),
         [
-            "timeline v1 clock=virtual",
+            "timeline v2 clock=virtual",
             "+0.000 worker#1 start",
             "+3600.000 worker#1 exit code=3",
             "+0.000 worker#1 reap",

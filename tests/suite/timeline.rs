@@ -39,7 +39,7 @@ fn virtually(events: impl IntoIterator<Item = Event>) -> Timeline {
 
 #[test]
 fn an_empty_timeline_prints_its_first_line() {
-    assert_eq!(virtually([]).to_string(), "timeline v1  clock=virtual");
+    assert_eq!(virtually([]).to_string(), "timeline v2  clock=virtual");
 }
 
 /// The lines that differ, of two texts with equally many.
@@ -194,7 +194,7 @@ fn notes_and_findings_are_told_apart_and_in_order() {
 
 #[rstest]
 #[case::nothing("", 1, 1, "`timeline v1  clock=virtual` or `timeline v1  clock=real`")]
-#[case::another_version("timeline v2  clock=real", 1, 10, "version `v1`")]
+#[case::another_version("timeline v3  clock=real", 1, 10, "version `v1` or `v2`")]
 #[case::another_clock("timeline v1  clock=wall", 1, 20, "`virtual` or `real`")]
 #[case::no_time(
     "timeline v1 clock=virtual\n\na#1 start",

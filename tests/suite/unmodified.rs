@@ -178,7 +178,7 @@ fn a_panic_in_the_body_prints_its_timeline() {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     let text = text.into_owned();
     for line in [
-        "timeline v1",
+        "timeline v2",
         "worker#1  start",
         "worker#2  exit     code=3",
     ] {

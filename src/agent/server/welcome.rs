@@ -13,7 +13,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::super::member::{Connection, Member};
 use super::accept::{Hello, Stranger};
 use super::{Expected, Rank, Server};
-use crate::process::{ended_status, is_child, open_pidfd, send_signal};
+use crate::process::{ended_status, is_child, open_pidfd, reaped_status, send_signal};
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
@@ -181,8 +181,9 @@ impl Server {
     /// A descriptor of the process at the other end, which is to be a member. None where it is over.
     fn hold(&mut self, pid: u32, connection: &mut Connection, agent: &str) -> Option<OwnedFd> {
         match connection.peer(pid) {
-            // It was killed before it was taken in. Had it been killed sooner, it would have said nothing.
-            Ok(pidfd) if (self.is_gated || self.is_announced(pid)) && is_over(&pidfd) => {}
+            // It was killed before it was taken in. Had that been sooner, it would have said nothing.
+            Ok(pidfd) if self.is_announced(pid) && is_over(&pidfd) => {}
+            Ok(pidfd) if self.is_gated && was_killed(&pidfd) => {}
             Ok(pidfd) => return Some(pidfd),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ESRCH | libc::EINVAL) if self.is_gated || self.is_announced(pid) => {}
@@ -413,6 +414,13 @@ pub(super) fn kernel_name(program: &Path) -> Option<String> {
     let name = program.file_name()?.as_bytes();
     let name = &name[..name.len().min(15)];
     String::from_utf8(name.to_vec()).ok()
+}
+
+/// Whether a process was ended by a signal.
+fn was_killed(pidfd: &OwnedFd) -> bool {
+    let pidfd = pidfd.as_fd();
+    let status = ended_status(pidfd).or_else(|| reaped_status(pidfd));
+    matches!(status, Some(ExitStatus::Signaled { .. }))
 }
 
 /// Whether a process is gone, or is a child that is a zombie.

@@ -21,7 +21,7 @@ fn findings_of(steps: &[&str]) -> Vec<String> {
     findings.into_iter().map(str::to_owned).collect()
 }
 
-const HELLO: &str = r#"say hello 1 PID 1 "worker"|rest 0|"#;
+const HELLO: &str = r#"say hello 2 PID 1 "worker"|rest 0|"#;
 
 #[rstest]
 #[case::crashes_in_the_middle_of_a_message(
@@ -29,7 +29,7 @@ const HELLO: &str = r#"say hello 1 PID 1 "worker"|rest 0|"#;
     "its connection ended in the middle of a message"
 )]
 #[case::crashes_in_the_middle_of_hello(
-    &["connect", "say hello 1"],
+    &["connect", "say hello 2"],
     "a control connection ended before it said hello, in the middle of a message"
 )]
 #[case::ends_without_hello(
@@ -42,10 +42,10 @@ const HELLO: &str = r#"say hello 1 PID 1 "worker"|rest 0|"#;
 )]
 #[case::speaks_another_version(
     &["connect", "say hello 9 PID 1 \"worker\"|", "wait"],
-    "agent \"worker\" speaks version 9 of the protocol: expected 1"
+    "agent \"worker\" speaks version 9 of the protocol: expected 2"
 )]
 #[case::has_an_unknown_name(
-    &["connect", "say hello 1 PID 1 \"nobody\"|", "wait"],
+    &["connect", "say hello 2 PID 1 \"nobody\"|", "wait"],
     "an unknown agent said hello: \"nobody\""
 )]
 #[case::connects_twice(
@@ -151,7 +151,7 @@ fn the_process_of_the_sim_is_no_agent_of_it() {
             let reader = std::thread::spawn(move || {
                 use std::io::{Read, Write};
                 let mut socket = fake::connect(&address);
-                let hello = format!("hello 1 {} 1 \"worker\"\n", std::process::id());
+                let hello = format!("hello 2 {} 1 \"worker\"\n", std::process::id());
                 socket.write_all(hello.as_bytes()).unwrap();
                 let _ = socket.read_to_end(&mut Vec::new());
             });
@@ -177,7 +177,8 @@ fn what_an_agent_said_before_its_end_is_heard_although_an_order_came_too_late() 
             .unwrap();
         let run = worker.started().await;
         run.write("go on");
-        child.wait().unwrap();
+        let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+        ended.await.unwrap();
         run.write("too late");
         run.ended().await;
     });
@@ -193,7 +194,7 @@ fn an_agent_is_the_process_at_the_other_end_and_not_the_one_it_names() {
     let timeline = Sim::new()
         .try_run(async |sim| {
             let worker = sim.agent("worker", Script::new());
-            let steps = ["connect", "say hello 1 1 1 \"worker\"|rest 0|", "wait"];
+            let steps = ["connect", "say hello 2 1 1 \"worker\"|rest 0|", "wait"];
             let mut child = Command::from(fake::agent(&fake::address(&worker), &steps))
                 .kill_on_drop(true)
                 .spawn()

@@ -77,7 +77,7 @@ fn a_child_that_may_be_left_running_is_ended_and_fails_nothing() {
     assert_eq!(
         failure.to_string(),
         "the body of the sim failed: \"of the body\"\n\
-         timeline v1  clock=virtual\n\
+         timeline v2  clock=virtual\n\
          +0.000  worker#1  start"
     );
     assert_eq!(failure.leaks(), [""; 0]);

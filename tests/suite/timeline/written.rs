@@ -65,7 +65,7 @@ fn everything() -> Vec<Event> {
 #[test]
 fn a_virtual_timeline_prints_deltas_in_columns() {
     insta::assert_snapshot!(virtually(everything()), @r##"
-    timeline v1  clock=virtual
+    timeline v2  clock=virtual
     +0.000  worker#1         start
     +0.500  worker#1         ready
     +0.000  worker#1         beat
@@ -97,7 +97,7 @@ fn a_real_timeline_prints_no_times() {
     let text = Timeline::new(TimelineClock::Real, everything()).to_string();
     assert_eq!(Timeline::new(TimelineClock::Real, slower).to_string(), text);
     insta::assert_snapshot!(text, @r##"
-    timeline v1  clock=real
+    timeline v2  clock=real
     worker#1         start
     worker#1         ready
     worker#1         beat
@@ -238,7 +238,7 @@ mod json {
         let text = serde_json::to_string(&virtually(everything())).unwrap();
         let rows = text.replace("{\"at_ns\"", "\n{\"at_ns\"");
         insta::assert_snapshot!(rows, @r##"
-        {"version":1,"clock":"virtual","events":[
+        {"version":2,"clock":"virtual","events":[
         {"at_ns":0,"agent":"worker","run":1,"kind":"start"},
         {"at_ns":500000000,"agent":"worker","run":1,"kind":"ready"},
         {"at_ns":500000000,"agent":"worker","run":1,"kind":"beat"},
@@ -263,8 +263,8 @@ mod json {
 
     #[rstest]
     #[case::version(
-        r#"{"version":2,"clock":"real","events":[]}"#,
-        "version is 2: expected 1"
+        r#"{"version":3,"clock":"real","events":[]}"#,
+        "version is 3: expected 1 or 2"
     )]
     #[case::clock(
         r#"{"version":1,"clock":"wall","events":[]}"#,
