@@ -349,6 +349,19 @@ pub(crate) fn end_processes_of(
     Ok(ending.found)
 }
 
+/// The processes whose number says so, but for this one.
+pub(crate) fn processes_where(is_one: impl Fn(u32) -> bool) -> Result<Vec<Identity>, Unreadable> {
+    let mut found = Vec::new();
+    for pid in proc::numbers("/proc")? {
+        if pid != std::process::id() && is_one(pid) {
+            let stat = proc::stat(pid)?;
+            // It may have become another's between the two.
+            found.extend(stat.filter(|_| is_one(pid)).map(|stat| stat.identity));
+        }
+    }
+    Ok(found)
+}
+
 /// The children of one thread of this process, until two looks in a row agree: what was a child
 /// before its number was looked up and after it is no other process.
 pub(crate) fn children_of(thread: nix::unistd::Pid) -> Result<BTreeSet<Identity>, Unreadable> {

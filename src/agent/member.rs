@@ -292,17 +292,18 @@ impl Member {
         self.ended.is_none()
     }
 
+    /// It is told to pass that gate, and is at it again when it says so.
+    pub(crate) fn pass(&mut self, gate: &[u8]) {
+        if self.gate.as_deref().map(str::as_bytes) == Some(gate) {
+            self.gate = None;
+        }
+    }
+
     /// Sends an order: it does not rest until it says so again.
     pub(crate) fn order(&mut self, order: &Order) {
         match order {
             Order::Ping(id) => self.pinged = Some(*id),
             _ => self.sent += 1,
-        }
-        // It passes, and is at it again when it says so.
-        if let Order::Open(name) = order
-            && self.gate.as_deref().map(str::as_bytes) == Some(&name.0[..])
-        {
-            self.gate = None;
         }
         if let Some(connection) = &mut self.connection {
             connection.send(order);

@@ -1,8 +1,8 @@
 //! The control server: the listening socket, the processes behind it, and what they say.
 
 mod accept;
-mod end;
 mod bounds;
+mod end;
 mod follow;
 mod hear;
 mod turns;
@@ -37,6 +37,20 @@ pub(crate) use turns::Rank;
 
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
 const LISTENER: u64 = u64::MAX;
+
+/// Where what a descriptor tells stands in the order of the processes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// No process's, by its number.
+    Other(RawFd),
+    /// The end of a process that is no member.
+    Stranger(u32),
+    /// A member's: its output, then its end.
+    Member(Rank, u8),
+}
+
+/// A member's end comes after its standard output and error.
+const PIDFD: u8 = 2;
 
 /// An agent as the server has it.
 #[derive(Debug)]
@@ -392,23 +406,24 @@ impl Server {
     }
 
     /// Where what a descriptor of this process tells stands in the order of the processes: a pidfd, or a
-    /// pipe that one of them writes to. What is none of theirs comes first.
-    pub(crate) fn place_of(&self, descriptor: RawFd) -> (Option<(Rank, u8)>, RawFd) {
-        let described = |path: String| std::fs::read_to_string(path).ok();
-        let place = match std::fs::read_link(format!("/proc/self/fd/{descriptor}")) {
-            Ok(link) if link.as_os_str() == "anon_inode:[pidfd]" => {
-                let info = described(format!("/proc/self/fdinfo/{descriptor}"));
-                let pid = info.and_then(|info| {
-                    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-                    line.trim().parse::<u32>().ok()
-                });
-                let member = pid.and_then(|pid| self.by_pid.get(&pid));
-                member.map(|&member| (self.members[member].rank(), 2))
-            }
-            Ok(link) => self.streams.get(link.as_path()).cloned(),
-            Err(_) => None,
-        };
-        (place, descriptor)
+    /// pipe that one of them writes to. What is none of theirs comes first, and processes that are no members
+    /// in the order in which they were started.
+    pub(crate) fn place_of(&self, descriptor: RawFd) -> Place {
+        let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).unwrap_or_default();
+        if link.as_os_str() != "anon_inode:[pidfd]" {
+            return match self.streams.get(link.as_path()) {
+                Some((rank, stream)) => Place::Member(rank.clone(), *stream),
+                None => Place::Other(descriptor),
+            };
+        }
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"));
+        let info = info.unwrap_or_default();
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid = pid.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
+        match self.by_pid.get(&pid) {
+            Some(&member) => Place::Member(self.members[member].rank(), PIDFD),
+            None => Place::Stranger(pid),
+        }
     }
 
     /// Whether a connection is there that has not said whose it is.
@@ -511,6 +526,9 @@ impl Server {
     /// Has a member do something: at once, or in virtual time when its turn comes.
     pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
+        if let Order::Open(gate) = &order {
+            self.members[member].pass(&gate.0);
+        }
         if self.is_virtual {
             let rank = self.members[member].rank();
             self.turns.tell(self.now, rank, member, order);

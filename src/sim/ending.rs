@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::unistd::{Pid, gettid};
 
 use super::children::Children;
+use super::mark::Mark;
 use super::pool::Pool;
 use crate::agent::{Server, Shared};
 use crate::leaks::{self, Found, Unreadable};
@@ -45,6 +46,7 @@ pub(crate) fn end_all(
     shared: &Shared,
     before: &HashSet<u32>,
     pool: &Pool,
+    mark: Option<&Mark>,
     saw_foreign: bool,
     Spare(spare): Spare,
 ) -> Vec<String> {
@@ -55,7 +57,12 @@ pub(crate) fn end_all(
         (server.address().to_owned(), server.has_left())
     };
     drop(spare);
-    let found = roots(gettid(), before, pool).and_then(|roots| {
+    let found = roots(gettid(), before, pool).and_then(|mut roots| {
+        if let Some(mark) = mark
+            && saw_foreign
+        {
+            roots.extend(marked(mark)?);
+        }
         // What nobody can have left behind need not be looked for among all processes of the machine.
         if roots.is_empty() && !saw_foreign && !has_left {
             return Ok(Vec::new());
@@ -86,6 +93,11 @@ fn roots(
     roots.retain(|child| !before.contains(&child.pid));
     roots.extend(pool.children());
     Ok(Vec::from_iter(roots))
+}
+
+/// The processes that have inherited the mark, wherever they are.
+fn marked(mark: &Mark) -> Result<Vec<leaks::Identity>, Unreadable> {
+    leaks::processes_where(|pid| mark.is_on(pid))
 }
 
 /// Ends those that are known without a look at /proc, and reaps those that are children of this process.

@@ -42,11 +42,27 @@ const EXEC: Duration = Duration::from_secs(1);
 /// begin before it.
 const WELCOME: Duration = Duration::from_millis(20);
 
+/// real-time: how long an agent that is due waits for what is no agent and is at work.
+const OTHERS: Duration = Duration::from_millis(20);
+
 /// real-time: how long the gate waits for what processes say before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
 
 /// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
 const ENDING: Duration = Duration::from_secs(1);
+
+/// What tokio may do.
+#[derive(Debug)]
+enum Verdict {
+    /// The watchdog has ended the sim: it says what was seen until then.
+    Over,
+    /// The tasks have a turn, and time stands still.
+    Turn,
+    /// The same, and it is the code under test alone that is at work.
+    Pending,
+    /// Time may pass.
+    Open,
+}
 
 /// Who is at work.
 enum Survey {
@@ -81,6 +97,8 @@ pub(crate) struct Gate {
     went_on: Option<TokioInstant>,
     /// Zombies that a thread of unknown origin may be about to reap, and since when.
     zombies: HashMap<u32, Instant>,
+    /// Since when nobody but what is no agent has been at work.
+    unquiet_since: Option<Instant>,
     /// Since when a hello waits.
     hello_since: Option<Instant>,
     /// Children of other threads that have nothing to do with the sim.
@@ -122,6 +140,7 @@ impl Gate {
             news,
             went_on: Some(TokioInstant::now()),
             zombies: HashMap::new(),
+            unquiet_since: None,
             hello_since: None,
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
@@ -137,17 +156,17 @@ impl Gate {
 
     /// What tokio calls before it parks.
     pub(crate) fn park(&mut self) {
-        let Some(open) = self.may_advance() else {
-            self.shared.timer.notify_one();
-            return;
-        };
-        self.sight.is_open.store(open, Ordering::Relaxed);
-        if open {
+        let verdict = self.judge();
+        let is_open = matches!(verdict, Verdict::Open | Verdict::Pending);
+        if !matches!(verdict, Verdict::Over) {
+            self.sight.is_open.store(is_open, Ordering::Relaxed);
+        }
+        if is_open {
             self.sight.open();
             let opened = self.sight.opened.lock();
             *opened.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-        if !open {
+        if !matches!(verdict, Verdict::Open) {
             // A task that wakes keeps tokio from advancing.
             self.shared.timer.notify_one();
         }
@@ -158,35 +177,52 @@ impl Gate {
         self.went_on = Some(TokioInstant::now());
     }
 
-    /// Nothing where the watchdog has ended the sim: it says what was seen until then.
-    fn may_advance(&mut self) -> Option<bool> {
+    fn judge(&mut self) -> Verdict {
         let shared = Arc::clone(&self.shared);
         let server = shared.lock();
         // The watchdog has the lock between that and giving up the descriptor that it has to spare.
         if self.sight.is_over.load(Ordering::Acquire) {
             // The body may have come back, and waits for what it did last.
             shared.settled.notify_one();
-            return None;
+            return Verdict::Over;
         }
         let (mut server, quiet, mut news) = self.take_in(&shared, server);
-        if server.is_ending && !news && !self.ready.is_pending() {
+        let is_pending = !news && self.ready.is_pending();
+        if server.is_ending && !news && !is_pending {
             // Not more than that: nobody has a turn after the body.
             shared.settled.notify_one();
-            return Some(false);
+            return Verdict::Turn;
         }
-        if quiet && !news {
+        if !news && !is_pending && (quiet || self.is_unquiet_for_long()) {
             // One at a time: what two do at once would race.
-            news = self.ready.is_pending() || server.see_rest() || ask_watchers(&mut server);
+            news = server.see_rest() || ask_watchers(&mut server);
             if !news && server.grant_next_turn() {
                 news = true;
                 (server, _) = self.settle(&shared, server);
             }
         }
+        if quiet || news || is_pending {
+            self.unquiet_since = None;
+        }
         self.hand_over(&mut server);
         if news {
             shared.changed.notify_waiters();
+            return Verdict::Turn;
         }
-        Some(quiet && !news)
+        match (quiet, is_pending) {
+            (true, false) => Verdict::Open,
+            (true, true) => Verdict::Pending,
+            (false, _) => Verdict::Turn,
+        }
+    }
+
+    /// Whether what is no agent is at work, and nothing else happens: it holds time, but not those that are due
+    /// already.
+    fn is_unquiet_for_long(&mut self) -> bool {
+        self.unquiet_since
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+            > OTHERS
     }
 
     /// What is done where tokio looks at what the processes did without coming to rest.
@@ -359,6 +395,8 @@ impl Gate {
             };
             let standing = self.foreigners.standing(pid, &address, &known);
             match standing.map_err(blind(UNKNOWN_CHILD))? {
+                // One that its supervisor has told of is a run without a hello.
+                Standing::Zombie if server.member_of(pid).is_some() => {}
                 Standing::Zombie => server.see_zombie(pid),
                 Standing::Begins => is_begun = true,
                 Standing::AtRest => self.sight.see(pid),
@@ -423,19 +461,25 @@ impl Gate {
         }
     }
 
-    /// Whether a zombie is there that somebody may be about to reap. The code under test has seen those of its
-    /// own threads, and they wait; of other threads nobody knows.
+    /// Whether a zombie is there that somebody of unknown origin may be about to reap. The code under test has
+    /// seen those of its own threads, and they wait. But other threads may have started it; and who drops a
+    /// child leaves it to tokio, all of whose runtimes reap for each other, so that another sim's may.
     fn zombies_are_unsettled(&mut self, server: &Server, own: &[u32]) -> bool {
+        let has_others = !children::other_sims().is_empty();
         let zombies: Vec<u32> = server
             .zombies()
-            .filter(|member| self.mark.is_none() || member.is_child && !own.contains(&member.pid))
+            .filter(|member| {
+                let is_foreign = member.is_child && !own.contains(&member.pid);
+                self.mark.is_none() || is_foreign || member.is_child && has_others
+            })
             .map(|member| member.pid)
             .collect();
         self.zombies.retain(|pid, _| zombies.contains(pid));
         let mut waits = false;
         for pid in zombies {
             let since = *self.zombies.entry(pid).or_insert_with(Instant::now);
-            waits |= since.elapsed() < REAPING && !children::other_threads_are_quiet();
+            waits |=
+                since.elapsed() < REAPING && (has_others || !children::other_threads_are_quiet());
         }
         waits
     }
@@ -532,7 +576,7 @@ fn blind(what: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
-const UNKNOWN_CHILD: &str = "what a child of another thread is cannot be told";
+const UNKNOWN_CHILD: &str = "what a child is and does cannot be told";
 
 /// Whether a child of another sim is not through its exec. The second shows only when its descriptors are
 /// closed.

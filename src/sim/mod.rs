@@ -308,7 +308,14 @@ impl Sim {
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.iter().any(|pid| !server.knows(*pid))
         };
-        let mut leaks = ending::end_all(&shared, &before, &pool, saw_foreign, spare);
+        let mut leaks = ending::end_all(
+            &shared,
+            &before,
+            &pool,
+            thread.mark().as_deref(),
+            saw_foreign,
+            spare,
+        );
         if verdict.is_some() {
             // The code under test was cut off: it has had no chance to end anything.
             leaks.clear();

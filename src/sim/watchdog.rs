@@ -310,6 +310,8 @@ impl Watched {
         if is_held && let Some(mut server) = self.shared.lock_within(LOCKED) {
             // Nobody has looked for as long.
             server.pump(Duration::ZERO);
+            // The text names them; nobody else takes them in any more.
+            server.welcome_all(&[]);
         }
         // What it sees from here on, with a descriptor or without a process, is our doing.
         self.sight.is_over.store(true, Ordering::Release);

@@ -79,11 +79,11 @@ fn one_more_run_does_not_move_the_other_lines() {
 }
 
 #[test]
-fn virtual_events_are_sorted_by_time_with_the_subject_last_in_an_instant() {
+fn virtual_events_are_sorted_by_time_and_stay_as_given_within_an_instant() {
     let note = Event::new(at(5), Who::Subject, What::Note { text: "n".into() });
     let other = Event::new(at(5), Who::run("another", 1), What::Start);
     let timeline = virtually([start(9, 2), note.clone(), start(5, 1), other.clone()]);
-    assert_eq!(timeline.events(), [start(5, 1), other, note, start(9, 2)]);
+    assert_eq!(timeline.events(), [note, start(5, 1), other, start(9, 2)]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn notes_and_findings_are_told_apart_and_in_order() {
 }
 
 #[rstest]
-#[case::nothing("", 1, 1, "`timeline v1  clock=virtual` or `timeline v1  clock=real`")]
+#[case::nothing("", 1, 1, "`timeline v2  clock=virtual` or `timeline v2  clock=real`")]
 #[case::another_version("timeline v3  clock=real", 1, 10, "version `v1` or `v2`")]
 #[case::another_clock("timeline v1  clock=wall", 1, 20, "`virtual` or `real`")]
 #[case::no_time(

@@ -56,23 +56,29 @@ fn a_child_that_a_task_in_spawn_blocking_waits_for_is_left_behind_and_ended() {
 }
 
 /// Nobody can tell whose thread that is: another test's child would look the same.
-#[test]
-fn a_child_that_is_no_agent_of_a_thread_of_its_own_is_left_alone() {
-    let mut child = None;
-    Sim::new().run(async |_| {
-        let start = || {
-            std::process::Command::new("/bin/sleep")
-                .arg("1000")
-                .spawn()
-                .unwrap()
-        };
-        child = Some(std::thread::spawn(start).join().unwrap());
-    });
-    let mut child = child.unwrap();
-    let still_runs = child.try_wait().unwrap().is_none();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(still_runs);
+/// A thread that the body starts is the sim's, and so is what that starts, wherever it goes.
+#[rstest]
+#[case::its_child("exec sleep 1000")]
+#[case::an_orphan_in_a_session_of_its_own("setsid sleep 1000 &")]
+fn what_a_thread_of_its_own_has_started_is_left_behind_and_ended(#[case] script: &'static str) {
+    let failure = Sim::new()
+        .try_run(async |_| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", script]);
+            let start = move || {
+                let mut shell = shell.spawn().unwrap();
+                // The orphan's shell ends by itself.
+                if script.starts_with("setsid") {
+                    shell.wait().unwrap();
+                }
+            };
+            let thread = std::thread::spawn(start);
+            tokio::task::spawn_blocking(move || thread.join().unwrap())
+                .await
+                .unwrap();
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
 }
 
 #[test]

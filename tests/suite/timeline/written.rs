@@ -233,7 +233,7 @@ mod json {
         let json = serde_json::to_value(virtually(everything())).unwrap();
         assert_eq!(
             (&json["version"], &json["clock"]),
-            (&1.into(), &"virtual".into())
+            (&2.into(), &"virtual".into())
         );
         let text = serde_json::to_string(&virtually(everything())).unwrap();
         let rows = text.replace("{\"at_ns\"", "\n{\"at_ns\"");
