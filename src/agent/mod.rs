@@ -450,6 +450,13 @@ impl Run {
         Ok(())
     }
 
+    /// Has it exit with the code at once, also while this thread is held.
+    #[cfg(feature = "properties")]
+    pub(crate) fn exit_at_once(&self, code: u8) {
+        let order = Order::Do(agent_stub::script::Script(vec![Statement::Exit(code)]));
+        self.shared.lock().order_at_once(self.member, &order);
+    }
+
     /// Opens the gate for one passage, now or when the run comes to it.
     pub fn open(&self, gate: &str) {
         self.send(&Order::Open(Quoted::from(gate)));

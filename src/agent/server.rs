@@ -24,7 +24,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use nix::sys::time::TimeSpec;
 
-use super::member::Member;
+use super::member::{KernelState, Member};
 use super::script::Script;
 use crate::timeline::{Instant, Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
@@ -452,7 +452,8 @@ impl Server {
                 self.record_of(member, What::Blocked { stream });
             }
             let this = &self.members[member];
-            let is_at_rest = this.says_it_rests() && this.was_told;
+            let is_stopped = || this.kernel_state() == KernelState::Stopped;
+            let is_at_rest = this.was_told && (this.says_it_rests() || is_stopped());
             if is_at_rest && !this.has_rested && !self.turns.has_due(self.now, member) {
                 self.members[member].has_rested = true;
                 self.progress += 1;
@@ -535,6 +536,14 @@ impl Server {
         } else {
             self.tell(member, &order);
         }
+    }
+
+    /// Has a member do something at once, whoever's turn it is: for code that holds the thread of the sim until
+    /// it is done.
+    #[cfg(feature = "properties")]
+    pub(crate) fn order_at_once(&mut self, member: usize, order: &Order) {
+        self.progress += 1;
+        self.tell(member, order);
     }
 
     /// Asks a member to prove that it waits.

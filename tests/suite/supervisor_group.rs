@@ -137,28 +137,28 @@ fn crash_twice(strategy: SiblingStrategy) -> Timeline {
 #[test]
 fn one_for_one_leaves_the_siblings_alone() {
     let timeline = crash_twice(SiblingStrategy::OneForOne);
-    let second = ["0.000s-5.000s", "7.000s-12.000s", "14.000s-"];
+    let second = ["0.000s-5.000s", "7.000s-12.000s", "14.000s-30.000s"];
     assert_eq!(runs(&timeline, "second"), second);
-    assert_eq!(runs(&timeline, "first"), ["0.000s-"]);
-    assert_eq!(runs(&timeline, "third"), ["0.000s-"]);
+    assert_eq!(runs(&timeline, "first"), ["0.000s-30.000s"]);
+    assert_eq!(runs(&timeline, "third"), ["0.000s-30.000s"]);
 }
 
 #[test]
 fn one_for_all_replaces_all_from_the_last_to_the_first() {
     let timeline = crash_twice(SiblingStrategy::OneForAll);
-    let second = ["0.000s-5.000s", "7.000s-12.000s", "14.000s-"];
+    let second = ["0.000s-5.000s", "7.000s-12.000s", "14.000s-30.000s"];
     assert_eq!(runs(&timeline, "second"), second);
-    let first = ["0.000s-7.000s", "7.000s-14.000s", "14.000s-"];
+    let first = ["0.000s-7.000s", "7.000s-14.000s", "14.000s-30.000s"];
     assert_eq!(runs(&timeline, "first"), first);
-    let third = ["0.000s-6.000s", "7.000s-13.000s", "14.000s-"];
+    let third = ["0.000s-6.000s", "7.000s-13.000s", "14.000s-30.000s"];
     assert_eq!(runs(&timeline, "third"), third);
 }
 
 #[test]
 fn rest_for_one_replaces_those_after_it() {
     let timeline = crash_twice(SiblingStrategy::RestForOne);
-    assert_eq!(runs(&timeline, "first"), ["0.000s-"]);
-    let third = ["0.000s-6.000s", "7.000s-13.000s", "14.000s-"];
+    assert_eq!(runs(&timeline, "first"), ["0.000s-30.000s"]);
+    let third = ["0.000s-6.000s", "7.000s-13.000s", "14.000s-30.000s"];
     assert_eq!(runs(&timeline, "third"), third);
 }
 

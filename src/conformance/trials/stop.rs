@@ -249,7 +249,7 @@ const DEATH: Duration = Duration::from_secs(2);
 /// not noticed any of it: what is asked of it before the next await finds them dead and unreaped.
 pub(super) fn die_unnoticed(runs: &[&crate::Run], code: u8) -> Result<(), Halt> {
     for run in runs {
-        order_exit(run, code)?;
+        run.exit_at_once(code);
     }
     let start = Instant::now();
     for run in runs {
