@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Child;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Incoming, above_streams, take_over};
+use crate::connection::{Connection, Incoming, take_over};
 use crate::inherited::Inherited;
 use crate::options::{ClockChoice, Control, Options};
 use crate::perform::Writing;
@@ -18,6 +15,7 @@ use crate::protocol::{Order, Report, VERSION};
 use crate::quoted::Quoted;
 use crate::script::Script;
 use crate::signal::Signal;
+use crate::watch::Watch;
 use crate::{complain, sys};
 
 /// The control connection ended.
@@ -40,10 +38,12 @@ pub(crate) enum Wait {
     Ever,
     /// A gate that the harness opens.
     Gate(Quoted),
-    /// A file.
-    File(PathBuf),
+    /// Something in the file system, of which nothing tells but looking.
+    Watch(Watch),
     /// Space in a stream.
     Writable(i32),
+    /// Space in what it has opened itself.
+    Room(OwnedFd),
 }
 
 /// How often a block is run.
@@ -83,6 +83,18 @@ impl Frame {
             writing: None,
         }
     }
+
+    /// The block that handles the signal.
+    pub(crate) fn handler(signal: Signal, script: Script) -> Frame {
+        Frame {
+            handles: Some(signal),
+            ..Frame::new(script, Again::Times(1))
+        }
+    }
+
+    pub(crate) fn is_handler_of(&self, signal: Signal) -> bool {
+        self.handles == Some(signal)
+    }
 }
 
 /// A stub that lives.
@@ -102,15 +114,15 @@ pub(crate) struct Agent {
     /// The signals that scripts asked to hear of.
     pub(crate) reported: BTreeSet<Signal>,
     /// How many of each were trapped when it looked last.
-    seen: BTreeMap<Signal, u32>,
+    pub(crate) seen: BTreeMap<Signal, u32>,
     /// How many of each the harness was told of.
-    told: BTreeMap<Signal, u64>,
+    pub(crate) told: BTreeMap<Signal, u64>,
     /// How many SIGCHLDs had come when children were reaped last.
-    children_heard: u32,
+    pub(crate) children_heard: u32,
     /// Handlers that are due once the one at work is done.
-    due: VecDeque<Signal>,
+    pub(crate) due: VecDeque<Signal>,
     /// Where trapped signals write a byte, and where it is read.
-    wake: Option<(OwnedFd, OwnedFd)>,
+    pub(crate) wake: Option<(OwnedFd, OwnedFd)>,
     over: BTreeSet<u64>,
     pub(crate) opened: BTreeMap<Quoted, u32>,
     /// The number of the last wait or turn.
@@ -118,13 +130,15 @@ pub(crate) struct Agent {
     /// Whether it may do what others can see; only the harness's clock grants that turn by turn.
     pub(crate) has_turn: bool,
     /// The turn that it has asked for to take signals.
-    asked_for_signals: Option<u64>,
+    pub(crate) asked_for_signals: Option<u64>,
     pub(crate) children: Vec<Child>,
+    /// A script ignores SIGCHLD: then nothing tells of the end of a child.
+    pub(crate) ignores_children: bool,
     /// How many descendants it has started.
     pub(crate) started: u32,
     /// Locked files: a lock goes when its file is closed.
     pub(crate) locks: Vec<std::fs::File>,
-    idle: bool,
+    pub(crate) idle: bool,
     /// Whether the harness knows that nothing is left to do but wait.
     rested: bool,
     /// The orders obeyed so far, but for pings.
@@ -183,6 +197,7 @@ impl Agent {
             has_turn: false,
             asked_for_signals: None,
             children: Vec::new(),
+            ignores_children: false,
             started: 0,
             locks: Vec::new(),
             idle: false,
@@ -276,8 +291,9 @@ impl Agent {
             Wait::Go(id) => self.over.contains(id),
             Wait::Ever => false,
             Wait::Gate(name) => self.opened.get(name).is_some_and(|passages| *passages > 0),
-            Wait::File(path) => path.exists(),
+            Wait::Watch(watch) => self.options.clock == ClockChoice::Real && watch.has_come(),
             Wait::Writable(descriptor) => is_writable(*descriptor),
+            Wait::Room(descriptor) => is_writable(descriptor.as_raw_fd()),
         }
     }
 
@@ -316,7 +332,12 @@ impl Agent {
         }
         top.next = 0;
         let endless = matches!(top.again, Again::Forever);
-        self.look_up(endless);
+        if endless && self.asked_for_signals.is_some() {
+            // A turn is granted to who rests, and this would never do so.
+            self.obey_or_wait();
+        } else {
+            self.look_up(endless);
+        }
     }
 
     /// In the middle of something that may take long without a wait: notices the harness, its end
@@ -332,8 +353,20 @@ impl Agent {
     fn rest(&mut self) {
         self.has_turn = false;
         if self.options.clock == ClockChoice::Harness && !self.rested {
+            if let Some(watch) = self.watch() {
+                let report = Report::Watching(watch.file().clone());
+                self.say_soon(&report);
+            }
             self.say(&Report::Rest(self.obeyed));
             self.rested = true;
+        }
+    }
+
+    /// What it watches now.
+    fn watch(&self) -> Option<&Watch> {
+        match self.frames.last()?.wait.as_ref()? {
+            Wait::Watch(watch) => Some(watch),
+            _ => None,
         }
     }
 
@@ -344,6 +377,11 @@ impl Agent {
             self.obey();
             return;
         }
+        // The look comes before the answer: until then it has something to do.
+        if !self.incoming.is_empty() && self.watch().is_some_and(Watch::has_come) {
+            self.rested = false;
+            return self.step();
+        }
         self.rest();
         if self.obey() {
             return;
@@ -353,10 +391,10 @@ impl Agent {
             Some(Wait::Until(deadline)) => {
                 timeout = deadline.saturating_duration_since(Instant::now());
             }
-            // By the harness's clock it looks when it is pinged, so that no look depends on the kernel's.
-            Some(Wait::File(_)) if self.options.clock == ClockChoice::Real => timeout = LOOK,
+            Some(Wait::Watch(_)) if self.options.clock == ClockChoice::Real => timeout = LOOK,
             Some(Wait::Writable(descriptor)) => writable = Some(*descriptor),
-            Some(Wait::Go(_) | Wait::Ever | Wait::Gate(_) | Wait::File(_)) | None => {}
+            Some(Wait::Room(descriptor)) => writable = Some(descriptor.as_raw_fd()),
+            Some(Wait::Go(_) | Wait::Ever | Wait::Gate(_) | Wait::Watch(_)) | None => {}
         }
         self.listen(timeout, writable);
     }
@@ -434,111 +472,6 @@ impl Agent {
         self.say_soon(&Report::Turn { id, signal });
         id
     }
-
-    /// Takes the signals that came, where it may. By the harness's clock that takes a turn: what arrives
-    /// while the code under test is at work arrives together, whoever is faster.
-    fn hear_signals(&mut self) {
-        if let Some((read, _)) = &self.wake {
-            drain(read.as_raw_fd());
-        }
-        let children = sys::trapped_count(Signal::CHLD);
-        if std::mem::replace(&mut self.children_heard, children) != children {
-            if !self.reported.contains(&Signal::CHLD) {
-                self.seen.insert(Signal::CHLD, children);
-            }
-            self.reap();
-        }
-        let has_come = |signal: &Signal| {
-            let seen = self.seen.get(signal).copied().unwrap_or(0);
-            sys::trapped_count(*signal) != seen
-        };
-        if self.reported.iter().any(has_come) {
-            if self.has_turn || self.options.clock == ClockChoice::Real {
-                self.take_signals();
-            } else if self.asked_for_signals.is_none() {
-                self.asked_for_signals = Some(self.ask_for_turn(true));
-            }
-        }
-        self.begin_handlers();
-    }
-
-    /// Takes note of the signals that came since the last time.
-    fn take_signals(&mut self) {
-        for signal in self.reported.clone() {
-            let count = sys::trapped_count(signal);
-            let seen = self.seen.entry(signal).or_default();
-            let mut new = count.wrapping_sub(*seen);
-            *seen = count;
-            // The kernel keeps one of a kind until it is taken, unless the process is faster. With
-            // turns it never is.
-            if self.options.clock == ClockChoice::Harness && !signal.is_realtime() {
-                new = new.min(1);
-            }
-            for _ in 0..new {
-                let told = self.told.entry(signal).or_default();
-                *told += 1;
-                let report = Report::Got(signal, *told);
-                self.say(&report);
-                self.due.push_back(signal);
-            }
-        }
-    }
-
-    /// Begins the handlers that are due.
-    fn begin_handlers(&mut self) {
-        // As with sigaction: a handler is not interrupted by its own signal.
-        let at_work =
-            |frames: &[Frame], signal| frames.iter().any(|frame| frame.handles == Some(signal));
-        while let Some(n) = self
-            .due
-            .iter()
-            .position(|signal| !at_work(&self.frames, *signal))
-        {
-            let Some(signal) = self.due.remove(n) else {
-                return;
-            };
-            if let Some(script) = self.handlers.get(&signal) {
-                self.idle = false;
-                let frame = Frame::new(script.clone(), Again::Times(1));
-                self.frames.push(Frame {
-                    handles: Some(signal),
-                    ..frame
-                });
-            }
-        }
-    }
-
-    fn reap(&mut self) {
-        let mut reaped = Vec::new();
-        self.children.retain_mut(|child| match child.try_wait() {
-            Ok(None) => true,
-            Ok(Some(status)) => {
-                reaped.push((child.id(), Some(status.into_raw())));
-                false
-            }
-            // SIGCHLD is ignored: the kernel has reaped it.
-            Err(_) => {
-                reaped.push((child.id(), None));
-                false
-            }
-        });
-        for (pid, status) in reaped {
-            self.say(&Report::Reaped { pid, status });
-        }
-    }
-
-    /// Lets the signal wake the loop.
-    pub(crate) fn trap(&mut self, signal: Signal) -> io::Result<()> {
-        if self.wake.is_none() {
-            let (read, write) = UnixStream::pair()?;
-            read.set_nonblocking(true)?;
-            write.set_nonblocking(true)?;
-            let (read, write) = (above_streams(read.into())?, above_streams(write.into())?);
-            sys::wake_by(write.as_raw_fd());
-            self.wake = Some((read, write));
-        }
-        sys::set_disposition(signal, sys::Disposition::Trap)
-    }
 }
 
 /// Whether a write to the descriptor would not block, or fail at once.
@@ -546,10 +479,4 @@ fn is_writable(descriptor: i32) -> bool {
     let mut poll = [sys::Poll::writable(descriptor)];
     sys::wait_for(&mut poll, 0);
     poll[0].happened()
-}
-
-/// Reads away what is there, from a socket that does not block.
-fn drain(descriptor: i32) {
-    let mut chunk = [0; 256];
-    while matches!(sys::read_from(descriptor, &mut chunk), Ok(256)) {}
 }

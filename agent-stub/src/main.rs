@@ -22,7 +22,9 @@ mod quoted;
 mod script;
 mod signal;
 mod sys;
+mod trapped;
 mod variables;
+mod watch;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;

@@ -2,7 +2,7 @@
 
 use std::fs::{OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use crate::script::{
 };
 use crate::signal::Signal;
 use crate::sys::{self, Disposition};
+use crate::watch::{Watch, path};
 
 /// Another process holds the lock.
 const LOCK_HELD: i32 = 122;
@@ -40,10 +41,6 @@ pub(crate) struct Writing {
     done: u64,
     /// Whether the harness knows that it does not go on.
     told: bool,
-}
-
-fn path(text: &Quoted) -> &Path {
-    Path::new(std::ffi::OsStr::from_bytes(&text.0))
 }
 
 impl Agent {
@@ -108,10 +105,10 @@ impl Agent {
             Statement::Beat(channel) => self.tell(channel, &Report::Beat, "beat", "WATCHDOG=1"),
             Statement::Lock(file) => self.lock(file),
             Statement::Gate(Gate::File(file)) => {
-                if self.options.clock == ClockChoice::Harness {
-                    self.say_soon(&Report::Watching(file.clone()));
+                let watch = Watch::File(file.clone());
+                if !watch.has_come() {
+                    self.wait(Wait::Watch(watch));
                 }
-                self.wait(Wait::File(path(file).to_owned()));
             }
             Statement::Gate(Gate::Control(name)) => {
                 if self.control.is_none() {
@@ -197,10 +194,19 @@ impl Agent {
     fn on(&mut self, signal: Signal, response: &Response) {
         self.handlers.remove(&signal);
         self.reported.remove(&signal);
+        if matches!(response, Response::Ignore | Response::Default) {
+            self.drop_untaken(signal);
+        }
+        let ignored_children = self.ignores_children;
+        if signal == Signal::CHLD {
+            self.ignores_children = matches!(response, Response::Ignore);
+        }
         let result = match response {
             Response::Ignore => sys::set_disposition(signal, Disposition::Ignore),
             // Its own children must still be reaped.
-            Response::Default if signal == Signal::CHLD && !self.children.is_empty() => Ok(()),
+            Response::Default if signal == Signal::CHLD && !self.children.is_empty() => {
+                self.trap(signal)
+            }
             Response::Default => sys::set_disposition(signal, Disposition::Default),
             Response::Count => self.trap(signal),
             Response::Handle(script) => {
@@ -213,11 +219,18 @@ impl Agent {
         {
             self.reported.insert(signal);
         }
+        if ignored_children {
+            // Of those that ended since it looked last no signal tells any more.
+            self.reap();
+        }
     }
 
     fn start(&mut self, descendant: &Descendant) {
         // Without this, an ended descendant would stay a zombie as long as the stub lives.
-        let trapped = if self.children.is_empty() && !self.reported.contains(&Signal::CHLD) {
+        let is_needed = self.children.is_empty()
+            && !self.reported.contains(&Signal::CHLD)
+            && !self.ignores_children;
+        let trapped = if is_needed {
             self.trap(Signal::CHLD)
         } else {
             Ok(())
@@ -275,6 +288,7 @@ impl Agent {
     }
 
     fn tell(&mut self, channel: &Channel, report: &Report, word: &str, datagram: &str) {
+        let mut opened: Option<OwnedFd> = None;
         let result = match channel {
             Channel::Control if self.control.is_some() => {
                 self.say(report);
@@ -282,19 +296,30 @@ impl Agent {
             }
             Channel::Control => Err(io::Error::other("there is no control connection")),
             Channel::Fd(number) => sys::write_now(i32::from(*number), b"\n").map(drop),
-            Channel::Notify => notify(datagram),
+            Channel::Notify => notify_socket().and_then(|socket| {
+                let sent = socket.send(datagram.as_bytes()).map(drop);
+                opened = Some(socket.into());
+                sent
+            }),
             Channel::File(file) => OpenOptions::new()
                 .create(true)
                 .append(true)
                 .custom_flags(sys::O_NONBLOCK)
                 .open(path(file))
-                .and_then(|mut file| file.write_all(format!("{word}\n").as_bytes())),
+                .and_then(|mut file| {
+                    let written = file.write_all(format!("{word}\n").as_bytes());
+                    opened = Some(file.into());
+                    written
+                }),
         };
         let full = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
         if result.as_ref().is_err_and(full) {
-            let wait = match channel {
-                Channel::Fd(number) => Wait::Writable(i32::from(*number)),
-                _ => Wait::Until(Instant::now() + LOOK),
+            let wait = match (channel, opened) {
+                (Channel::Fd(number), _) => Wait::Writable(i32::from(*number)),
+                // It is told when whoever reads there has made room.
+                (_, Some(opened)) => Wait::Room(opened),
+                // Somebody has a lease on the file, and gives it back soon.
+                (_, None) => Wait::Until(Instant::now() + LOOK),
             };
             return self.retry_after(wait);
         }
@@ -370,7 +395,7 @@ impl Agent {
                 .push(Frame::new(script.clone(), Again::Times(1))),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.retry_after(Wait::Until(Instant::now() + LOOK));
+                self.retry_after(Wait::Watch(Watch::Locked(counter.clone())));
             }
             Err(error) => self.fail(&format!("first {runs} {counter}: {error}")),
         }
@@ -453,13 +478,12 @@ fn chunk(content: &Content, done: u64) -> Vec<u8> {
     }
 }
 
-/// sd_notify(3).
-fn notify(datagram: &str) -> io::Result<()> {
+/// The socket of sd_notify(3). Connected, so that poll(2) says when the other end has room.
+fn notify_socket() -> io::Result<UnixDatagram> {
     let target = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
     let target = target.ok_or_else(|| io::Error::other("NOTIFY_SOCKET is not set"))?;
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
-    socket
-        .send_to_addr(datagram.as_bytes(), &address(target.as_os_str())?)
-        .map(drop)
+    socket.connect_addr(&address(target.as_os_str())?)?;
+    Ok(socket)
 }

@@ -25,8 +25,9 @@ pub const VERSION: u32 = 2;
 pub enum Order {
     /// `do SCRIPT`: obeyed at once, before whatever the agent is doing, which then goes on.
     Do(Script),
-    /// `go 7`: the wait with that number is over, or the turn with that number is granted. The agent
-    /// has its turn from then on, until it acts or rests.
+    /// `go 7`: the wait with that number is over, or the turn with that number is granted. By the
+    /// harness's clock the agent has a turn from then on, until it acts or rests, as it has after
+    /// every order but a ping.
     Go(u64),
     /// `open "name"`: lets one passage through that gate, now or when it comes to it.
     Open(Quoted),
@@ -66,8 +67,8 @@ pub enum Report {
         /// Whether a trapped signal is the reason, which comes before whatever else is due.
         signal: bool,
     },
-    /// By the harness's clock only: it waits for that file, and looks again at each
-    /// [`Order::Ping`].
+    /// By the harness's clock only: it waits for that file, and looks again at each [`Order::Ping`],
+    /// before it answers. Said again with each [`Report::Rest`] as long as it waits.
     Watching(Quoted),
     /// It has nothing to do until an order comes.
     Idle,
@@ -76,11 +77,11 @@ pub enum Report {
     Rest(u64),
     /// It waits at a gate.
     Gate(Quoted),
-    /// It cannot go on writing until somebody reads that stream.
+    /// It cannot go on writing until somebody reads that stream. Then it does, without another turn.
     Blocked(Stream),
     /// It has written that many bytes to the stream.
     Wrote(Stream, u64),
-    /// It got a trapped signal, for the n-th time.
+    /// It took a trapped signal, for the n-th time; by the harness's clock, in a turn.
     Got(Signal, u64),
     /// It is ready.
     Ready,
@@ -101,7 +102,8 @@ pub enum Report {
     Reaped {
         /// The descendant's process.
         pid: u32,
-        /// How it ended, as wait(2) has it; absent where the kernel reaped it unasked.
+        /// How it ended, as wait(2) has it; absent where SIGCHLD is ignored, so that the kernel reaped
+        /// it. Then this is said when something else wakes the agent.
         status: Option<i32>,
     },
     /// It stops itself.

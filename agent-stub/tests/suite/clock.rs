@@ -60,19 +60,23 @@ fn an_order_is_obeyed_over_a_wait_which_then_goes_on() {
 #[test]
 fn a_handler_and_what_it_interrupted_wait_both() {
     // The go of the lower wait first, then the handler's; and the other way round.
-    for first in [1, 2] {
+    for first in [1, 3] {
         let mut stub = Stub::waiting("on SIGTERM { run 2s; beat }; run 10s; exit 4");
         stub.expect(&["wait 1 10000000000", "rest 0"]);
         stub.process.signal(Signal::TERM);
-        stub.expect(&["got SIGTERM 1", "wait 2 2000000000", "rest 0"]);
+        stub.expect(&["turn 2 signal", "rest 0"]);
+        stub.order("go 2");
+        stub.expect(&["got SIGTERM 1", "wait 3 2000000000", "rest 1"]);
         stub.order(&format!("go {first}"));
-        if first == 2 {
+        if first == 3 {
             stub.expect(&["beat"]);
         }
-        assert_eq!(stub.ping(), ["rest 1"]);
-        stub.order(&format!("go {}", 3 - first));
+        assert_eq!(stub.ping(), ["rest 2"]);
+        stub.order(&format!("go {}", 4 - first));
         if first == 1 {
-            stub.expect(&["beat"]);
+            // The turn is the beat's; the exit takes one of its own.
+            stub.expect(&["beat", "turn 4", "rest 3"]);
+            stub.order("go 4");
         }
         stub.expect(&["exiting 4"]);
     }
@@ -85,9 +89,8 @@ fn a_signal_before_the_go_is_handled_before_what_follows_the_wait() {
         stub.expect(&["wait 1 1000000000", "rest 0"]);
         stub.process.signal(Signal::TERM);
         stub.order("go 1");
-        // Whether it rests between the two depends on which of them wakes it.
-        let mut reports = stub.until("idle");
-        reports.retain(|report| !report.starts_with("rest"));
+        // Whether it asks for a turn between the two depends on which of them wakes it.
+        let reports = stub.grant_until("idle");
         assert_eq!(reports, ["got SIGTERM 1", "beat", "ready"]);
     }
 }
@@ -99,13 +102,17 @@ fn a_signal_after_the_go_finds_what_follows_the_wait() {
     stub.order("go 1");
     stub.expect(&["beat", "wait 2 1000000000", "rest 1"]);
     stub.process.signal(Signal::TERM);
+    stub.expect(&["turn 3 signal", "rest 1"]);
+    stub.order("go 3");
     stub.expect(&["got SIGTERM 1", "exiting 0"]);
 }
 
 #[test]
-fn a_signal_that_is_only_counted_is_followed_by_rest_too() {
-    let mut stub = Stub::waiting("on SIGUSR1 count; stay");
-    stub.expect(&["rest 0"]);
-    stub.process.signal(Signal::USR1);
-    stub.expect(&["got SIGUSR1 1", "rest 0"]);
+fn by_the_real_clock_it_asks_for_nothing() {
+    let mut stub = Stub::script("on SIGTERM { ready }; beat; gate file /nonexistent");
+    stub.expect(&["beat"]);
+    assert_eq!(stub.ping(), [""; 0]);
+    stub.process.signal(Signal::TERM);
+    stub.expect(&["got SIGTERM 1", "ready"]);
+    assert_eq!(stub.ping(), [""; 0]);
 }

@@ -27,13 +27,13 @@ fn a_descendant_of_a_listening_socket_asks_the_harness_too() {
     stub.expect(&["rest 0"]);
     let (mut descendant, hello) = stub.next_connection();
     assert!(
-        matches!(&hello, Report::Hello { pid: p, descendant: Some(name), .. } if *p == pid && name.0 == b"a"),
+        matches!(&hello, Report::Hello { pid: p, descendant: Some(of), .. } if *p == pid && of.name.0 == b"a"),
         "{hello}"
     );
     descendant.expect(&["wait 1 7", "rest 0"]);
     descendant.order("go 1");
     descendant.expect(&["exiting 3"]);
-    stub.expect(&[&format!("reaped {pid}"), "rest 0"]);
+    stub.expect(&[&format!("reaped {pid} 768"), "rest 0"]);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn freezes_and_forks_twice_where_sigchld_is_ignored() {
     stub.expect(&["freezing"]);
     crate::freezing::wait_until_stopped(stub.process.pid());
     stub.process.signal(agent_stub::Signal::CONT);
-    stub.expect(&["thawed", "started - \"a\"", "exiting 0"]);
+    stub.expect(&["thawed", "started 2 - \"a\"", "exiting 0"]);
     assert_eq!(ended(stub.process.end()), "exit 0");
 }
 
@@ -97,9 +97,9 @@ fn a_descendant_is_placed_where_it_was_told(
         } else {
             pid.to_string()
         };
-        control.until(&format!("started {number} \"a\""));
+        control.until(&format!("started 1 {number} \"a\""));
         if placement != "double-fork" {
-            control.expect(&["idle", &format!("reaped {pid}")][1..]);
+            control.expect(&[&format!("reaped {pid} 0")]);
         }
     }
 }
@@ -185,11 +185,11 @@ fn a_descendant_dies_as_it_is_told_and_is_reaped(
     while pids.len() < 2 || reaped.is_empty() {
         match control.next() {
             Report::Started { pid: Some(pid), .. } => pids.push(pid),
-            Report::Reaped(pid) => reaped.push(pid),
+            Report::Reaped { pid, status } => reaped.push((pid, status)),
             other => panic!("{other}"),
         }
     }
-    assert_eq!(reaped, [pids[0]]);
+    assert_eq!(reaped, [(pids[0], Some(9))]);
     assert!(Pidfd::open(pids[0]).is_none(), "a zombie is left");
 }
 
@@ -243,5 +243,5 @@ fn the_longest_script_of_a_descendant_is_started() {
     let pid = stub.started();
     let mut then = [stub.next(), stub.next()].map(|report| report.to_string());
     then.sort();
-    assert_eq!(then, ["idle".to_owned(), format!("reaped {pid}")]);
+    assert_eq!(then, ["idle".to_owned(), format!("reaped {pid} 768")]);
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use agent_stub::protocol::{Lines, MessageError, Order, Report};
+use agent_stub::protocol::{Lineage, Lines, MessageError, Order, Report};
 use agent_stub::script::{
     Channel, Content, Descendant, Destination, Gate, Output, Placement, Response, Script,
     Statement, Stream,
@@ -168,10 +168,14 @@ fn finding() -> impl Strategy<Value = Finding> {
     ]
 }
 
+fn lineage() -> impl Strategy<Value = Lineage> {
+    (bytes(), any::<[u32; 2]>()).prop_map(|(name, [starter, nth])| Lineage { name, starter, nth })
+}
+
 fn report() -> impl Strategy<Value = Report> {
     let any_signal = || signals(|_| true);
     prop_oneof![
-        (any::<[u32; 3]>(), bytes(), proptest::option::of(bytes())).prop_map(
+        (any::<[u32; 3]>(), bytes(), proptest::option::of(lineage())).prop_map(
             |([version, pid, ppid], agent, descendant)| Report::Hello {
                 version,
                 pid,
@@ -181,6 +185,9 @@ fn report() -> impl Strategy<Value = Report> {
             }
         ),
         any::<[u64; 2]>().prop_map(|[id, nanos]| Report::Wait { id, nanos }),
+        (any::<u64>(), any::<bool>()).prop_map(|(id, signal)| Report::Turn { id, signal }),
+        bytes().prop_map(Report::Watching),
+        any::<u64>().prop_map(Report::Rest),
         bytes().prop_map(Report::Gate),
         stream().prop_map(Report::Blocked),
         (stream(), any::<u64>()).prop_map(|(stream, bytes)| Report::Wrote(stream, bytes)),
@@ -193,8 +200,10 @@ fn report() -> impl Strategy<Value = Report> {
             Report::Thawed
         ]),
         bytes().prop_map(Report::Locked),
-        (any::<Option<u32>>(), bytes()).prop_map(|(pid, name)| Report::Started { pid, name }),
-        any::<u32>().prop_map(Report::Reaped),
+        (any::<u32>(), any::<Option<u32>>(), bytes())
+            .prop_map(|(nth, pid, name)| Report::Started { nth, pid, name }),
+        (any::<u32>(), proptest::option::of(0..=i32::MAX))
+            .prop_map(|(pid, status)| Report::Reaped { pid, status }),
         any::<u8>().prop_map(Report::Exiting),
         any_signal().prop_map(Report::Dying),
         finding().prop_map(Report::Hygiene),
@@ -213,6 +222,11 @@ fn scraps() -> impl Strategy<Value = String> {
         "hello",
         "hygiene",
         "wait",
+        "turn",
+        "signal",
+        "watching",
+        "rest",
+        "reaped",
         "started",
         "-",
         "on",

@@ -187,7 +187,7 @@ fn variables_alone_are_enough() {
     let mut control = crate::support::Control::over(ours);
     let ppid = std::process::id();
     control.expect(&[
-        &format!("hello 1 {} {ppid} \"a \\\"name\\\"\"", child.pid()),
+        &format!("hello 2 {} {ppid} \"a \\\"name\\\"\"", child.pid()),
         "idle",
     ]);
 }

@@ -1,7 +1,7 @@
 //! What the tests drive a stub with, and what ends everything that they start.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,6 +13,8 @@ use agent_stub::Signal;
 use agent_stub::protocol::{Lines, Report};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+pub(crate) use crate::pidfd::Pidfd;
 
 /// real-time: how long a test waits for what must happen at once, on the busiest of machines.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -57,40 +59,6 @@ pub(crate) fn wait_until_nobody_reads(writer: &impl AsFd) {
     let mut gone = [PollFd::new(writer.as_fd(), PollFlags::empty())];
     let found = poll(&mut gone, PollTimeout::try_from(BOUND).unwrap());
     assert_eq!(found, Ok(1), "somebody reads the pipe");
-}
-
-/// A process, safe from its number being used again.
-pub(crate) struct Pidfd(OwnedFd);
-
-impl Pidfd {
-    /// None where there is no such process.
-    pub(crate) fn open(pid: u32) -> Option<Pidfd> {
-        // SAFETY: scalar arguments; what it returns is a new descriptor of ours.
-        unsafe {
-            let descriptor = libc::syscall(libc::SYS_pidfd_open, pid, 0);
-            let descriptor = i32::try_from(descriptor).ok().filter(|fd| *fd >= 0)?;
-            Some(Pidfd(OwnedFd::from_raw_fd(descriptor)))
-        }
-    }
-
-    /// Whether the process ends before the bound.
-    pub(crate) fn ends_within(&self, bound: Duration) -> bool {
-        readable_within(self.0.as_fd(), bound)
-    }
-
-    pub(crate) fn kill(&self) {
-        // SAFETY: scalar arguments and a null pointer, which this call takes.
-        unsafe {
-            let none = std::ptr::null::<libc::siginfo_t>();
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
-                libc::SIGKILL,
-                none,
-                0,
-            );
-        }
-    }
 }
 
 /// A child that is killed and reaped when the test is done with it.
@@ -277,7 +245,7 @@ impl Start {
         let hello = stub.next();
         let pid = stub.process.pid();
         assert!(
-            matches!(&hello, Report::Hello { version: 1, pid: p, .. } if *p == pid),
+            matches!(&hello, Report::Hello { version: 2, pid: p, .. } if *p == pid),
             "{hello}"
         );
         stub
@@ -364,6 +332,21 @@ impl Control {
                 return before;
             }
             before.push(next.to_string());
+        }
+    }
+
+    /// Grants the turns that it asks for, up to this report. Returns what it says before, rests and turns
+    /// left out.
+    #[track_caller]
+    pub(crate) fn grant_until(&mut self, text: &str) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            match self.next() {
+                Report::Turn { id, .. } => self.order(&format!("go {id}")),
+                Report::Rest(_) => {}
+                report if report.to_string() == text => return before,
+                report => before.push(report.to_string()),
+            }
         }
     }
 
