@@ -367,7 +367,7 @@ pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unrea
             state: State::of(stat),
             status: None,
             agent: of_stub("--id").or_else(|| image.variable("SUPERVISE_AGENT_ID")),
-            descendant: of_stub("--descendant"),
+            descendant: of_stub("--descendant").map(|lineage| name_of(&lineage).to_owned()),
             run: None,
             parent_program: parent,
             owner,
@@ -389,6 +389,11 @@ fn ancestors(own: &Stat) -> Result<BTreeSet<u32>, Unreadable> {
         }
     }
     Ok(ancestors)
+}
+
+/// The name in what a stub tells a descendant of itself: the starter's process, the count, the name.
+fn name_of(lineage: &str) -> &str {
+    lineage.splitn(3, ':').last().unwrap_or(lineage)
 }
 
 #[cfg(test)]

@@ -186,6 +186,10 @@ impl Gate {
             shared.settled.notify_one();
             return Verdict::Over;
         }
+        if self.sight.why_faulted().is_some() || self.check_clock() {
+            // What happens from here on has no time.
+            return Verdict::Turn;
+        }
         let (mut server, quiet, mut news) = self.take_in(&shared, server);
         let is_pending = !news && self.ready.is_pending();
         if server.is_ending && !news && !is_pending {
@@ -229,7 +233,10 @@ impl Gate {
     pub(crate) fn settle_between(&mut self) {
         let shared = Arc::clone(&self.shared);
         let server = shared.lock();
-        if self.sight.is_over.load(Ordering::Acquire) {
+        if self.sight.is_over.load(Ordering::Acquire)
+            || self.sight.why_faulted().is_some()
+            || self.check_clock()
+        {
             return;
         }
         let (mut server, _, news) = self.take_in(&shared, server);
@@ -247,7 +254,6 @@ impl Gate {
         shared: &'a Shared,
         mut server: Locked<'a>,
     ) -> (Locked<'a>, bool, bool) {
-        self.check_clock();
         let before = server.progress;
         // What the supervisors said while the tasks ran.
         server.hear_supervisors();
@@ -272,20 +278,21 @@ impl Gate {
         server.step += 1;
     }
 
-    /// Only tokio passes time, and only while it rests. Code that does it itself leaves everybody behind who
+    /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who
     /// waits by this clock.
-    fn check_clock(&mut self) {
+    fn check_clock(&mut self) -> bool {
         let now = TokioInstant::now();
         let is_running = TokioInstant::now() != now;
         let call = match self.went_on {
             _ if is_running => "tokio::time::resume",
             Some(before) if before != now => "tokio::time::advance",
-            _ => return,
+            _ => return false,
         };
         self.sight.fault(format!(
             "the code under test called `{call}`: the sim's clock is passed by the sim alone, when everything waits \
              for it. Use `tokio::time::sleep`, which takes no real time here"
         ));
+        true
     }
 
     /// Takes in what the processes do until none is at work. False where something that is no agent still is

@@ -219,9 +219,9 @@ fn a_replacement_waits_for_every_end_and_every_delay() {
         drop(group);
     });
     // The second's own delay is over at 11 s, and the first's at 13 s.
-    assert_eq!(runs(&timeline, "first")[1..], ["13.000s-"]);
-    assert_eq!(runs(&timeline, "second")[1..], ["13.000s-"]);
-    let third = ["0.000s-4.000s", "13.000s-"];
+    assert_eq!(runs(&timeline, "first")[1..], ["13.000s-30.000s"]);
+    assert_eq!(runs(&timeline, "second")[1..], ["13.000s-30.000s"]);
+    let third = ["0.000s-4.000s", "13.000s-30.000s"];
     assert_eq!(runs(&timeline, "third"), third);
 }
 
