@@ -79,6 +79,8 @@ struct State {
     /// Whoever reaps the leader kills its group first: before Linux 6.9 only the zombie keeps the
     /// group's number from being reused.
     kill_group_at_reap: bool,
+    /// Whether a signal was sent to it.
+    is_signalled: bool,
 }
 
 /// A child of this process, shared by all who watch it. Its number means this child, and nothing
@@ -105,6 +107,7 @@ impl Process {
             state: Mutex::new(State {
                 end: None,
                 kill_group_at_reap: false,
+                is_signalled: false,
             }),
         };
         // Had somebody reaped the child before the open, the number could be a stranger's by now.
@@ -148,7 +151,11 @@ impl Process {
     ///
     /// Outside a tokio runtime with I/O enabled, unless the process has been reaped.
     pub(crate) async fn wait(&self) -> Result<WatchResult, WaitError> {
-        if let Some(result) = self.reap()? {
+        // Once it was signalled, only the runtime says that it is dead: whether it already is, so soon after,
+        // would be the kernel's choice.
+        if (!self.lock().is_signalled || self.is_reaped())
+            && let Some(result) = self.reap()?
+        {
             return Ok(result);
         }
         // A copy for each waiter: an epoll instance takes a descriptor once.
@@ -167,10 +174,11 @@ impl Process {
 
     /// Sends `signal` to the process alone. No process left is a success.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.end.is_some() {
             return Ok(());
         }
+        state.is_signalled = true;
         tracing::debug!(target: "supervise_harness", pid = self.pid, %signal, "signal");
         self.send(signal, 0)
     }
@@ -178,7 +186,8 @@ impl Process {
     /// Sends `signal` to the process group, and to the process if it left its group. Nobody left is
     /// a success.
     pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.is_signalled = true;
         tracing::debug!(target: "supervise_harness", pid = self.pid, %signal, "signal to the group");
         let group = self.send_to_group(signal, &state);
         // SAFETY: getpgid reads a number and touches no memory of ours.

@@ -275,13 +275,13 @@ fn supervisors_of_two_agents_do_not_mix() {
     +0.000  a#1  start
     +0.000  a#1  note     "started"
     +0.000  a#1  note     "ready"
+    +0.000  b#1  start
+    +0.000  b#1  note     "started"
+    +0.000  b#1  note     "ready"
     +0.000  a#1  exit     code=1
     +0.000  a#1  reap
     +0.000  a#1  note     "ended code=1"
     +0.000  a#1  note     "backing off 2s (attempt 0)"
-    +0.000  b#1  start
-    +0.000  b#1  note     "started"
-    +0.000  b#1  note     "ready"
     +0.000  b#1  exit     code=1
     +0.000  b#1  reap
     +0.000  b#1  note     "ended code=1"
@@ -289,13 +289,13 @@ fn supervisors_of_two_agents_do_not_mix() {
     +2.000  a#2  start
     +0.000  a#2  note     "started"
     +0.000  a#2  note     "ready"
+    +0.000  b#2  start
+    +0.000  b#2  note     "started"
+    +0.000  b#2  note     "ready"
     +0.000  a#2  exit     code=1
     +0.000  a#2  reap
     +0.000  a#2  note     "ended code=1"
     +0.000  a#2  note     "backing off 2s (attempt 1)"
-    +0.000  b#2  start
-    +0.000  b#2  note     "started"
-    +0.000  b#2  note     "ready"
     +0.000  b#2  exit     code=1
     +0.000  b#2  reap
     +0.000  b#2  note     "ended code=1"
@@ -303,13 +303,13 @@ fn supervisors_of_two_agents_do_not_mix() {
     +2.000  a#3  start
     +0.000  a#3  note     "started"
     +0.000  a#3  note     "ready"
+    +0.000  b#3  start
+    +0.000  b#3  note     "started"
+    +0.000  b#3  note     "ready"
     +0.000  a#3  exit     code=1
     +0.000  a#3  reap
     +0.000  a#3  note     "ended code=1"
     +0.000  a#3  note     "gave up after 2 restarts in a row: exit code 1"
-    +0.000  b#3  start
-    +0.000  b#3  note     "started"
-    +0.000  b#3  note     "ready"
     +0.000  b#3  exit     code=1
     +0.000  b#3  reap
     +0.000  b#3  note     "ended code=1"
