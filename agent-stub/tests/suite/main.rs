@@ -19,4 +19,5 @@ mod script_errors;
 mod signals;
 mod support;
 mod survivors;
+mod sweeper;
 mod writing;
