@@ -154,6 +154,10 @@ pub use timestamp::Timestamp;
 pub use tokio_util::sync::CancellationToken;
 pub use watcher::{WatchError, Watcher};
 
+#[cfg(test)]
+#[path = "../fixtures/sweeper.rs"]
+mod sweeper;
+
 /// The README's examples, compiled with the documentation's.
 #[cfg(all(doctest, feature = "properties"))]
 #[doc = include_str!("../README.md")]

@@ -8,6 +8,9 @@ use std::process::Command;
 
 use supervise_harness::rules;
 
+#[path = "../fixtures/sweeper.rs"]
+mod sweeper;
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn root() -> &'static Path {

@@ -4,6 +4,9 @@ use supervise_harness::conformance::{self, Report};
 use supervise_harness::rules::rule;
 use supervise_peers::{Plain, Processkit, Runit};
 
+#[path = "../../fixtures/sweeper.rs"]
+mod sweeper;
+
 /// The verdicts of the rules that work. Their texts are left out: in real time they have times.
 fn table(report: &Report) -> String {
     let works = |id: &str| rule(id).is_some_and(|rule| rule.planned().is_none());

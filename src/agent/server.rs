@@ -144,6 +144,8 @@ pub(crate) struct Server {
     last_ping: u64,
     /// What this process could not do for its agents.
     pub(crate) troubles: Vec<String>,
+    /// Counts what is more than talk: starts, ends, reaps, and what the test tells somebody to do.
+    pub(crate) lives: u64,
     /// Counts everything that happens: what stands still is stuck.
     pub(crate) progress: u64,
 }
@@ -201,6 +203,7 @@ impl Server {
             is_virtual: clock == TimelineClock::Virtual,
             last_ping: 0,
             troubles: Vec::new(),
+            lives: 0,
             progress: 0,
         })
     }
@@ -527,6 +530,7 @@ impl Server {
     /// Has a member do something: at once, or in virtual time when its turn comes.
     pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
+        self.lives += 1;
         if let Order::Open(gate) = &order {
             self.members[member].pass(&gate.0);
         }

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
@@ -38,6 +39,9 @@ pub(crate) struct Mark {
     _name: OwnedFd,
 }
 
+/// How many numbers were tried.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// The marks of this process.
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
@@ -46,9 +50,16 @@ impl Mark {
     /// threads of the code under test do cannot be told from what strangers do.
     pub(crate) fn take() -> Option<Mark> {
         let before = priority(0)?;
-        let first = FIRST + u16::try_from(std::process::id() % 997).unwrap_or(0);
-        for offset in 0..=LAST - FIRST {
-            let number = FIRST + (first - FIRST + offset) % (LAST - FIRST + 1);
+        let count = LAST - FIRST + 1;
+        for _ in 0..count {
+            // In turn, so that what is left of a sim is not taken for the next one's: a thread may live long.
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let begin = usize::try_from(std::process::id()).unwrap_or(0);
+            let place = u16::try_from((begin + next) % usize::from(count)).unwrap_or(0);
+            let number = FIRST + place;
+            if next >= usize::from(count) && is_left(number) {
+                continue;
+            }
             let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
             let taken = taken.get_or_insert_default();
             if taken.contains(&number) {
@@ -94,6 +105,16 @@ impl Drop for Mark {
 /// Takes the mark off this thread, which belongs to no sim although one started it.
 pub(crate) fn clear() {
     set_priority(0);
+}
+
+/// Whether a thread of this process still has that mark.
+fn is_left(number: u16) -> bool {
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    threads.any(|thread| of(thread) == Some(number))
 }
 
 /// Names it on this machine: for as long as the descriptor is open nobody else can.

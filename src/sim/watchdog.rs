@@ -65,6 +65,8 @@ struct Last {
     rests: (u64, Duration),
     /// What time it was in the sim, at the last look, and since when, unless it is from the beginning.
     now: (Timestamp, Option<Duration>),
+    /// What was more than talk, at the last look, and since when there was no more of it.
+    lives: (u64, Duration),
     /// In which sleep its thread was at the last look, after how many rests, and since when.
     sleep: Option<(String, u64, Duration)>,
     /// Whether the server could be looked at.
@@ -87,6 +89,8 @@ struct Seen {
     /// Who waits for the clock, and is due next.
     waiter: Option<String>,
     excess: Option<String>,
+    lives: u64,
+    talker: Option<String>,
 }
 
 /// Why a sim was ended.
@@ -161,6 +165,7 @@ impl Watched {
                 progress: 0,
                 turns: 0,
                 at: Duration::ZERO,
+                lives: (0, Duration::ZERO),
                 rests: (0, Duration::ZERO),
                 now: (Timestamp::ORIGIN, None),
                 sleep: None,
@@ -224,6 +229,18 @@ impl Watched {
             if time_passes {
                 last.now = (seen.now, Some(clock));
             }
+            if time_passes || seen.lives != last.lives.0 {
+                last.lives = (seen.lives, clock);
+            }
+            if clock - last.lives.1 >= self.limit
+                && let Some(talker) = seen.talker
+            {
+                let text = format!(
+                    "nothing but talk for {:?} of real time\n  {talker}",
+                    self.limit
+                );
+                return self.end(clock, false, |_, _| text);
+            }
             // Time that passes towards an end that is known gets there.
             if seen.progress != last.progress || time_passes && seen.waiter.is_some() {
                 (last.progress, last.turns, last.at) = (seen.progress, turns, clock);
@@ -261,6 +278,8 @@ impl Watched {
             now: server.now,
             waiter: server.next_waiter().map(ToString::to_string),
             excess: server.excess().map(str::to_owned),
+            lives: server.lives,
+            talker: server.talker(),
         })
     }
 

@@ -14,6 +14,11 @@ pub(crate) fn command(path: &str) -> Command {
     command
 }
 
+/// Has the command run what knows nothing of this process being such a one.
+pub(crate) fn forget(command: &mut Command) {
+    command.env_remove(MARK);
+}
+
 /// Whether this process was started by [`command`] for the test at `path`.
 pub(crate) fn is_child(path: &str) -> bool {
     std::env::var(MARK).is_ok_and(|mark| mark == path)

@@ -7,6 +7,7 @@ mod conformance;
 mod determinism;
 mod faults;
 mod follow;
+mod killed;
 mod leaks;
 mod orphans;
 mod policy;
@@ -23,6 +24,8 @@ mod supervisor_group;
 mod supervisor_lock;
 mod supervisor_probe;
 mod surroundings;
+#[path = "../../fixtures/sweeper.rs"]
+mod sweeper;
 mod timeline;
 mod unmodified;
 mod watcher;

@@ -21,6 +21,7 @@ mod script_errors;
 mod signals;
 mod support;
 mod survivors;
+mod sweeper;
 mod turns;
 mod turns_of_signals;
 mod watching;

@@ -16,6 +16,9 @@ use crate::timeline::{Timeline, Who};
 /// How many lines one connection may say at one instant. On a real clock: within a second.
 const LINES: usize = 100_000;
 
+/// How many of them are much, where nothing else happens for as long as the watchdog waits.
+const TALK: usize = 1_000;
+
 /// How many bytes.
 const BYTES: u64 = 16 << 20;
 
@@ -65,6 +68,20 @@ impl Server {
     /// Who has said more than there is room for, and what was done about that.
     pub(crate) fn excess(&self) -> Option<&str> {
         self.spoken.excess.as_deref()
+    }
+
+    /// Who has said very much at this instant, and is at it still.
+    pub(crate) fn talker(&self) -> Option<String> {
+        let spoken = self.spoken.members.iter();
+        let (&member, spent) = spoken.max_by_key(|(_, spent)| spent.lines)?;
+        let this = &self.members[member];
+        (spent.lines > TALK && spent.since == self.now && this.is_alive()).then(|| {
+            format!(
+                "{} does not stop talking: it has said {} lines at {}, its last message was `{}`, and time waits \
+                 for it",
+                this.who, spent.lines, self.now, this.last
+            )
+        })
     }
 
     /// Counts what a member has said. One that does not stop is not heard any more: it would take all

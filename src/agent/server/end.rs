@@ -85,12 +85,14 @@ impl Server {
         self.alive.remove(&member);
         self.dying.remove(&member);
         self.zombies.insert(member);
+        self.lives += 1;
         self.record_of(member, What::Exit { status });
     }
 
     fn reap(&mut self, member: usize) {
         self.zombies.remove(&member);
         self.progress += 1;
+        self.lives += 1;
         let this = &mut self.members[member];
         this.reaped = true;
         if let Some(pidfd) = &this.pidfd {

@@ -318,6 +318,7 @@ impl Server {
         self.members.push(new);
         self.alive.insert(member);
         self.by_pid.insert(pid, member);
+        self.lives += 1;
         self.record_of(member, What::Start);
         // While it lives: a dead process has none.
         let rank = self.members[member].rank();
