@@ -442,22 +442,32 @@ impl Server {
         !self.is_gated || member.has_rested || member.is_blocked_said || !member.is_alive()
     }
 
-    /// Takes note of who has come to rest for the first time, and of who is blocked, now that nothing else
-    /// goes on. True where that is news for the code under test.
+    /// Takes note of who is blocked, now that nothing else goes on. True where somebody is that was not.
+    pub(crate) fn see_blocked(&mut self) -> bool {
+        let mut any = false;
+        for member in self.alive.iter().copied().collect::<Vec<_>>() {
+            let this = &mut self.members[member];
+            if let Some(stream) = this.blocked
+                && !std::mem::replace(&mut this.is_blocked_said, true)
+            {
+                any = true;
+                self.record_of(member, What::Blocked { stream });
+            }
+        }
+        any
+    }
+
+    /// Takes note of who has come to rest for the first time. True where somebody has: it has started.
     pub(crate) fn see_rest(&mut self) -> bool {
         let before = self.progress;
         for member in self.alive.iter().copied().collect::<Vec<_>>() {
             let this = &self.members[member];
-            if let Some(stream) = this.blocked
-                && !this.is_blocked_said
-            {
-                self.members[member].is_blocked_said = true;
-                self.record_of(member, What::Blocked { stream });
+            if this.has_rested || !this.was_told || this.blocked.is_some() {
+                continue;
             }
-            let this = &self.members[member];
             let is_stopped = || this.kernel_state() == KernelState::Stopped;
-            let is_at_rest = this.was_told && (this.says_it_rests() || is_stopped());
-            if is_at_rest && !this.has_rested && !self.turns.has_due(self.now, member) {
+            let is_at_rest = this.says_it_rests() || is_stopped();
+            if is_at_rest && !self.turns.has_due(self.now, member) {
                 self.members[member].has_rested = true;
                 self.progress += 1;
             }
@@ -489,15 +499,13 @@ impl Server {
         self.turns.next_after(self.now)
     }
 
-    /// Grants the first turn that is due. False where none is.
-    pub(crate) fn grant_next_turn(&mut self) -> bool {
-        let Some((member, order)) = self.turns.next(self.now) else {
-            return false;
-        };
+    /// Grants the first turn that is due: whose it is.
+    pub(crate) fn grant_next_turn(&mut self) -> Option<usize> {
+        let (member, order) = self.turns.next(self.now)?;
         self.step += 1;
         self.progress += 1;
         self.tell(member, &order);
-        true
+        Some(member)
     }
 
     /// Tells a member something, at once or as soon as it has room for it.

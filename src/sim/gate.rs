@@ -48,6 +48,9 @@ const OTHERS: Duration = Duration::from_millis(20);
 /// real-time: how long the gate waits for what processes say before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
 
+/// How often the gate looks again at once at an agent that is about to rest.
+const SPINS: u32 = 40;
+
 /// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
 const ENDING: Duration = Duration::from_secs(1);
 
@@ -68,6 +71,8 @@ enum Verdict {
 enum Survey {
     /// An agent, or what is about to be one: it comes to rest by itself.
     Agent,
+    /// One was taken in just now.
+    Welcomed,
     /// A thread of the code under test.
     Thread,
     /// What is no agent.
@@ -199,10 +204,14 @@ impl Gate {
         }
         if !news && !is_pending && (quiet || self.is_unquiet_for_long()) {
             // One at a time: what two do at once would race.
-            news = server.see_rest() || ask_watchers(&mut server);
-            if !news && server.grant_next_turn() {
+            news = server.see_rest() || server.see_blocked() || ask_watchers(&mut server);
+            if !news && let Some(member) = server.grant_next_turn() {
                 news = true;
-                (server, _) = self.settle(&shared, server);
+                let is_settled;
+                (server, is_settled) = self.settle(&shared, server, Some(member));
+                if is_settled {
+                    server.see_rest();
+                }
             }
         }
         if quiet || news || is_pending {
@@ -261,7 +270,7 @@ impl Gate {
         server.step += 1;
         server.actors.clear();
         server.strange_deaths = 0;
-        let (mut server, quiet) = self.settle(shared, server);
+        let (mut server, quiet) = self.settle(shared, server, None);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
         let news = server.progress != before || has_new_deadline;
@@ -295,23 +304,33 @@ impl Gate {
         true
     }
 
-    /// Takes in what the processes do until none is at work. False where something that is no agent still is
+    /// Takes in what the processes do until none is at work. `acting` is the only one that can be, where the
+    /// tasks have not run since all were at rest. False where something that is no agent still is
     /// after a while, or where the sim is being ended.
-    fn settle<'a>(&mut self, shared: &'a Shared, mut server: Locked<'a>) -> (Locked<'a>, bool) {
+    fn settle<'a>(
+        &mut self,
+        shared: &'a Shared,
+        mut server: Locked<'a>,
+        acting: Option<usize>,
+    ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
+        let mut spins = 0;
         server.pump(Duration::ZERO);
         loop {
             let survey = self.survey(&mut server);
+            if let Survey::Welcomed = survey {
+                continue;
+            }
             let patience = match survey {
                 // Nobody else, so it is an agent that was woken.
                 Survey::Agent | Survey::Nobody if server.is_ending => Some(ENDING),
-                Survey::Agent | Survey::Nobody => None,
+                Survey::Agent | Survey::Nobody | Survey::Welcomed => None,
                 Survey::Thread if server.is_ending => Some(ENDING),
                 Survey::Thread => Some(PATIENCE),
                 Survey::Other => Some(PATIENCE),
             };
             if let Survey::Nobody = survey
-                && barrier(&mut server)
+                && barrier(&mut server, acting)
             {
                 let before = server.progress;
                 server.pump(Duration::ZERO);
@@ -326,7 +345,13 @@ impl Gate {
             }
             // Without the lock: the watchdog looks meanwhile.
             drop(server);
-            self.wait_for_news();
+            if matches!(survey, Survey::Nobody) && spins < SPINS {
+                // It has said that it rests, and is about to.
+                spins += 1;
+                std::thread::yield_now();
+            } else {
+                self.wait_for_news();
+            }
             server = shared.lock();
             server.pump(Duration::ZERO);
         }
@@ -385,54 +410,52 @@ impl Gate {
             None => OthersChildren::unknown(&others),
         };
         children.extend(&sorted.own);
-        let (mut is_begun, mut is_busy) = (false, false);
+        let hellos: HashSet<u32> = server.hellos().collect();
+        let mut is_busy = false;
         for &pid in &children {
             let is_known = server
                 .member_of(pid)
                 .is_some_and(|member| member.said_hello);
-            if is_known || server.has_said_hello(pid) || self.before.contains(&pid) {
+            if is_known || hellos.contains(&pid) || self.before.contains(&pid) {
                 continue;
             }
             let address = server.address().to_owned();
             let known = |pid: u32| match server.member_of(pid) {
                 Some(member) if !member.is_alive() => Known::Ended,
                 Some(_) => Known::Agent,
-                None if server.has_said_hello(pid) => Known::Agent,
+                None if hellos.contains(&pid) => Known::Agent,
                 None => Known::Other,
             };
             let standing = self.foreigners.standing(pid, &address, &known);
+            self.sight.see(pid);
             match standing.map_err(blind(UNKNOWN_CHILD))? {
                 // One that its supervisor has told of is a run without a hello.
                 Standing::Zombie if server.member_of(pid).is_some() => {}
                 Standing::Zombie => server.see_zombie(pid),
-                Standing::Begins => is_begun = true,
-                Standing::AtRest => self.sight.see(pid),
-                Standing::Busy => {
-                    self.sight.see(pid);
-                    is_busy = true;
-                }
+                Standing::Begins => return Ok(Survey::Agent),
+                Standing::AtRest => {}
+                Standing::Busy => is_busy = true,
             }
         }
         if is_busy {
             // It comes and goes without a word.
             self.looked_at = None;
         }
-        is_begun |= self.others_start_agents(server, &sorted.strangers)?;
-        if is_begun {
+        if self.others_start_agents(server, &sorted.strangers)? {
             return Ok(Survey::Agent);
         }
-        if server.hellos().next().is_some() {
+        if !hellos.is_empty() {
             let since = *self.hello_since.get_or_insert_with(Instant::now);
             if is_busy && since.elapsed() < WELCOME {
                 return Ok(Survey::Other);
             }
             // One that is awake was signalled, and may be dying.
-            if server.hellos().any(is_awake) {
+            if hellos.iter().any(|pid| is_awake(*pid)) {
                 return Ok(Survey::Agent);
             }
             self.hello_since = None;
             server.welcome_all(&children);
-            return Ok(Survey::Agent);
+            return Ok(Survey::Welcomed);
         }
         if self.threads_are_at_work(&others)? {
             return Ok(Survey::Thread);
@@ -615,10 +638,13 @@ fn ask_watchers(server: &mut Server) -> bool {
     !watchers.iter().all(is_watching)
 }
 
-/// Whether every process that said that it rests still does: a signal may have come since.
-fn barrier(server: &mut Server) -> bool {
+/// Whether every process that said that it rests still does, or the one that acts: a signal may have come since.
+fn barrier(server: &mut Server, acting: Option<usize>) -> bool {
     let mut unknown = Vec::new();
     for (member, process) in server.alive() {
+        if acting.is_some_and(|acting| acting != member) {
+            continue;
+        }
         match process.kernel_state() {
             // kill(2) wakes its target before it returns.
             KernelState::Sleeping | KernelState::Stopped => {}

@@ -380,7 +380,7 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
             server.now = Timestamp::ORIGIN + (TokioInstant::now() - origin);
             server.has_new_deadline = false;
             if !gated {
-                while server.grant_next_turn() {}
+                while server.grant_next_turn().is_some() {}
             }
             server.next_deadline()
         };
