@@ -340,7 +340,10 @@ impl Gate {
                 continue;
             }
             let is_over_long = patience.is_some_and(|patience| begun.elapsed() > patience);
-            if is_over_long || self.sight.is_over.load(Ordering::Acquire) {
+            // An agent that was signalled is at work beside whatever else is, and is waited for.
+            let is_given_up = server.is_ending && begun.elapsed() > ENDING;
+            let is_let_go = is_over_long && (is_given_up || barrier(&mut server, acting));
+            if is_let_go || self.sight.is_over.load(Ordering::Acquire) {
                 return (server, false);
             }
             // Without the lock: the watchdog looks meanwhile.
