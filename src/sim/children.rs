@@ -28,19 +28,18 @@ pub(crate) struct SimThread {
 impl SimThread {
     /// With what shows of its sim; none where it is the harness's own, and forks nothing.
     pub(crate) fn enter(sight: Option<Arc<Sight>>) -> SimThread {
+        let mark = if sight.is_some() {
+            Mark::take().map(Arc::new)
+        } else {
+            // A sim's thread may have started this one.
+            mark::clear();
+            None
+        };
         let thread = gettid();
         SIM_THREADS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((thread, sight.clone()));
-        let mark = match sight {
-            Some(_) => Mark::take().map(Arc::new),
-            // A sim's thread may have started this one.
-            None => {
-                mark::clear();
-                None
-            }
-        };
+            .push((thread, sight));
         SimThread { thread, mark }
     }
 
@@ -147,7 +146,7 @@ impl Children {
     /// The threads that run no sim, each with its children: a sim's code under test may use them. A look
     /// leaves out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
     /// ended.
-    pub(crate) fn of_other_threads(&self) -> io::Result<Vec<(u32, Vec<u32>)>> {
+    pub(crate) fn of_other_threads(&self) -> io::Result<Vec<ThreadsChildren>> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
             let before = self.threads.count();
@@ -165,6 +164,9 @@ impl Children {
         Ok(found)
     }
 }
+
+/// A thread, and its children.
+pub(crate) type ThreadsChildren = (u32, Vec<u32>);
 
 /// How often to look again at what changes under the look.
 const LOOKS: u32 = 1000;
@@ -252,7 +254,7 @@ fn other_threads() -> io::Result<(usize, Vec<Pid>)> {
 }
 
 /// How many threads there are, and the children of those that run no sim.
-fn look_at_other_threads() -> io::Result<(usize, Vec<(u32, Vec<u32>)>)> {
+fn look_at_other_threads() -> io::Result<(usize, Vec<ThreadsChildren>)> {
     let (count, others) = other_threads()?;
     let mut found = Vec::with_capacity(others.len());
     for thread in others {

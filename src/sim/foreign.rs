@@ -116,15 +116,15 @@ impl Foreigners {
             number if is_poll(number, &call) => {
                 let count = usize::try_from(argument(1)).unwrap_or(usize::MAX);
                 match polled(pid, argument(0), count) {
-                    Some(descriptors) => self.are_inside(pid, descriptors)?.then_some(true),
+                    Some(descriptors) => self.are_inside(pid, &descriptors)?.then_some(true),
                     None => None,
                 }
             }
-            libc::SYS_epoll_pwait if argument(3) as i32 == -1 => {
+            libc::SYS_epoll_pwait if is_forever(argument(3)) => {
                 self.epoll_waits(pid, argument(0))?
             }
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_epoll_wait if argument(3) as i32 == -1 => {
+            libc::SYS_epoll_wait if is_forever(argument(3)) => {
                 self.epoll_waits(pid, argument(0))?
             }
             _ => None,
@@ -142,12 +142,12 @@ impl Foreigners {
                 .ok()
         });
         let registered: Vec<u64> = registered.collect();
-        Ok(self.are_inside(pid, registered)?.then_some(true))
+        Ok(self.are_inside(pid, &registered)?.then_some(true))
     }
 
     /// Whether there are any, and each is inside.
-    fn are_inside(&mut self, pid: u32, descriptors: Vec<u64>) -> io::Result<bool> {
-        for descriptor in &descriptors {
+    fn are_inside(&mut self, pid: u32, descriptors: &[u64]) -> io::Result<bool> {
+        for descriptor in descriptors {
             if !self.is_inside(pid, *descriptor)? {
                 return Ok(false);
             }
@@ -198,11 +198,16 @@ fn blocked_in(task: &str) -> Option<Call> {
     Some(Call { number, arguments })
 }
 
+/// Whether a timeout in milliseconds is −1: the argument is an int, in a register that is wider.
+fn is_forever(timeout: u64) -> bool {
+    timeout & 0xffff_ffff == 0xffff_ffff
+}
+
 /// Whether the call is a poll(2) without a limit in time.
 fn is_poll(number: libc::c_long, call: &Call) -> bool {
     #[cfg(target_arch = "x86_64")]
     if number == libc::SYS_poll {
-        return call.arguments[2] as i32 == -1;
+        return is_forever(call.arguments[2]);
     }
     number == libc::SYS_ppoll && call.arguments[2] == 0
 }

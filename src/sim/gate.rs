@@ -17,7 +17,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use tokio::time::Instant as TokioInstant;
 
-use super::children::{self, Children, has_no_words, is_zombie};
+use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing};
 use super::mark::Mark;
 use super::pool::Pool;
@@ -473,7 +473,7 @@ impl Gate {
     }
 
     /// Whether a thread of the code under test is at work.
-    fn threads_are_at_work(&mut self, others: &[(u32, Vec<u32>)]) -> Result<bool, String> {
+    fn threads_are_at_work(&mut self, others: &[ThreadsChildren]) -> Result<bool, String> {
         let Some(mark) = &self.mark else {
             return Ok(false);
         };

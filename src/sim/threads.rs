@@ -6,7 +6,7 @@ use std::io;
 
 use nix::libc;
 
-use super::children;
+use super::children::{self, ThreadsChildren};
 use super::mark::Mark;
 
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
@@ -43,7 +43,7 @@ pub(crate) struct OthersChildren {
 
 impl OthersChildren {
     /// Where nothing tells whose a thread is.
-    pub(crate) fn unknown(others: &[(u32, Vec<u32>)]) -> OthersChildren {
+    pub(crate) fn unknown(others: &[ThreadsChildren]) -> OthersChildren {
         let children = others.iter().flat_map(|(_, children)| children);
         OthersChildren {
             own: Vec::new(),
@@ -55,7 +55,7 @@ impl OthersChildren {
 impl Threads {
     /// Sorts the children of the threads that run no sim. `others` are those threads, each with its
     /// children.
-    pub(crate) fn sort(&mut self, mark: &Mark, others: &[(u32, Vec<u32>)]) -> OthersChildren {
+    pub(crate) fn sort(&mut self, mark: &Mark, others: &[ThreadsChildren]) -> OthersChildren {
         let mut sorted = OthersChildren::default();
         let mut all = HashSet::new();
         for (thread, children) in others {

@@ -57,6 +57,7 @@ fn a_child_that_a_task_in_spawn_blocking_waits_for_is_left_behind_and_ended() {
 
 /// Nobody can tell whose thread that is: another test's child would look the same.
 /// A thread that the body starts is the sim's, and so is what that starts, wherever it goes.
+#[expect(clippy::zombie_processes, reason = "the sim reaps what is left")]
 #[rstest]
 #[case::its_child("exec sleep 1000")]
 #[case::an_orphan_in_a_session_of_its_own("setsid sleep 1000 &")]
