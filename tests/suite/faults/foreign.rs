@@ -57,7 +57,6 @@ fn a_child_that_a_task_in_spawn_blocking_waits_for_is_left_behind_and_ended() {
 
 /// Nobody can tell whose thread that is: another test's child would look the same.
 /// A thread that the body starts is the sim's, and so is what that starts, wherever it goes.
-#[expect(clippy::zombie_processes, reason = "the sim reaps what is left")]
 #[rstest]
 #[case::its_child("exec sleep 1000")]
 #[case::an_orphan_in_a_session_of_its_own("setsid sleep 1000 &")]
@@ -66,6 +65,8 @@ fn what_a_thread_of_its_own_has_started_is_left_behind_and_ended(#[case] script:
         .try_run(async |_| {
             let mut shell = std::process::Command::new("sh");
             shell.args(["-c", script]);
+            // The sim reaps what is left.
+            #[allow(clippy::zombie_processes)]
             let start = move || {
                 let mut shell = shell.spawn().unwrap();
                 // The orphan's shell ends by itself.
