@@ -55,10 +55,28 @@ use watchdog::Watched;
 /// takes as long as the processes at its ends. Agents wait by the same clock. Everything that happens
 /// is recorded, and one run gives the same [`Timeline`] as the next, byte for byte.
 ///
-/// What it cannot virtualise: `std::time`, blocking sleeps, randomness that is not seeded, the order
-/// in which `select!` looks at its branches, and the end of a pipe whose other end is held by a process
-/// that has nothing to do with the sim. Children of the sim's thread that are no agents run in real
-/// time, and virtual time waits for them.
+/// # One thing at a time
+///
+/// An agent acts only when everything else rests: it writes, closes, says that it is ready, or ends, and the
+/// code under test has come to rest with that before the next agent acts. At one instant the order is: what the
+/// test tells an agent, in its order; then signals; then scripts, by agent, by run, and by who started whom.
+///
+/// # What is not the same each time
+///
+/// - **The sizes of single reads of a flood.** The agent writes while the code under test reads. How much each
+///   read finds is the kernel's choice; what is read in all is the same.
+/// - **The branch that `select!` takes** where it is not `biased` and several are ready, and whatever else tokio
+///   draws. Nobody outside can seed tokio's generator.
+/// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
+///   seed.
+/// - **A look at a process in the turn in which it was signalled**, such as `start_kill` and then `try_wait`
+///   without an `.await` between. The process dies while the code runs.
+/// - **When a child that was dropped is reaped, where one process runs several sims at once.** All of tokio's
+///   runtimes reap such children for each other. `cargo nextest` gives each test a process of its own.
+/// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
+///   or on pipes whose ends are all the sim's, is at rest.
+/// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
+///   that is an agent; else the timeline says `status=?`, each time.
 ///
 /// Several sims may run at once, each on a thread of its own.
 ///
@@ -69,15 +87,14 @@ use watchdog::Watched;
 ///
 /// - agents and their descendants, whoever started them and wherever they were re-parented: all bear
 ///   the sim's own address in their arguments;
-/// - the children that the sim's thread has forked since the sim began, and those that its
-///   `spawn_blocking` tasks have forked, agents or not, with all below them.
+/// - the children of the sim's thread since the sim began, of its `spawn_blocking` tasks, and of the threads that
+///   these start, agents or not, with all below them. Threads and processes inherit a mark from the sim's thread, in
+///   bits of the I/O priority that no scheduler reads (since Linux 6.5).
 ///
 /// Never what another sim or another test of the process may have started. So these are left alone:
 ///
-/// - children that are no agents of other threads, as of `std::thread::spawn`: the kernel does not
-///   say who started a thread, and another test's would look the same;
-/// - what a `spawn_blocking` task that does not end with the sim starts after it;
-/// - descendants of a child that is no agent, once that has ended: nothing says whose they were.
+/// - children that are no agents of threads that were there before the sim, such as those of a global pool;
+/// - what a thread that does not end with the sim starts after it.
 ///
 /// ```
 /// use std::time::Duration;
