@@ -61,6 +61,7 @@ fn stopped(order: [&str; 2]) -> Timeline {
             children.insert(name, child);
             agent.started().await;
         }
+        // real-time: none; by the sim's clock.
         tokio::time::sleep(Duration::from_secs(60)).await;
         for name in order {
             children.get_mut(name).unwrap().kill().await.unwrap();
