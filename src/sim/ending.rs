@@ -58,9 +58,8 @@ pub(crate) fn end_all(
     };
     drop(spare);
     let found = roots(gettid(), before, pool).and_then(|mut roots| {
-        if let Some(mark) = mark
-            && saw_foreign
-        {
+        // Always: what began and lost its parents between two looks was never seen.
+        if let Some(mark) = mark {
             roots.extend(marked(mark)?);
         }
         // What nobody can have left behind need not be looked for among all processes of the machine.

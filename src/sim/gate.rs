@@ -343,7 +343,7 @@ impl Gate {
             // An agent that was signalled is at work beside whatever else is, and is waited for.
             let is_given_up = server.is_ending && begun.elapsed() > ENDING;
             let is_let_go = is_over_long && (is_given_up || barrier(&mut server, acting));
-            if is_let_go || self.sight.is_over.load(Ordering::Acquire) {
+            if is_let_go {
                 return (server, false);
             }
             // Without the lock: the watchdog looks meanwhile.
@@ -356,6 +356,10 @@ impl Gate {
                 self.wait_for_news();
             }
             server = shared.lock();
+            // What shows now, with the watchdog's spare descriptor, is not what held the sim.
+            if self.sight.is_over.load(Ordering::Acquire) {
+                return (server, false);
+            }
             server.pump(Duration::ZERO);
         }
     }

@@ -18,27 +18,36 @@ fn limit_descriptors(limit: u64) {
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
 }
 
-/// Leaves this process that many more descriptors, whatever the watchdog opens for a moment meanwhile.
+/// Leaves this process that many more descriptors, none of which the watchdog has for a moment.
 fn leave_descriptors(count: usize) {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     loop {
-        leave_about(count);
-        let left: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        if left.len() == count {
+        let limit = leave_about(count);
+        // By their names alone, which takes no descriptor.
+        let open: Vec<_> = (0..limit)
+            .filter_map(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).ok())
+            .collect();
+        let is_kept = |path: &std::path::PathBuf| {
+            !path.starts_with(format!("/proc/{}/task", std::process::id()))
+                || path.ends_with("task")
+                || path.ends_with("children")
+        };
+        if limit - open.len() == count && open.iter().all(is_kept) {
             return;
         }
-        drop(left);
         limit_descriptors(soft);
     }
 }
 
-fn leave_about(count: usize) {
+/// That, but for what others open meanwhile. The limit.
+fn leave_about(count: usize) -> usize {
     // The lowest free ones are what is opened next.
     let free: Vec<_> = (0..=count)
         .map(|_| File::open("/dev/null").unwrap())
         .collect();
     let limit = free.last().unwrap().as_raw_fd();
     limit_descriptors(u64::try_from(limit).unwrap());
+    usize::try_from(limit).unwrap()
 }
 
 /// Waits until nothing is open for the sim before, which the watchdog may look after for a moment longer.

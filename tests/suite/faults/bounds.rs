@@ -1,7 +1,8 @@
 //! What ends, whatever the code under test and its agents do.
 
 use std::fmt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -256,11 +257,11 @@ fn a_stranger_of_another_user_is_refused_and_named() {
     if !is_root {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("agent");
-    std::fs::copy(supervise_harness::stub::path().unwrap(), &program).unwrap();
-    let readable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), readable).unwrap();
+    // By its descriptor: the folders on the way to it need not be open to everybody.
+    let file = std::fs::File::open(supervise_harness::stub::path().unwrap()).unwrap();
+    let inherited = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
+    nix::fcntl::fcntl(&file, inherited).unwrap();
+    let program = format!("/proc/self/fd/{}", file.as_raw_fd());
     let timeline = Sim::new().run(async |sim| {
         let script = Script::new().run_for(seconds(1)).exit(3);
         let (own, stranger) = (
