@@ -196,6 +196,8 @@ pub(crate) struct Member {
     pub(crate) told_status: Option<Option<i32>>,
     /// Whether it is a child of this process, so that who reaps it is this process.
     pub(crate) is_child: bool,
+    /// How many statements its run does at most.
+    pub(crate) statements: u64,
     /// Whether it waits for a file, and looks when it is pinged.
     pub(crate) is_watching: bool,
     /// Whether a supervisor that is followed has said that it started it.
@@ -252,6 +254,7 @@ impl Member {
             own_parent: 0,
             told_status: None,
             is_child: false,
+            statements: 0,
             is_watching: false,
             is_followed: false,
             stat: None,

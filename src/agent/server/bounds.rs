@@ -10,6 +10,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::Server;
+use crate::agent::member::Member;
 use crate::Timestamp;
 use crate::timeline::{Timeline, Who};
 
@@ -18,6 +19,9 @@ const LINES: usize = 100_000;
 
 /// How many of them are much, where nothing else happens for as long as the watchdog waits.
 const TALK: usize = 1_000;
+
+/// How many a statement may take: it asks for its turn, is done, and it or what comes after it rests.
+const FOR_A_STATEMENT: u64 = 4;
 
 /// How many bytes.
 const BYTES: u64 = 16 << 20;
@@ -36,6 +40,8 @@ const NAMED: usize = 16;
 pub(super) struct Spoken {
     /// By member.
     members: HashMap<usize, Spent>,
+    /// How many lines each member has said.
+    lines: HashMap<usize, u64>,
     /// Who has said more than there is room for.
     excess: Option<String>,
     /// Processes that were refused, those that were named.
@@ -92,15 +98,27 @@ impl Server {
         messages: &mut Vec<Result<Report, MessageError>>,
     ) {
         let now = self.now;
-        let Some(connection) = &mut self.members[member].connection else {
+        let Member {
+            connection: Some(connection),
+            statements,
+            ..
+        } = &mut self.members[member]
+        else {
             return;
         };
+        let statements = *statements;
         let heard = connection.heard;
         let first = Spent {
             since: now,
             lines: 0,
             before: heard,
         };
+        // What gets to an end that is known is more than talk.
+        let lines = self.spoken.lines.entry(member).or_default();
+        *lines += messages.len() as u64;
+        if statements <= LINES as u64 && *lines <= statements * FOR_A_STATEMENT {
+            self.lives += 1;
+        }
         let spent = self.spoken.members.entry(member).or_insert(first);
         let is_over = match self.is_virtual {
             true => spent.since != now,

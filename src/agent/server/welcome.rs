@@ -358,12 +358,16 @@ impl Server {
         this.said_hello = true;
         if this.is_descendant {
             this.was_told = true;
+            if let Some(starter) = this.starter {
+                self.members[member].statements = self.members[starter].statements;
+            }
             return;
         }
         let (run, rank) = (this.run, this.rank());
         let agent = &mut self.agents[this.agent];
         agent.runs.push(member);
         let script = agent.script.of_run(run).clone();
+        this.statements = script.statements();
         if script.0.is_empty() {
             self.members[member].was_told = true;
         } else if self.is_virtual {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rstest::rstest;
 use supervise_harness::{Agent, RestartLimit, RestartTracker, Script, Sim, Supervisor};
 use tokio::process::Command;
 use tokio::time::sleep;
@@ -114,6 +115,20 @@ fn an_agent_that_does_not_stop_talking_is_named() {
         }));
         assert_contains(&text, "talker#1 does not stop talking: it has said ");
     }
+}
+
+/// A script that has an end is no endless talk, however slow the machine is.
+#[rstest]
+#[case::of_statements(&"beat; ".repeat(2_000))]
+#[case::of_blocks("repeat 50 { repeat 20 { beat; beat } }")]
+#[case::of_a_descendant("start it { repeat 2000 { beat }; exit 0 }; run 1s")]
+fn a_script_that_comes_to_an_end_may_take_longer_than_the_limit(#[case] script: &str) {
+    // real-time: far less than so many turns take.
+    let sim = Sim::builder().watchdog(Duration::from_millis(40)).build();
+    sim.unwrap().run(async |sim| {
+        let talker = sim.agent("talker", Script::new().then_do(script).unwrap().exit(0));
+        Command::from(talker.command()).status().await.unwrap();
+    });
 }
 
 /// In one instant, as much as a test may want.
