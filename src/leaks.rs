@@ -352,8 +352,9 @@ pub(crate) fn end_processes_of(
 /// The processes whose number says so, but for this one.
 pub(crate) fn processes_where(is_one: impl Fn(u32) -> bool) -> Result<Vec<Identity>, Unreadable> {
     let mut found = Vec::new();
+    let this = std::process::id();
     for pid in proc::numbers("/proc")? {
-        if pid != std::process::id() && is_one(pid) {
+        if pid != this && is_one(pid) {
             let stat = proc::stat(pid)?;
             // It may have become another's between the two.
             found.extend(stat.filter(|_| is_one(pid)).map(|stat| stat.identity));

@@ -82,8 +82,8 @@ pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
 /// The children of one of this process's threads; none where it has ended.
 pub(crate) fn of_thread(thread: Pid) -> io::Result<HashSet<u32>> {
     let path = format!("/proc/self/task/{thread}/children");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
+    let text = match contents(&path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if is_gone(&error) => String::new(),
         Err(error) => return Err(about(&path, &error)),
     };
@@ -220,6 +220,16 @@ fn only_run_sims(threads: Option<u64>) -> bool {
 }
 
 fn read(file: &File) -> io::Result<String> {
+    String::from_utf8(read_all(file)?).map_err(io::Error::other)
+}
+
+/// What a file of /proc holds, in as few calls as it takes: std asks for its size, which is 0, and then for
+/// little at a time.
+pub(crate) fn contents(path: &str) -> io::Result<Vec<u8>> {
+    read_all(&File::open(path)?)
+}
+
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -227,7 +237,7 @@ fn read(file: &File) -> io::Result<String> {
         text.extend_from_slice(&chunk[..length]);
         // The kernel fills what it is given, but for the last entry that does not fit.
         if length < chunk.len() - 16 {
-            return String::from_utf8(text).map_err(io::Error::other);
+            return Ok(text);
         }
     }
 }
@@ -277,8 +287,11 @@ pub(crate) fn other_threads_are_quiet() -> bool {
 /// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is
 /// gone; `?` where it cannot be read.
 pub(crate) fn state(folder: &str) -> Option<char> {
-    match fs::read_to_string(format!("{folder}/stat")) {
-        Ok(stat) => stat.rsplit(") ").next()?.chars().next(),
+    match contents(&format!("{folder}/stat")) {
+        Ok(stat) => {
+            let stat = String::from_utf8_lossy(&stat);
+            stat.rsplit(") ").next()?.chars().next()
+        }
         Err(error) if is_gone(&error) => None,
         Err(_) => Some('?'),
     }
@@ -323,7 +336,7 @@ pub(crate) fn mentions(pid: u32, word: &str) -> io::Result<bool> {
 /// None where it is gone, or nobody's to read.
 fn words(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
     let path = format!("/proc/{pid}/{file}");
-    match fs::read(&path) {
+    match contents(&path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if is_own_lack(&error) => Err(about(&path, &error)),
         Err(_) => Ok(None),

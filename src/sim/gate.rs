@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
+use tokio::runtime::Handle;
 use tokio::time::Instant as TokioInstant;
 
 use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
@@ -53,6 +54,18 @@ const SPINS: u32 = 40;
 
 /// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
 const ENDING: Duration = Duration::from_secs(1);
+
+/// How many tasks a sim has of its own.
+const OWN_TASKS: usize = 2;
+
+/// Which agents may have been signalled since they said that they rest.
+#[derive(Clone, Copy)]
+enum Suspects {
+    All,
+    /// The one that acts: nobody else is at work.
+    One(usize),
+    Nobody,
+}
 
 /// What tokio may do.
 #[derive(Debug)]
@@ -106,6 +119,11 @@ pub(crate) struct Gate {
     unquiet_since: Option<Instant>,
     /// Since when a hello waits.
     hello_since: Option<Instant>,
+    /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
+    /// another task, a thread, or a process that is no agent.
+    has_run: bool,
+    /// Whether there is a thread or a process of the sim's that is no agent.
+    has_others: bool,
     /// Children of other threads that have nothing to do with the sim.
     strangers: HashSet<u32>,
     /// Those that still run this program: since when.
@@ -120,15 +138,14 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// To be made on the sim's thread, inside its runtime. `registered` is a descriptor that is registered
-    /// with that runtime and with nothing else.
+    /// To be made on the sim's thread, inside its runtime.
     pub(crate) fn new(
         shared: Arc<Shared>,
         sight: Arc<Sight>,
         pool: Arc<Pool>,
         before: HashSet<u32>,
         mark: Option<Arc<Mark>>,
-        registered: RawFd,
+        ready: Ready,
         news: OwnedFd,
     ) -> Gate {
         Gate {
@@ -141,12 +158,14 @@ impl Gate {
             mark,
             threads: Threads::default(),
             foreigners: Foreigners::default(),
-            ready: Ready::of(registered),
+            ready,
             news,
             went_on: Some(TokioInstant::now()),
             zombies: HashMap::new(),
             unquiet_since: None,
             hello_since: None,
+            has_run: true,
+            has_others: true,
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
             execed: HashMap::new(),
@@ -208,7 +227,7 @@ impl Gate {
             if !news && let Some(member) = server.grant_next_turn() {
                 news = true;
                 let is_settled;
-                (server, is_settled) = self.settle(&shared, server, Some(member));
+                (server, is_settled) = self.settle(&shared, server, Suspects::One(member));
                 if is_settled {
                     server.see_rest();
                 }
@@ -270,11 +289,33 @@ impl Gate {
         server.step += 1;
         server.actors.clear();
         server.strange_deaths = 0;
-        let (mut server, quiet) = self.settle(shared, server, None);
+        let suspects = self.suspects(&server);
+        let (mut server, quiet) = self.settle(shared, server, suspects);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
         let news = server.progress != before || has_new_deadline;
         (server, quiet, news)
+    }
+
+    /// The body is being polled.
+    pub(crate) fn run(&mut self) {
+        self.has_run = true;
+    }
+
+    /// Who may have been signalled since all were looked at. An agent signals nobody but those that
+    /// started it.
+    fn suspects(&mut self, server: &Server) -> Suspects {
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        let is_childless = |(_, member): (usize, &Member)| member.is_child && !member.is_descendant;
+        let may_run = self.has_run
+            || self.has_others
+            || tasks > OWN_TASKS
+            || !server.alive().all(is_childless);
+        if may_run {
+            Suspects::All
+        } else {
+            Suspects::Nobody
+        }
     }
 
     /// The tasks go on: what they find is in an order, and what they do comes after it.
@@ -304,20 +345,19 @@ impl Gate {
         true
     }
 
-    /// Takes in what the processes do until none is at work. `acting` is the only one that can be, where the
-    /// tasks have not run since all were at rest. False where something that is no agent still is
+    /// Takes in what the processes do until none is at work. False where something that is no agent still is
     /// after a while, or where the sim is being ended.
     fn settle<'a>(
         &mut self,
         shared: &'a Shared,
         mut server: Locked<'a>,
-        acting: Option<usize>,
+        suspects: Suspects,
     ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
         let mut spins = 0;
         server.pump(Duration::ZERO);
         loop {
-            let survey = self.survey(&mut server);
+            let survey = self.survey(&mut server, suspects);
             if let Survey::Welcomed = survey {
                 continue;
             }
@@ -330,11 +370,15 @@ impl Gate {
                 Survey::Other => Some(PATIENCE),
             };
             if let Survey::Nobody = survey
-                && barrier(&mut server, acting)
+                && barrier(&mut server, suspects)
             {
                 let before = server.progress;
                 server.pump(Duration::ZERO);
                 if server.progress == before {
+                    if let Suspects::All = suspects {
+                        let tasks = Handle::current().metrics().num_alive_tasks();
+                        self.has_run = tasks > OWN_TASKS;
+                    }
                     return (server, true);
                 }
                 continue;
@@ -342,7 +386,7 @@ impl Gate {
             let is_over_long = patience.is_some_and(|patience| begun.elapsed() > patience);
             // An agent that was signalled is at work beside whatever else is, and is waited for.
             let is_given_up = server.is_ending && begun.elapsed() > ENDING;
-            let is_let_go = is_over_long && (is_given_up || barrier(&mut server, acting));
+            let is_let_go = is_over_long && (is_given_up || barrier(&mut server, suspects));
             if is_let_go {
                 return (server, false);
             }
@@ -372,7 +416,19 @@ impl Gate {
     }
 
     /// Looks at every process of the sim. What cannot be seen may be at work.
-    fn survey(&mut self, server: &mut Server) -> Survey {
+    fn survey(&mut self, server: &mut Server, suspects: Suspects) -> Survey {
+        if let Suspects::One(_) = suspects
+            && !self.has_others
+            && !server.has_strangers()
+            && server.hellos().next().is_none()
+        {
+            // All were looked at, and nobody but agents was there to start anything since.
+            return if agents_are_at_work(server) {
+                Survey::Agent
+            } else {
+                Survey::Nobody
+            };
+        }
         let seen = self.look(server);
         let mut blind = self
             .sight
@@ -385,6 +441,7 @@ impl Gate {
                 survey
             }
             Err(why) => {
+                self.has_others = true;
                 *blind = Some(why);
                 Survey::Other
             }
@@ -393,16 +450,7 @@ impl Gate {
 
     /// Or what cannot be seen, and why.
     fn look(&mut self, server: &mut Server) -> Result<Survey, String> {
-        if server.expects_hello() {
-            return Ok(Survey::Agent);
-        }
-        let is_at_rest = |(place, member): (usize, &Member)| {
-            member.says_it_rests()
-                || !member.said_hello
-                || server.is_dying(place)
-                || member.kernel_state() == KernelState::Stopped
-        };
-        if !server.alive().all(is_at_rest) {
+        if agents_are_at_work(server) {
             return Ok(Survey::Agent);
         }
         let mut children = self
@@ -418,6 +466,7 @@ impl Gate {
         };
         children.extend(&sorted.own);
         let hellos: HashSet<u32> = server.hellos().collect();
+        self.has_others = false;
         let mut is_busy = false;
         for &pid in &children {
             let is_known = server
@@ -426,6 +475,7 @@ impl Gate {
             if is_known || hellos.contains(&pid) || self.before.contains(&pid) {
                 continue;
             }
+            self.has_others = true;
             let address = server.address().to_owned();
             let known = |pid: u32| match server.member_of(pid) {
                 Some(member) if !member.is_alive() => Known::Ended,
@@ -479,11 +529,13 @@ impl Gate {
     /// Whether a thread of the code under test is at work.
     fn threads_are_at_work(&mut self, others: &[ThreadsChildren]) -> Result<bool, String> {
         let Some(mark) = &self.mark else {
+            self.has_others |= !others.is_empty();
             return Ok(false);
         };
         let threads: Vec<u32> = others.iter().map(|(thread, _)| *thread).collect();
         let is_pool = |thread| self.pool.has(thread);
         let activity = self.threads.activity(mark, &threads, &is_pool);
+        self.has_others |= self.threads.are_there;
         match activity.map_err(blind("what other threads do cannot be told"))? {
             Activity::AtRest => Ok(false),
             Activity::Busy => Ok(true),
@@ -603,6 +655,20 @@ impl Gate {
     }
 }
 
+/// Whether an agent is at work, or about to say hello.
+fn agents_are_at_work(server: &mut Server) -> bool {
+    if server.expects_hello() {
+        return true;
+    }
+    let is_at_rest = |(place, member): (usize, &Member)| {
+        member.says_it_rests()
+            || !member.said_hello
+            || server.is_dying(place)
+            || member.kernel_state() == KernelState::Stopped
+    };
+    !server.alive().all(is_at_rest)
+}
+
 fn is_awake(pid: u32) -> bool {
     let state = children::state(&format!("/proc/{pid}"));
     !matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X' | '?'))
@@ -645,12 +711,15 @@ fn ask_watchers(server: &mut Server) -> bool {
     !watchers.iter().all(is_watching)
 }
 
-/// Whether every process that said that it rests still does, or the one that acts: a signal may have come since.
-fn barrier(server: &mut Server, acting: Option<usize>) -> bool {
+/// Whether every process that said that it rests still does: a signal may have come since.
+fn barrier(server: &mut Server, suspects: Suspects) -> bool {
     let mut unknown = Vec::new();
     for (member, process) in server.alive() {
-        if acting.is_some_and(|acting| acting != member) {
-            continue;
+        match suspects {
+            Suspects::All => {}
+            Suspects::One(one) if one == member => {}
+            Suspects::One(_) => continue,
+            Suspects::Nobody => break,
         }
         match process.kernel_state() {
             // kill(2) wakes its target before it returns.

@@ -19,7 +19,7 @@ mod watchdog;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,7 @@ use failure::{FailureKind, is_nested};
 use gate::Gate;
 use panics::Panics;
 pub(crate) use pool::Pool;
+use ready::Ready;
 use sight::Sight;
 use surroundings::Surroundings;
 use turn::Settled;
@@ -239,6 +240,7 @@ impl Sim {
         if let Some(keep_alive) = self.keep_alive {
             builder.thread_keep_alive(keep_alive);
         }
+        let guess = ready::next_descriptor(looked_at.as_fd());
         let runtime = build(builder).map_err(SimFailure::setup)?;
         let watched = Watched::new(
             Arc::clone(&shared),
@@ -263,7 +265,7 @@ impl Sim {
                             Arc::clone(&pool),
                             before.clone(),
                             thread.mark(),
-                            news.as_raw_fd(),
+                            Ready::of(news.as_raw_fd(), guess),
                             looked_at,
                         );
                         *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);

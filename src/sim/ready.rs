@@ -8,6 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::AsFd;
 
+use super::children;
+
 /// The most events that are put in order at once.
 const EVENTS: usize = 256;
 
@@ -16,6 +18,8 @@ const EVENTS: usize = 256;
 pub(crate) struct Ready {
     /// A descriptor that is registered there, and nowhere else.
     known: RawFd,
+    /// Which descriptor it may be.
+    guess: Option<RawFd>,
     epoll: Option<OwnedFd>,
 }
 
@@ -29,14 +33,21 @@ pub(crate) struct Registered {
 
 impl Ready {
     /// That of the runtime with which this descriptor is registered, which is looked for when it is
-    /// needed first.
-    pub(crate) fn of(known: RawFd) -> Ready {
-        Ready { known, epoll: None }
+    /// needed first, at the guess before all others.
+    pub(crate) fn of(known: RawFd, guess: Option<RawFd>) -> Ready {
+        Ready {
+            known,
+            guess,
+            epoll: None,
+        }
     }
 
     fn epoll(&mut self) -> Option<BorrowedFd<'_>> {
         if self.epoll.is_none() {
-            self.epoll = find(self.known);
+            self.epoll = self
+                .guess
+                .and_then(|guess| epoll_with(guess, self.known))
+                .or_else(|| find(self.known));
         }
         self.epoll.as_ref().map(AsFd::as_fd)
     }
@@ -98,39 +109,41 @@ fn wait(epoll: BorrowedFd<'_>, events: &mut [EpollEvent]) -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
+/// The lowest number that a new descriptor may get, which the first that is opened after it does, unless
+/// another thread opens one meanwhile.
+pub(crate) fn next_descriptor(any: BorrowedFd<'_>) -> Option<RawFd> {
+    any.try_clone_to_owned().ok().map(|copy| copy.as_raw_fd())
+}
+
 /// The epoll instance of this process with which the descriptor is registered.
 fn find(known: RawFd) -> Option<OwnedFd> {
-    for entry in fs::read_dir("/proc/self/fd").ok()?.flatten() {
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<RawFd>().ok())
-        else {
-            continue;
-        };
-        let is_epoll = fs::read_link(entry.path())
-            .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]");
-        if !is_epoll {
-            continue;
-        }
-        // SAFETY: it was open a moment ago; where it no longer is, the copy fails.
-        let epoll = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
-        if let Ok(epoll) = epoll
-            && registrations(epoll.as_fd())
-                .iter()
-                .any(|one| one.descriptor == known)
-        {
-            return Some(epoll);
-        }
+    let entries = fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let mut numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.find_map(|number: RawFd| epoll_with(number, known))
+}
+
+/// That descriptor, where it is an epoll instance with which the other is registered.
+fn epoll_with(number: RawFd, known: RawFd) -> Option<OwnedFd> {
+    let target = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+    if target.as_os_str() != "anon_inode:[eventpoll]" {
+        return None;
     }
-    None
+    // SAFETY: it was open a moment ago; where it no longer is, the copy fails.
+    let epoll = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
+    let epoll = epoll.ok()?;
+    let registered = registrations(epoll.as_fd());
+    let is_it = registered.iter().any(|one| one.descriptor == known);
+    is_it.then_some(epoll)
 }
 
 /// What is registered with an epoll instance: fdinfo, of proc(5).
 fn registrations(epoll: BorrowedFd<'_>) -> Vec<Registered> {
     let path = format!("/proc/self/fdinfo/{}", epoll.as_raw_fd());
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(registration).collect()
+    let text = children::contents(&path).unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .filter_map(registration)
+        .collect()
 }
 
 /// A line such as `tfd:        7 events: 8000201d data:     55d4c0ffee40  pos:0 ino:5 sdev:9`.

@@ -28,6 +28,8 @@ pub(crate) enum Activity {
 pub(crate) struct Threads {
     /// Children of marked threads, which keep no mark once they are zombies.
     own: HashSet<u32>,
+    /// Whether there were any at the last look.
+    pub(crate) are_there: bool,
     /// How long the first thread had run when it was seen at work.
     leader_ran: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl Threads {
         is_pool: &impl Fn(u32) -> bool,
     ) -> io::Result<Activity> {
         let leader = std::process::id();
+        self.are_there = false;
         for &thread in others {
             let is_ours = mark.is_on(thread);
             if thread == leader && !is_ours {
@@ -97,6 +100,7 @@ impl Threads {
             if !is_ours {
                 continue;
             }
+            self.are_there = true;
             let task = format!("/proc/self/task/{thread}");
             match children::state(&task) {
                 Some('S') => {}
@@ -120,7 +124,8 @@ impl Threads {
             return Ok(false);
         }
         // Nanoseconds on a processor.
-        let text = fs::read_to_string(format!("{task}/schedstat")).unwrap_or_default();
+        let text = children::contents(&format!("{task}/schedstat")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let ran = text
             .split_whitespace()
             .next()
@@ -135,7 +140,8 @@ impl Threads {
 
 /// Whether a thread that is asleep waits in epoll_wait(2).
 fn waits_for_events(task: &str) -> bool {
-    let text = fs::read_to_string(format!("{task}/syscall")).unwrap_or_default();
+    let text = children::contents(&format!("{task}/syscall")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let number = text
         .split_whitespace()
         .next()

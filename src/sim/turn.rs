@@ -62,6 +62,9 @@ impl<F: Future> Future for Settled<F> {
         };
         this.woken = Some(Arc::clone(&woken));
         woken.is_woken.store(false, Ordering::Relaxed);
+        if let Some(gate) = &mut *this.gate.lock().unwrap_or_else(PoisonError::into_inner) {
+            gate.run();
+        }
         let waker = Waker::from(Arc::clone(&woken));
         let result = this.body.as_mut().poll(&mut Context::from_waker(&waker));
         if result.is_pending()

@@ -10,8 +10,8 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::Server;
-use crate::agent::member::Member;
 use crate::Timestamp;
+use crate::agent::member::Member;
 use crate::timeline::{Timeline, Who};
 
 /// How many lines one connection may say at one instant. On a real clock: within a second.
