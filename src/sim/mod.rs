@@ -70,6 +70,8 @@ use watchdog::Watched;
 ///   draws. Nobody outside can seed tokio's generator.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
 ///   seed.
+/// - **Whether a process is noticed that is killed in the turn in which it was started.** It never gets to act, and
+///   the timeline does not have it. Where it is noticed, the failure or standard error says so.
 /// - **A look at a process in the turn in which it was signalled**, such as `start_kill` and then `try_wait`
 ///   without an `.await` between. The process dies while the code runs.
 /// - **When a child that was dropped is reaped, where one process runs several sims at once.** All of tokio's
@@ -310,12 +312,12 @@ impl Sim {
         }));
         // What happens from here on is the sim's doing.
         let mut remarks = watched.remarks();
-        let mut timeline = {
+        let (mut timeline, lost) = {
             let mut server = shared.lock();
             let ended = watched.verdict().map(|verdict| verdict.given);
             panics.tell(&mut server, begun, ended, &mut remarks);
             remarks.extend(server.lack());
-            server.timeline()
+            (server.timeline(), server.lost())
         };
         // The gate first: it must not be asked while the tasks are dropped.
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -363,8 +365,15 @@ impl Sim {
             (Ok(Some(Ok(()))), None) if !leaks.is_empty() && !self.allows_leaks => {
                 FailureKind::Leaks
             }
-            (Ok(Some(Ok(()))), None) => return Ok(timeline),
+            (Ok(Some(Ok(()))), None) => {
+                // What the test expects of the timeline may miss that run.
+                if let Some(lost) = lost.filter(|_| !self.may_be_lost) {
+                    crate::said::say(&format!("supervise-harness: {lost}"));
+                }
+                return Ok(timeline);
+            }
         };
+        remarks.extend(lost);
         Err(SimFailure {
             kind,
             leaks: if self.allows_leaks { Vec::new() } else { leaks },

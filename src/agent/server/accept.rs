@@ -11,6 +11,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::super::member::Connection;
 use super::Server;
+use crate::process::open_pidfd;
 use crate::timeline::Who;
 
 /// A connection whose process is no member yet.
@@ -180,8 +181,12 @@ impl Server {
         };
         self.progress += 1;
         if let Some(pid) = connection.peer_pid() {
-            // Its supervisor says that it is ending, or over; or a finding does, once it is seen dead.
+            // Its supervisor says that it is ending, or over; or it was killed.
             if self.is_announced(pid) || self.find_lost(pid) {
+                return;
+            }
+            if open_pidfd(pid).is_err() {
+                self.lost.insert(pid);
                 return;
             }
         }

@@ -17,9 +17,6 @@ use crate::process::{ended_status, is_child, open_pidfd, reaped_status, send_sig
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
-/// What is found where an agent never came to be a run.
-const LOST: &str = "a process of the agents' program was ended before it said hello: it has no run";
-
 impl Server {
     /// Takes in those that have said who they are, in an order that does not depend on who was faster:
     /// `children` are those of the code under test as they were started. True where there were any.
@@ -263,8 +260,8 @@ impl Server {
         self.gone.contains(&pid) || self.by_pid.get(&pid).is_some_and(is_silent)
     }
 
-    /// A child that has not said hello is a zombie. Where it runs the agents' program and was killed,
-    /// a finding says so: whose run it would have been is not to be seen any more.
+    /// A child that has not said hello is a zombie. Where it was killed, it may have been an agent: whose run
+    /// it would have been is not to be seen any more.
     pub(crate) fn see_zombie(&mut self, pid: u32) {
         if !self.dead_strangers.insert(pid) {
             return;
@@ -278,8 +275,9 @@ impl Server {
         }
     }
 
-    /// A process ends, or has ended, before it said hello. True where a finding says so: where it runs
-    /// the agents' program.
+    /// A process ends, or has ended, before it said hello. True where it ran the agents' program, which is
+    /// remembered: what is killed at once may be reaped, or have another name still, before anybody looks.
+    /// So the timeline, which is the same each time, does not have it.
     pub(super) fn find_lost(&mut self, pid: u32) -> bool {
         if self.lost.contains(&pid) {
             return true;
@@ -288,9 +286,21 @@ impl Server {
         let is_agents = name.is_some_and(|name| Some(name.trim_end()) == self.program.as_deref());
         if is_agents {
             self.lost.insert(pid);
-            self.finding(&Who::Subject, LOST);
         }
         is_agents
+    }
+
+    /// Of the processes that ended before they said hello, those that were seen.
+    pub(crate) fn lost(&self) -> Option<String> {
+        let who = match self.lost.len() {
+            0 => return None,
+            1 => "a process of the agents' program was ended before it said hello: it has no run"
+                .to_owned(),
+            count => format!(
+                "{count} processes of the agents' program were ended before they said hello: they have no runs"
+            ),
+        };
+        Some(who)
     }
 
     /// The next number of the agent's runs.
