@@ -3,8 +3,10 @@
 use rstest::rstest;
 use supervise_harness::{Script, Sim};
 use tokio::process::Command;
+use tokio::time::sleep;
 
-use super::{assert_contains, is_there};
+use super::{assert_contains, is_there, seconds};
+use crate::child;
 
 /// Starts a process that never ends by itself, and is no agent. Nobody waits for it.
 fn start_foreign() -> u32 {
@@ -55,7 +57,6 @@ fn a_child_that_a_task_in_spawn_blocking_waits_for_is_left_behind_and_ended() {
     told.recv().unwrap();
 }
 
-/// Nobody can tell whose thread that is: another test's child would look the same.
 /// A thread that the body starts is the sim's, and so is what that starts, wherever it goes.
 #[rstest]
 #[case::its_child("exec sleep 1000")]
@@ -105,4 +106,40 @@ fn the_end_of_a_sim_leaves_alone_what_another_has_started() {
         .unwrap_err();
     assert_eq!(failure.leaks().len(), 1, "{failure}");
     assert!(!is_there(pid));
+}
+
+/// Its mark is given to no other, however many there are.
+#[test]
+fn a_thread_that_outlives_its_sim_is_no_later_sims() {
+    let path = "faults::foreign::a_thread_that_outlives_its_sim_is_no_later_sims";
+    child::run(path, || {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let mut thread = None;
+        Sim::new().run(async |_| {
+            thread = Some(std::thread::spawn(move || {
+                // Its sim is over by then.
+                told.recv().unwrap();
+                wait_for_events(&told);
+            }));
+        });
+        tell.send(()).unwrap();
+        // More than there are marks.
+        for _ in 0..1100 {
+            // A thread that waits for events of its own would be named.
+            Sim::new().run(async |_| sleep(seconds(1)).await);
+        }
+        drop(tell);
+        thread.unwrap().join().unwrap();
+    });
+}
+
+/// As the thread of a runtime does, until the other end of the channel is gone.
+fn wait_for_events(told: &std::sync::mpsc::Receiver<()>) {
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollTimeout};
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    let is_over = || told.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected);
+    while !is_over() {
+        let mut events = [nix::sys::epoll::EpollEvent::empty()];
+        epoll.wait(&mut events, EpollTimeout::from(10_u8)).unwrap();
+    }
 }
