@@ -305,6 +305,18 @@ impl Agent {
         match top.wait.take() {
             Some(Wait::Go(id)) => {
                 self.over.remove(&id);
+                // What was blocked goes on in its turn.
+                self.has_turn &= top.writing.is_none();
+            }
+            // Of several that write to one pipe the kernel would choose.
+            Some(Wait::Writable(_))
+                if top.writing.is_some() && self.options.clock == ClockChoice::Harness =>
+            {
+                let id = self.ask_for_turn(false);
+                if let Some(top) = self.frames.last_mut() {
+                    top.wait = Some(Wait::Go(id));
+                }
+                return;
             }
             Some(Wait::Gate(name)) => {
                 if let Some(passages) = self.opened.get_mut(&name) {

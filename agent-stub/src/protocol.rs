@@ -77,7 +77,8 @@ pub enum Report {
     Rest(u64),
     /// It waits at a gate.
     Gate(Quoted),
-    /// It cannot go on writing until somebody reads that stream. Then it does, without another turn.
+    /// It cannot go on writing until somebody reads that stream. By the harness's clock it then asks for
+    /// another turn.
     Blocked(Stream),
     /// It has written that many bytes to the stream.
     Wrote(Stream, u64),

@@ -200,22 +200,30 @@ fn what_nobody_sees_takes_no_turn() {
     stub.expect(&["wait 1 1000000000", "rest 0"]);
 }
 
+/// Of two that write to one pipe the kernel would choose who goes on.
 #[test]
-fn a_writer_that_is_blocked_rests_and_goes_on_without_a_turn() {
-    let mut stub = Stub::waiting("write 1MiB; beat; stay");
+fn a_writer_that_is_blocked_rests_and_goes_on_in_its_turn() {
+    let mut stub = Stub::waiting("write 192KiB; beat; stay");
     stub.expect(&["turn 1", "rest 0"]);
     stub.order("go 1");
     stub.expect(&["blocked stdout", "rest 1"]);
-    let stdout = stub.process.0.stdout.as_mut().unwrap();
-    let mut read = vec![0; 1 << 18];
-    stdout.read_exact(&mut read).unwrap();
+    let read = |stub: &mut Stub, length| {
+        let stdout = stub.process.0.stdout.as_mut().unwrap();
+        stdout.read_exact(&mut vec![0; length]).unwrap();
+    };
+    read(&mut stub, 64 << 10);
+    stub.expect(&["turn 2", "rest 1"]);
     assert_eq!(stub.ping(), [""; 0]);
-    let stdout = stub.process.0.stdout.as_mut().unwrap();
-    let mut read = vec![0; (1 << 20) - (1 << 18)];
-    stdout.read_exact(&mut read).unwrap();
-    stub.expect(&["wrote stdout 1048576", "turn 2", "rest 1"]);
     stub.order("go 2");
-    stub.expect(&["beat", "rest 2"]);
+    stub.expect(&["rest 2"]);
+    // Room for one chunk is enough to ask.
+    read(&mut stub, 4096);
+    stub.expect(&["turn 3", "rest 2"]);
+    read(&mut stub, (64 << 10) - 4096);
+    stub.order("go 3");
+    stub.expect(&["wrote stdout 196608", "turn 4", "rest 3"]);
+    stub.order("go 4");
+    stub.expect(&["beat", "rest 4"]);
 }
 
 /// A word that finds no room: it rests until there is some, and then asks for another turn.

@@ -25,6 +25,48 @@ fn a_flood_that_is_read_all_the_time_is_the_same_each_time() {
     });
 }
 
+/// All that the pipe holds, and then again.
+#[test]
+fn the_reads_of_a_flood_have_the_same_sizes_each_time() {
+    let _busy = Busy::new();
+    assert_same(15, async |sim, log| {
+        let mut child = spawn(
+            &sim,
+            "write 300KiB; run 1s; write 300KiB; exit 0",
+            |command| {
+                command.stdout(Stdio::piped());
+            },
+        );
+        let mut stdout = child.stdout.take().unwrap();
+        let mut room = vec![0; 1 << 20];
+        loop {
+            match stdout.read(&mut room).await.unwrap() {
+                0 => break,
+                length => log.say(length.to_string()),
+            }
+        }
+        child.wait().await.unwrap();
+    });
+}
+
+/// The kernel would choose which of them goes on.
+#[test]
+fn two_that_are_blocked_on_one_pipe_go_on_in_the_same_order_each_time() {
+    let _busy = Busy::new();
+    assert_same(15, async |sim, log| {
+        let script = "start one { write 200KiB; exit 0 }; start two { write 200KiB; exit 0 }; run 5s; exit 0";
+        let mut child = spawn(&sim, script, |command| {
+            command.stdout(Stdio::piped());
+        });
+        let mut stdout = child.stdout.take().unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let mut read = Vec::new();
+        stdout.read_to_end(&mut read).await.unwrap();
+        log.say(read.len().to_string());
+        child.wait().await.unwrap();
+    });
+}
+
 fn spawn_and_read(sim: &SimHandle, script: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let piped = |command: &mut Command| {
         command.stdout(Stdio::piped());
