@@ -196,6 +196,8 @@ pub(crate) struct Member {
     pub(crate) told_status: Option<Option<i32>>,
     /// Whether it is a child of this process, so that who reaps it is this process.
     pub(crate) is_child: bool,
+    /// In which turn of the code under test it ended.
+    pub(crate) ended_in: u64,
     /// How many statements its run does at most.
     pub(crate) statements: u64,
     /// Whether it waits for a file, and looks when it is pinged.
@@ -254,6 +256,7 @@ impl Member {
             own_parent: 0,
             told_status: None,
             is_child: false,
+            ended_in: 0,
             statements: 0,
             is_watching: false,
             is_followed: false,
@@ -384,6 +387,11 @@ impl Member {
             Some(_) => KernelState::Running,
             None => KernelState::Unknown,
         }
+    }
+
+    /// Whether it is a child that was signalled, and is not dead.
+    pub(crate) fn may_be_dying(&self) -> bool {
+        self.is_child && self.kernel_state() == KernelState::Running && self.death().is_none()
     }
 
     /// Whether it is dead, and was reaped.

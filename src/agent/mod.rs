@@ -88,7 +88,7 @@ impl Shared {
         let mut server = self.lock();
         server.now = now;
         let before = server.progress;
-        server.see_reaps();
+        server.see_deaths();
         if server.progress != before {
             self.changed.notify_waiters();
         }

@@ -35,6 +35,9 @@ use turns::Turns;
 
 pub(crate) use turns::Rank;
 
+/// real-time: how long a look waits for what was signalled to die or to rest.
+const DYING: Duration = Duration::from_secs(1);
+
 /// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
 const LISTENER: u64 = u64::MAX;
 
@@ -135,6 +138,8 @@ pub(crate) struct Server {
     /// Counts what happens one after the other within an instant: each turn of a process, and each of the
     /// code under test.
     pub(crate) step: u64,
+    /// Counts the turns of the code under test.
+    pub(crate) turns_of_code: u64,
     /// Whether waits were added that the timer does not know of.
     pub(crate) has_new_deadline: bool,
     pub(crate) recorder: Recorder,
@@ -197,6 +202,7 @@ impl Server {
             is_ending: false,
             is_gated: false,
             step: 0,
+            turns_of_code: 0,
             has_new_deadline: false,
             recorder: Recorder::new(clock),
             now: Timestamp::ORIGIN,
@@ -297,18 +303,21 @@ impl Server {
         self.progress != before
     }
 
-    /// Takes in what the code under test has done by itself: the children that it has reaped. Nothing else,
-    /// since what is still on its way is not there each time.
-    pub(crate) fn see_reaps(&mut self) {
+    /// Takes in, while the code under test runs, what it has done by itself: the children that it has ended or
+    /// reaped. Nothing else, since what is still on its way is not there each time.
+    pub(crate) fn see_deaths(&mut self) {
         if !self.is_gated {
             self.pump(Duration::ZERO);
             return;
         }
         self.hear_supervisors();
-        let children = (0..self.members.len()).filter(|&member| {
-            let member = &self.members[member];
-            member.is_child && !member.reaped && member.death().is_some_and(|death| death.is_reaped)
-        });
+        // What was signalled is at work, until it is dead or rests.
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < DYING && self.alive().any(|(_, member)| member.may_be_dying()) {
+            std::thread::yield_now();
+        }
+        let is_child = |member: &usize| self.members[*member].is_child;
+        let children = self.alive.union(&self.zombies).copied().filter(is_child);
         for member in children.collect::<Vec<_>>() {
             self.look(member, None);
         }
@@ -429,6 +438,18 @@ impl Server {
         }
     }
 
+    /// Whether whoever stands there has done something since the tasks ran last.
+    pub(crate) fn has_acted(&self, place: &Place) -> bool {
+        match place {
+            Place::Other(_) => false,
+            Place::Stranger(pid) => self.dead_strangers.contains(pid),
+            Place::Member(rank, _) => {
+                let is_it = |member: &usize| self.members[*member].rank() == *rank;
+                self.actors.iter().any(is_it)
+            }
+        }
+    }
+
     /// Whether a connection is there that has not said whose it is.
     pub(crate) fn has_strangers(&self) -> bool {
         self.strangers
@@ -446,6 +467,10 @@ impl Server {
     pub(crate) fn see_blocked(&mut self) -> bool {
         let mut any = false;
         for member in self.alive.iter().copied().collect::<Vec<_>>() {
+            // There is room again, and it goes on in its turn.
+            if self.turns.has_due(self.now, member) {
+                continue;
+            }
             let this = &mut self.members[member];
             if let Some(stream) = this.blocked
                 && !std::mem::replace(&mut this.is_blocked_said, true)

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use tokio::runtime::Handle;
 use tokio::time::Instant as TokioInstant;
 
+use super::body::BodyWaker;
 use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing};
 use super::mark::Mark;
@@ -99,6 +100,8 @@ pub(crate) struct Gate {
     shared: Arc<Shared>,
     sight: Arc<Sight>,
     pool: Arc<Pool>,
+    /// What wakes the body.
+    body: Arc<BodyWaker>,
     children: Children,
     /// Children of this thread that were there before the sim, and are none of its business.
     before: HashSet<u32>,
@@ -140,8 +143,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// To be made on the sim's thread, inside its runtime.
     pub(crate) fn new(
-        shared: Arc<Shared>,
-        sight: Arc<Sight>,
+        body: Arc<BodyWaker>,
         pool: Arc<Pool>,
         before: HashSet<u32>,
         mark: Option<Arc<Mark>>,
@@ -150,9 +152,10 @@ impl Gate {
     ) -> Gate {
         Gate {
             before,
-            shared,
-            sight,
+            shared: Arc::clone(&body.shared),
+            sight: Arc::clone(&body.sight),
             pool,
+            body,
             children: Children::of_this_thread(),
             origin: TokioInstant::now(),
             mark,
@@ -194,11 +197,14 @@ impl Gate {
             // A task that wakes keeps tokio from advancing.
             self.shared.timer.notify_one();
         }
+        self.body.pass_on();
     }
 
     /// What tokio calls when it goes on.
     pub(crate) fn unpark(&mut self) {
         self.went_on = Some(TokioInstant::now());
+        // What woke it meanwhile was in order.
+        self.body.pass_on();
     }
 
     fn judge(&mut self) -> Verdict {
@@ -215,7 +221,7 @@ impl Gate {
             return Verdict::Turn;
         }
         let (mut server, quiet, mut news) = self.take_in(&shared, server);
-        let is_pending = !news && self.ready.is_pending();
+        let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
             // Not more than that: nobody has a turn after the body.
             shared.settled.notify_one();
@@ -257,8 +263,8 @@ impl Gate {
             > OTHERS
     }
 
-    /// What is done where tokio looks at what the processes did without coming to rest.
-    pub(crate) fn settle_between(&mut self) {
+    /// What is done after each turn of the body. Where it yields, tokio looks for events without coming to rest.
+    pub(crate) fn settle_after_body(&mut self) {
         let shared = Arc::clone(&self.shared);
         let server = shared.lock();
         if self.sight.is_over.load(Ordering::Acquire)
@@ -322,10 +328,13 @@ impl Gate {
     fn hand_over(&mut self, server: &mut Server) {
         if server.actors.len() + server.strange_deaths > 1 {
             let server = &*server;
-            self.ready
-                .put_in_order(|descriptor| server.place_of(descriptor));
+            self.ready.put_in_order(
+                |descriptor| server.place_of(descriptor),
+                |place| server.has_acted(place),
+            );
         }
         server.step += 1;
+        server.turns_of_code += 1;
     }
 
     /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who
@@ -422,9 +431,12 @@ impl Gate {
             && !server.has_strangers()
             && server.hellos().next().is_none()
         {
-            // All were looked at, and nobody but agents was there to start anything since.
+            // All were looked at, and nobody but agents was there to start anything since. Where one has died,
+            // the process's first thread may be told.
             return if agents_are_at_work(server) {
                 Survey::Agent
+            } else if self.threads.leader_is_at_work() {
+                Survey::Thread
             } else {
                 Survey::Nobody
             };

@@ -1,5 +1,6 @@
 //! Virtual time over real processes.
 
+mod body;
 mod builder;
 mod children;
 mod ending;
@@ -14,7 +15,6 @@ mod ready;
 mod sight;
 mod surroundings;
 mod threads;
-mod turn;
 mod watchdog;
 
 use std::fmt;
@@ -34,6 +34,7 @@ use crate::Timestamp;
 use crate::agent::{Agent, Script, Server, Shared};
 use crate::timeline::{Timeline, TimelineClock, Who};
 
+use body::{Body, BodyWaker};
 pub use builder::{SimBuilder, SimError};
 pub(crate) use children::SimThread;
 use ending::Spare;
@@ -46,7 +47,6 @@ pub(crate) use pool::Pool;
 use ready::Ready;
 use sight::Sight;
 use surroundings::Surroundings;
-use turn::Settled;
 use watchdog::Watched;
 
 /// A run of unmodified tokio code and real processes, under one virtual clock.
@@ -64,8 +64,8 @@ use watchdog::Watched;
 ///
 /// # What is not the same each time
 ///
-/// - **The sizes of single reads of a flood.** The agent writes while the code under test reads. How much each
-///   read finds is the kernel's choice; what is read in all is the same.
+/// - **The sizes of single reads of a flood, where this user has more than a thousand pipes.** The kernel then makes
+///   smaller ones. Else each read finds what the pipe holds: who writes does not go on before that is read.
 /// - **The branch that `select!` takes** where it is not `biased` and several are ready, and whatever else tokio
 ///   draws. Nobody outside can seed tokio's generator.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
@@ -74,6 +74,9 @@ use watchdog::Watched;
 ///   the timeline does not have it. Where it is noticed, the failure or standard error says so.
 /// - **A look at a process in the turn in which it was signalled**, such as `start_kill` and then `try_wait`
 ///   without an `.await` between. The process dies while the code runs.
+/// - **In which order a task of `tokio::spawn` finds two ends that it caused at once**, where it yields before it
+///   waits (`yield_now`, or tokio's own budget). Tokio then looks for events without coming to rest, and asks nobody. The
+///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **When a child that was dropped is reaped, where one process runs several sims at once.** All of tokio's
 ///   runtimes reap such children for each other. `cargo nextest` gives each test a process of its own.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
@@ -251,6 +254,7 @@ impl Sim {
             Arc::clone(&pool),
             (self.watchdog, self.may_be_lost),
         );
+        let waker = BodyWaker::new(Arc::clone(&shared), Arc::clone(&sight));
         panics.listen(true);
         let mut begun = None;
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -262,8 +266,7 @@ impl Sim {
                     if self.gate {
                         shared.lock().is_gated = true;
                         let new = Gate::new(
-                            Arc::clone(&shared),
-                            Arc::clone(&sight),
+                            Arc::clone(&waker),
                             Arc::clone(&pool),
                             before.clone(),
                             thread.mark(),
@@ -271,6 +274,7 @@ impl Sim {
                             looked_at,
                         );
                         *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
+                        waker.set_gated(true);
                     }
                     // Not on the local set: waking that makes tokio turn once more.
                     tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
@@ -308,7 +312,7 @@ impl Sim {
                 }
                 ended
             });
-            runtime.block_on(Settled::new(body, Arc::clone(&gate)))
+            runtime.block_on(Body::new(body, Arc::clone(&gate), Arc::clone(&waker)))
         }));
         // What happens from here on is the sim's doing.
         let mut remarks = watched.remarks();
@@ -320,6 +324,7 @@ impl Sim {
             (server.timeline(), server.lost())
         };
         // The gate first: it must not be asked while the tasks are dropped.
+        waker.set_gated(false);
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
         runtime.shutdown_timeout(Duration::ZERO);
         let verdict = watched.ends();
@@ -523,7 +528,7 @@ impl SimHandle {
         let mut server = self.shared.lock();
         server.now = self.now();
         let before = server.progress;
-        server.see_reaps();
+        server.see_deaths();
         if server.progress != before {
             self.shared.changed.notify_waiters();
         }

@@ -63,25 +63,28 @@ impl Ready {
 
     /// Has the runtime find what is ready in the order of `rank`, whoever was faster: the kernel keeps
     /// what became ready in the order in which it did, and puts what is registered anew at the end.
-    pub(crate) fn put_in_order<R: Ord>(&mut self, rank: impl Fn(RawFd) -> R) {
+    ///
+    /// What is `expected` may be ready and not found: it was heard of through another epoll instance, and the
+    /// kernel tells one after the other.
+    pub(crate) fn put_in_order<R: Ord>(
+        &mut self,
+        rank: impl Fn(RawFd) -> R,
+        expected: impl Fn(&R) -> bool,
+    ) {
         let Some(epoll) = self.epoll() else {
             return;
         };
         let mut events = [EpollEvent::empty(); EVENTS];
         let count = wait(epoll, &mut events);
-        if count == 0 {
-            return;
-        }
-        // A single one is in order, and tokio still has to be told of it.
-        let registered = registrations(epoll);
-        let found = events[..count].iter().map(|event| {
-            let same = |one: &&Registered| one.data == event.data();
-            registered.iter().find(same).copied()
-        });
-        let mut ready: Vec<Registered> = found.flatten().collect();
-        if ready.len() > 1 {
-            ready.sort_by_cached_key(|one| rank(one.descriptor));
-        }
+        let is_found =
+            |one: &Registered| events[..count].iter().any(|event| event.data() == one.data);
+        let registered = registrations(epoll).into_iter();
+        let ranked = registered.map(|one| (rank(one.descriptor), one));
+        let mut ready: Vec<(R, Registered)> = ranked
+            .filter(|(rank, one)| is_found(one) || expected(rank))
+            .collect();
+        ready.sort_by(|(rank, _), (other, _)| rank.cmp(other));
+        let ready = ready.into_iter().map(|(_, one)| one);
         for one in ready {
             let mut event = EpollEvent::new(
                 EpollFlags::from_bits_retain(one.events.cast_signed()),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 
 use nix::libc;
+use nix::unistd::gettid;
 
 use super::children::{self, ThreadsChildren};
 use super::mark::Mark;
@@ -92,7 +93,7 @@ impl Threads {
         for &thread in others {
             let is_ours = mark.is_on(thread);
             if thread == leader && !is_ours {
-                if self.leader_is_at_work(leader)? {
+                if self.leader_is_at_work() {
                     return Ok(Activity::Busy);
                 }
                 continue;
@@ -117,11 +118,13 @@ impl Threads {
 
     /// Whether the process's first thread, which takes the signals that are sent to the process, is at
     /// work, and has not been for longer than a handler takes.
-    fn leader_is_at_work(&mut self, leader: u32) -> io::Result<bool> {
+    pub(crate) fn leader_is_at_work(&mut self) -> bool {
+        let leader = std::process::id();
         let task = format!("/proc/self/task/{leader}");
-        if !matches!(children::state(&task), Some('R')) {
+        let is_this = gettid().as_raw().unsigned_abs() == leader;
+        if is_this || !matches!(children::state(&task), Some('R')) {
             self.leader_ran = None;
-            return Ok(false);
+            return false;
         }
         // Nanoseconds on a processor.
         let text = children::contents(&format!("{task}/schedstat")).unwrap_or_default();
@@ -131,10 +134,10 @@ impl Threads {
             .next()
             .and_then(|ran| ran.parse().ok());
         let Some(ran) = ran else {
-            return Ok(false);
+            return false;
         };
         let since = *self.leader_ran.get_or_insert(ran);
-        Ok(ran.saturating_sub(since) < HANDLER)
+        ran.saturating_sub(since) < HANDLER
     }
 }
 

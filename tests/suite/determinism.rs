@@ -3,6 +3,7 @@
 
 mod clock;
 mod descendants;
+mod ends;
 mod reading;
 mod scenarios;
 

@@ -25,7 +25,10 @@ impl Server {
                 }
             }
         }
-        if death.is_reaped {
+        // What the code ended in this turn it may have reaped in it, or not yet: tokio's drop of a child tries to
+        // once. The next turn has it in either case.
+        let ended_in = self.members[member].ended_in;
+        if death.is_reaped && (!self.is_gated || self.turns_of_code > ended_in) {
             self.reap(member);
         }
     }
@@ -81,6 +84,7 @@ impl Server {
 
     fn end(&mut self, member: usize, status: Option<ExitStatus>) {
         self.members[member].ended = Some(status);
+        self.members[member].ended_in = self.turns_of_code;
         self.turns.forget(member);
         self.alive.remove(&member);
         self.dying.remove(&member);

@@ -1,0 +1,128 @@
+//! The body of a sim, which is woken only when everything is at rest.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+
+use super::gate::Gate;
+use super::sight::Sight;
+use crate::agent::Shared;
+
+/// What wakes the body, and what it has spawned locally.
+///
+/// Where the body is woken while tasks run, tokio looks for events without coming to rest, so that the gate is
+/// not asked: of two children that were killed together it would find the one that died first. So the wake is
+/// kept until tokio comes to rest, and the gate passes it on.
+#[derive(Debug)]
+pub(crate) struct BodyWaker {
+    /// Tokio's own.
+    waker: Mutex<Option<Waker>>,
+    is_woken: AtomicBool,
+    /// Whether there is a gate that passes wakes on.
+    is_gated: AtomicBool,
+    thread: ThreadId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sight: Arc<Sight>,
+}
+
+impl BodyWaker {
+    /// That of the sim of this thread.
+    pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>) -> Arc<BodyWaker> {
+        Arc::new(BodyWaker {
+            waker: Mutex::default(),
+            is_woken: AtomicBool::new(false),
+            is_gated: AtomicBool::new(false),
+            thread: thread::current().id(),
+            shared,
+            sight,
+        })
+    }
+
+    /// There is a gate from now on, or none any more.
+    pub(crate) fn set_gated(&self, is_gated: bool) {
+        self.is_gated.store(is_gated, Ordering::Release);
+        if !is_gated {
+            self.pass_on();
+        }
+    }
+
+    /// Whether a wake is kept.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Acquire)
+    }
+
+    /// Passes on the wake that was kept, if there is one.
+    pub(crate) fn pass_on(&self) {
+        if self.is_woken.swap(false, Ordering::AcqRel) {
+            let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(waker) = waker.clone() {
+                waker.wake();
+            }
+        }
+    }
+
+    fn set(&self, waker: &Waker) {
+        let mut own = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !own.as_ref().is_some_and(|own| own.will_wake(waker)) {
+            *own = Some(waker.clone());
+        }
+    }
+}
+
+impl Wake for BodyWaker {
+    fn wake(self: Arc<BodyWaker>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<BodyWaker>) {
+        self.is_woken.store(true, Ordering::Release);
+        if !self.is_gated.load(Ordering::Acquire) || self.sight.is_over.load(Ordering::Acquire) {
+            self.pass_on();
+        } else if thread::current().id() != self.thread {
+            // The runtime may be at rest: a task that wakes has it ask the gate.
+            self.shared.timer.notify_one();
+        }
+    }
+}
+
+/// The body, polled with that waker.
+pub(crate) struct Body<F> {
+    body: Pin<Box<F>>,
+    gate: Arc<Mutex<Option<Gate>>>,
+    own: Arc<BodyWaker>,
+    waker: Waker,
+}
+
+impl<F: Future> Body<F> {
+    pub(crate) fn new(body: F, gate: Arc<Mutex<Option<Gate>>>, own: Arc<BodyWaker>) -> Body<F> {
+        Body {
+            body: Box::pin(body),
+            gate,
+            waker: Waker::from(Arc::clone(&own)),
+            own,
+        }
+    }
+}
+
+impl<F: Future> Future for Body<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.get_mut();
+        this.own.set(context.waker());
+        if let Some(gate) = &mut *this.gate.lock().unwrap_or_else(PoisonError::into_inner) {
+            gate.run();
+        }
+        let mut own = Context::from_waker(&this.waker);
+        let result = this.body.as_mut().poll(&mut own);
+        if result.is_pending()
+            && let Some(gate) = &mut *this.gate.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            gate.settle_after_body();
+        }
+        result
+    }
+}

@@ -1,0 +1,110 @@
+//! What the code under test ends in one turn, and what it finds of that.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use supervise_harness::{Script, SimHandle};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Duration, sleep};
+
+use super::{Busy, Log, assert_same};
+
+/// Two agents that stay, and the process ids of both.
+async fn two(sim: &SimHandle) -> ([Child; 2], [Pid; 2]) {
+    let children = ["a", "b"].map(|name| {
+        let agent = sim.agent(name, Script::new().stay());
+        let mut command = Command::from(agent.command());
+        command.kill_on_drop(true).spawn().unwrap()
+    });
+    sleep(Duration::from_secs(1)).await;
+    let pids = [&children[0], &children[1]]
+        .map(|child| Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()));
+    (children, pids)
+}
+
+/// Has a task wait for each: whoever is woken first says so first.
+fn wait_for(children: [Child; 2], log: &Log) -> [JoinHandle<()>; 2] {
+    let mut children = ["a", "b"].into_iter().zip(children);
+    [(); 2].map(|()| {
+        let (name, mut child) = children.next().unwrap();
+        let log = log.clone();
+        spawn_local(async move {
+            child.wait().await.unwrap();
+            log.say(name);
+        })
+    })
+}
+
+/// The other one first.
+fn kill_both([a, b]: [Pid; 2]) {
+    kill(b, Signal::SIGKILL).unwrap();
+    kill(a, Signal::SIGKILL).unwrap();
+}
+
+/// By the agents, and not by who was killed first.
+async fn assert_in_order(waits: [JoinHandle<()>; 2], log: &Log) {
+    for wait in waits {
+        wait.await.unwrap();
+    }
+    assert_eq!(*log.0.borrow(), ["a", "b"]);
+}
+
+#[test]
+fn ends_are_found_in_the_order_of_the_agents() {
+    let _busy = Busy::new();
+    assert_same(30, async |sim, log| {
+        let (children, pids) = two(&sim).await;
+        let waits = wait_for(children, &log);
+        sleep(Duration::from_secs(1)).await;
+        kill_both(pids);
+        assert_in_order(waits, &log).await;
+    });
+}
+
+/// The body is woken while tasks run, so that tokio looks for events without coming to rest.
+#[test]
+fn a_body_that_a_task_wakes_finds_ends_in_the_order_of_the_agents() {
+    let _busy = Busy::new();
+    assert_same(60, async |sim, log| {
+        let (children, pids) = two(&sim).await;
+        let waits = wait_for(children, &log);
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            kill_both(pids);
+            tell.send(()).unwrap();
+        });
+        told.await.unwrap();
+        assert_in_order(waits, &log).await;
+    });
+}
+
+#[test]
+fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
+    let _busy = Busy::new();
+    assert_same(60, async |sim, log| {
+        let (children, pids) = two(&sim).await;
+        let waits = wait_for(children, &log);
+        sleep(Duration::from_secs(1)).await;
+        kill_both(pids);
+        tokio::task::yield_now().await;
+        assert_in_order(waits, &log).await;
+    });
+}
+
+/// Tokio tries to reap a child that is dropped, once; it may be dead by then, or not.
+#[test]
+fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time() {
+    let _busy = Busy::new();
+    assert_same(60, async |sim, _| {
+        let ([a, b], pids) = two(&sim).await;
+        kill_both(pids);
+        drop(a);
+        sim.note("a is dropped");
+        tokio::task::yield_now().await;
+        drop(b);
+        sim.note("b is dropped");
+        sleep(Duration::from_secs(1)).await;
+    });
+}
