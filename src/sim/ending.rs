@@ -11,7 +11,7 @@ use nix::unistd::{Pid, gettid};
 use super::children::Children;
 use super::mark::Mark;
 use super::pool::Pool;
-use crate::agent::{Server, Shared};
+use crate::agent::{Member, Server, Shared};
 use crate::leaks::{self, Found, Unreadable};
 use crate::process;
 
@@ -70,7 +70,14 @@ pub(crate) fn end_all(
     });
     let mut server = shared.lock();
     let lines = match found {
-        Ok(found) => found.iter().map(|found| named(&server, found)).collect(),
+        Ok(mut found) => {
+            // Process ids tell who was faster. Agents in their order, and then what is none.
+            found.sort_by_key(|found| {
+                let rank = server.member_of(found.pid).map(Member::rank);
+                (rank.is_none(), rank)
+            });
+            found.iter().map(|found| named(&server, found)).collect()
+        }
         Err(unreadable) => {
             end_known(&server);
             vec![format!("what is left behind cannot be told: {unreadable}")]

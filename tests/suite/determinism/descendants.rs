@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use supervise_harness::{Sim, SimHandle};
 use tokio::time::{sleep, timeout};
 
-use super::{Log, assert_same, spawn};
+use super::{Busy, Log, assert_same, spawn};
 
 async fn a_descendant(sim: SimHandle, script: &str, log: Log) {
     let status = spawn(&sim, script, |_| {}).wait().await.unwrap();
@@ -71,4 +71,25 @@ fn two_signalled_groups_end_alike_each_time() {
             sleep(Duration::from_secs(1)).await;
         }
     });
+}
+
+/// By who started whom, and not by who was faster.
+#[test]
+fn what_is_left_behind_is_named_in_the_same_order_each_time() {
+    let _busy = Busy::new();
+    for _ in 0..20 {
+        let failure = Sim::new().try_run(async |sim| {
+            let helper = |name| {
+                format!("start {name} double-fork {{ start below own-session {{ stay }}; stay }}")
+            };
+            let script = format!("{}; {}; run 1s; exit 0", helper("one"), helper("two"));
+            let mut child = spawn(&sim, &script, |_| ());
+            child.wait().await.unwrap();
+        });
+        let failure = failure.unwrap_err();
+        let names = failure.leaks().iter().map(|leak| leak.split(':').next());
+        let names: Vec<&str> = names.map(Option::unwrap).collect();
+        let expected = ["one", "below", "two", "below"].map(|name| format!("worker#1/{name}"));
+        assert_eq!(names, expected);
+    }
 }
