@@ -118,7 +118,7 @@ pub(crate) struct Server {
     program: Option<String>,
     /// The standard streams of the processes, as /proc names them: who has each first, and which it is.
     streams: HashMap<PathBuf, (Rank, u8)>,
-    /// Who has done something since the tasks ran last.
+    /// Who has done something since tokio looked for events last.
     pub(crate) actors: BTreeSet<usize>,
     /// How many that are no members have died since then.
     pub(crate) strange_deaths: usize,
@@ -438,7 +438,7 @@ impl Server {
         }
     }
 
-    /// Whether whoever stands there has done something since the tasks ran last.
+    /// Whether whoever stands there has done something since tokio looked for events last.
     pub(crate) fn has_acted(&self, place: &Place) -> bool {
         match place {
             Place::Other(_) => false,

@@ -203,6 +203,12 @@ impl Gate {
     /// What tokio calls when it goes on.
     pub(crate) fn unpark(&mut self) {
         self.went_on = Some(TokioInstant::now());
+        {
+            // It has found what they did.
+            let mut server = self.shared.lock();
+            server.actors.clear();
+            server.strange_deaths = 0;
+        }
         // What woke it meanwhile was in order.
         self.body.pass_on();
     }
@@ -293,8 +299,6 @@ impl Gate {
         server.hear_supervisors();
         server.now = self.now();
         server.step += 1;
-        server.actors.clear();
-        server.strange_deaths = 0;
         let suspects = self.suspects(&server);
         let (mut server, quiet) = self.settle(shared, server, suspects);
         // New waits are for the timer.

@@ -93,6 +93,20 @@ fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
     });
 }
 
+/// One by the body, and one by a task that runs after it, before tokio looks for events.
+#[test]
+fn ends_that_two_tasks_cause_are_found_in_the_order_of_the_agents() {
+    let _busy = Busy::new();
+    assert_same(30, async |sim, log| {
+        let (children, [a, b]) = two(&sim).await;
+        let waits = wait_for(children, &log);
+        sleep(Duration::from_secs(1)).await;
+        tokio::spawn(async move { kill(a, Signal::SIGKILL).unwrap() });
+        kill(b, Signal::SIGKILL).unwrap();
+        assert_in_order(waits, &log).await;
+    });
+}
+
 /// Tokio tries to reap a child that is dropped, once; it may be dead by then, or not.
 #[test]
 fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time() {
