@@ -66,8 +66,8 @@ use watchdog::Watched;
 ///
 /// - **The sizes of single reads of a flood, where this user has more than a thousand pipes.** The kernel then makes
 ///   smaller ones. Else each read finds what the pipe holds: who writes does not go on before that is read.
-/// - **The branch that `select!` takes** where it is not `biased` and several are ready, and whatever else tokio
-///   draws. Nobody outside can seed tokio's generator.
+/// - **The branch that `select!` takes** where it is not `biased` and several are ready, in which order a `watch`
+///   channel wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's generator.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
 ///   seed.
 /// - **Whether a process is noticed that is killed in the turn in which it was started.** It never gets to act, and
