@@ -312,7 +312,7 @@ impl Gate {
         self.has_run = true;
     }
 
-    /// Who may have been signalled since all were looked at. An agent signals nobody but those that
+    /// Who may have been signalled since all were looked at. An agent signals nobody; its death does who
     /// started it.
     fn suspects(&mut self, server: &Server) -> Suspects {
         let tasks = Handle::current().metrics().num_alive_tasks();
