@@ -138,7 +138,7 @@ pub(crate) struct Server {
     /// Counts what happens one after the other within an instant: each turn of a process, and each of the
     /// code under test.
     pub(crate) step: u64,
-    /// Counts the turns of the code under test.
+    /// Counts the turns of the code under test: how often tokio has come to rest and looked for events.
     pub(crate) turns_of_code: u64,
     /// Whether waits were added that the timer does not know of.
     pub(crate) has_new_deadline: bool,

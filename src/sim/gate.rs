@@ -208,6 +208,7 @@ impl Gate {
             let mut server = self.shared.lock();
             server.actors.clear();
             server.strange_deaths = 0;
+            server.turns_of_code += 1;
         }
         // What woke it meanwhile was in order.
         self.body.pass_on();
@@ -227,6 +228,8 @@ impl Gate {
             return Verdict::Turn;
         }
         let (mut server, quiet, mut news) = self.take_in(&shared, server);
+        // The next turn shows whether it was reaped.
+        news |= server.has_just_ended();
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
             // Not more than that: nobody has a turn after the body.
@@ -338,7 +341,6 @@ impl Gate {
             );
         }
         server.step += 1;
-        server.turns_of_code += 1;
     }
 
     /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who

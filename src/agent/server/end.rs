@@ -33,6 +33,14 @@ impl Server {
         }
     }
 
+    /// Whether somebody has ended in this turn of the code under test.
+    pub(crate) fn has_just_ended(&self) -> bool {
+        let ended_in = |member: &usize| self.members[*member].ended_in;
+        self.zombies
+            .iter()
+            .any(|member| ended_in(member) == self.turns_of_code)
+    }
+
     /// How a dead member ended: `None` inside where nobody will ever say, `None` where somebody will.
     ///
     /// It never depends on who is asked first. The kernel says it of a child of this process, and since Linux
