@@ -59,6 +59,7 @@ fn two_that_are_blocked_on_one_pipe_go_on_in_the_same_order_each_time() {
             command.stdout(Stdio::piped());
         });
         let mut stdout = child.stdout.take().unwrap();
+        // real-time: none; by the sim's clock, while both are blocked.
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let mut read = Vec::new();
         stdout.read_to_end(&mut read).await.unwrap();
