@@ -35,8 +35,9 @@ impl Folder {
             path,
             lock,
             _hold: Hold::new(move || {
-                // Where it was never made there is none.
-                let _ = fs::remove_dir_all(gone);
+                // Where it was never made there is none. What cannot be removed now, the next process
+                // that makes one removes.
+                let _ = remove(&gone);
                 drop(held);
             }),
         }
@@ -76,6 +77,21 @@ fn make(path: &Path) -> io::Result<File> {
     }
 }
 
+/// How often a folder is emptied until it stays empty.
+const TRIES: u32 = 1000;
+
+/// Removes a folder and what is in it, also what comes into it meanwhile: the subject may be about to start a run,
+/// whose output it opens there.
+fn remove(path: &Path) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            done => return done,
+        }
+    }
+    fs::remove_dir_all(path)
+}
+
 /// Whether that is where the name leads to.
 fn is_at(folder: &File, path: &Path) -> bool {
     let place = |found: fs::Metadata| (found.dev(), found.ino());
@@ -94,7 +110,7 @@ fn sweep(parent: &Path) {
         let is_ours = entry.file_name().to_str().is_some_and(has_our_name)
             && entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove(&entry.path());
         }
     }
 }
@@ -109,6 +125,32 @@ fn has_our_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a subject does that starts one more run when its case is over.
+    #[test]
+    fn what_comes_into_a_folder_that_is_being_removed_is_removed_too() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("folder");
+        for _ in 0..20 {
+            fs::create_dir(&folder).unwrap();
+            let (begun, begins) = std::sync::mpsc::channel();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let begun = begun;
+                    for number in 0..500 {
+                        if File::create(folder.join(number.to_string())).is_err() {
+                            break;
+                        }
+                        // Nobody waits for the second.
+                        let _ = begun.send(());
+                    }
+                });
+                begins.recv().unwrap();
+                remove(&folder).unwrap();
+            });
+            assert!(!folder.exists());
+        }
+    }
 
     /// What is left of a killed process has no lock.
     #[test]
