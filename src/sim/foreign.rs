@@ -65,6 +65,9 @@ impl Foreigners {
         if below.is_empty() && children::mentions(pid, address)? {
             return Ok(Standing::Begins);
         }
+        if is_killed(pid) {
+            return Ok(Standing::Begins);
+        }
         let mut waits = false;
         for thread in numbers(&format!("/proc/{pid}/task"))? {
             match self.thread_waits(pid, thread, !below.is_empty())? {
@@ -175,6 +178,19 @@ impl Foreigners {
         self.pipes.insert(pipe, is_inside);
         Ok(is_inside)
     }
+}
+
+/// Whether a process is about to die: the kernel makes a SIGKILL of each signal that ends its target. proc(5).
+fn is_killed(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| {
+        let set = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(set.trim(), 16).ok()
+    });
+    let kill = 1 << (libc::SIGKILL - 1);
+    pending.fold(0, |all, set| all | set) & kill != 0
 }
 
 /// A system call in which a thread is blocked.
