@@ -366,6 +366,14 @@ pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
     pidfd_open(libc::pid_t::try_from(pid).map_err(io::Error::other)?)
 }
 
+/// Whose pidfd that descriptor of this process is: fdinfo, of pidfd_open(2). None where it is another's, or where
+/// that process was reaped.
+pub(crate) fn pid_of_pidfd(descriptor: RawFd) -> Option<u32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok()
+}
+
 /// Sends the signal to the process behind the pidfd; without one, only asks whether it is there.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Result<()> {
     pidfd_send_signal(pidfd.as_raw_fd(), signal.map_or(0, Signal::number), 0)

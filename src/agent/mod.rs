@@ -70,6 +70,7 @@ impl Shared {
     /// and never come back.
     pub(crate) fn lock_within(&self, patience: Duration) -> Option<Locked<'_>> {
         let start = std::time::Instant::now();
+        let mut pause = Duration::from_micros(50);
         loop {
             match self.server.try_lock() {
                 Ok(server) => return Some(Locked::new(server)),
@@ -78,8 +79,9 @@ impl Shared {
                 }
                 Err(TryLockError::WouldBlock) if start.elapsed() >= patience => return None,
                 // real-time: whoever holds it is at work.
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
             }
+            pause = (pause * 2).min(Duration::from_millis(1));
         }
     }
 

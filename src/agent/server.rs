@@ -26,6 +26,7 @@ use nix::sys::time::TimeSpec;
 
 use super::member::{KernelState, Member};
 use super::script::Script;
+use crate::process::pid_of_pidfd;
 use crate::timeline::{Instant, Recorder, TimelineClock, What, Who};
 use crate::{Signal, Timestamp};
 use accept::Stranger;
@@ -120,8 +121,8 @@ pub(crate) struct Server {
     streams: HashMap<PathBuf, (Rank, u8)>,
     /// Who has done something since tokio looked for events last.
     pub(crate) actors: BTreeSet<usize>,
-    /// How many that are no members have died since then.
-    pub(crate) strange_deaths: usize,
+    /// Who has died since then and is no member.
+    pub(crate) strange_deaths: Vec<u32>,
     /// Children that are no members and have ended.
     dead_strangers: HashSet<u32>,
     /// Members that have not ended.
@@ -193,7 +194,7 @@ impl Server {
             program: agent_stub::path().ok().and_then(welcome::kernel_name),
             streams: HashMap::new(),
             actors: BTreeSet::new(),
-            strange_deaths: 0,
+            strange_deaths: Vec::new(),
             dead_strangers: HashSet::new(),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
@@ -248,7 +249,10 @@ impl Server {
 
     /// Records what happened to a member.
     fn record_of(&mut self, member: usize, what: What) {
-        self.actors.insert(member);
+        // A reap is what the code did.
+        if !matches!(what, What::Reap) {
+            self.actors.insert(member);
+        }
         let Member { who, path, .. } = &self.members[member];
         let (who, path) = (who.clone(), path.clone());
         self.record_at(&who, &path, what);
@@ -391,6 +395,12 @@ impl Server {
             .filter(|member| !member.is_descendant)
     }
 
+    /// Children that the code under test could have reaped since they ended.
+    pub(crate) fn left_to_reap(&self) -> impl Iterator<Item = &Member> {
+        let is_left = |member: &&Member| member.is_child && member.ended_in < self.turns_of_code;
+        self.zombies().filter(is_left)
+    }
+
     /// Whether descendants are about to say hello.
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);
@@ -428,26 +438,21 @@ impl Server {
                 None => Place::Other(descriptor),
             };
         }
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}"));
-        let info = info.unwrap_or_default();
-        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-        let pid = pid.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
+        let pid = pid_of_pidfd(descriptor).unwrap_or(0);
         match self.by_pid.get(&pid) {
             Some(&member) => Place::Member(self.members[member].rank(), PIDFD),
             None => Place::Stranger(pid),
         }
     }
 
-    /// Whether whoever stands there has done something since tokio looked for events last.
-    pub(crate) fn has_acted(&self, place: &Place) -> bool {
-        match place {
-            Place::Other(_) => false,
-            Place::Stranger(pid) => self.dead_strangers.contains(pid),
-            Place::Member(rank, _) => {
-                let is_it = |member: &usize| self.members[*member].rank() == *rank;
-                self.actors.iter().any(is_it)
-            }
-        }
+    /// Where the ends stand of who has ended since tokio looked for events last, and was started by this process.
+    pub(crate) fn ended_since_the_last_look(&self) -> Vec<Place> {
+        let members = self.actors.iter().map(|&member| &self.members[member]);
+        let ended =
+            members.filter(|member| member.is_child && !member.is_alive() && !member.reaped);
+        let ends = ended.map(|member| Place::Member(member.rank(), PIDFD));
+        let strangers = self.strange_deaths.iter().map(|&pid| Place::Stranger(pid));
+        ends.chain(strangers).collect()
     }
 
     /// Whether a connection is there that has not said whose it is.

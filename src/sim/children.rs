@@ -1,6 +1,5 @@
 //! Which children this process has, by the thread that forked them.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -79,16 +78,18 @@ pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
         .collect()
 }
 
-/// The children of one of this process's threads; none where it has ended.
-pub(crate) fn of_thread(thread: Pid) -> io::Result<HashSet<u32>> {
+/// The children of one of this process's threads. None where it has ended.
+pub(crate) fn of_thread(thread: Pid) -> io::Result<Option<Vec<u32>>> {
     let path = format!("/proc/self/task/{thread}/children");
-    let text = match contents(&path) {
-        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
-        Err(error) if is_gone(&error) => String::new(),
-        Err(error) => return Err(about(&path, &error)),
-    };
-    let pids = text.split_ascii_whitespace();
-    Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+    match contents(&path) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let pids = text.split_ascii_whitespace();
+            Ok(Some(pids.filter_map(|pid| pid.parse().ok()).collect()))
+        }
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(about(&path, &error)),
+    }
 }
 
 /// Whether what there is to read of a thread or a process is no longer there.
@@ -115,6 +116,8 @@ pub(crate) struct Children {
     /// /proc/self/task/TID/children, held open.
     listing: io::Result<File>,
     threads: Threads,
+    /// The threads of this process, at the last look.
+    listed: Mutex<Vec<Pid>>,
 }
 
 impl Children {
@@ -124,7 +127,13 @@ impl Children {
         Children {
             listing: File::open(path),
             threads: Threads::new(),
+            listed: Mutex::default(),
         }
+    }
+
+    /// How many threads this process has. None where it cannot be told.
+    pub(crate) fn threads(&self) -> Option<u64> {
+        self.threads.count()
     }
 
     /// The process ids. While another thread may reap one, a single look can leave out a child that
@@ -153,15 +162,39 @@ impl Children {
             if only_run_sims(before) {
                 return Ok(Vec::new());
             }
-            let (seen, children) = look_at_other_threads()?;
-            found = children;
+            let is_whole;
+            (found, is_whole) = self.look_at_other_threads(before)?;
             // Where they cannot be counted, one look has to do.
-            let same = before == u64::try_from(seen).ok() && before == self.threads.count();
-            if same || before.is_none() {
+            if before.is_none() || is_whole && before == self.threads.count() {
                 break;
             }
         }
         Ok(found)
+    }
+
+    /// The same once, where there are so many threads, and whether all were seen. Where all that were there at
+    /// the last look are, and no more, they need not be listed.
+    fn look_at_other_threads(
+        &self,
+        count: Option<u64>,
+    ) -> io::Result<(Vec<ThreadsChildren>, bool)> {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_count = |listed: &[Pid]| u64::try_from(listed.len()).ok() == count;
+        if !is_count(&listed) {
+            *listed = list_threads()?;
+        }
+        let mut is_whole = is_count(&listed);
+        let mut found = Vec::new();
+        for &thread in &without_sims(&listed) {
+            match of_thread(thread)? {
+                Some(children) => found.push((thread.as_raw().unsigned_abs(), children)),
+                None => is_whole = false,
+            }
+        }
+        if !is_whole {
+            listed.clear();
+        }
+        Ok((found, is_whole))
     }
 }
 
@@ -242,36 +275,24 @@ fn read_all(file: &File) -> io::Result<Vec<u8>> {
     }
 }
 
-/// How many threads there are, and those of them that run no sim.
-fn other_threads() -> io::Result<(usize, Vec<Pid>)> {
+/// The threads of this process.
+fn list_threads() -> io::Result<Vec<Pid>> {
     const TASKS: &str = "/proc/self/task";
-    let ours: Vec<Pid> = SIM_THREADS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .map(|(thread, _)| *thread)
-        .collect();
-    let mut all = Vec::new();
     let unreadable = |error| about(TASKS, &error);
+    let mut all = Vec::new();
     for task in fs::read_dir(TASKS).map_err(unreadable)? {
         let name = task.map_err(unreadable)?.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
         all.extend(number.map(Pid::from_raw));
     }
-    let count = all.len();
-    all.retain(|thread| !ours.contains(thread));
-    Ok((count, all))
+    Ok(all)
 }
 
-/// How many threads there are, and the children of those that run no sim.
-fn look_at_other_threads() -> io::Result<(usize, Vec<ThreadsChildren>)> {
-    let (count, others) = other_threads()?;
-    let mut found = Vec::with_capacity(others.len());
-    for thread in others {
-        let children = of_thread(thread)?.into_iter().collect();
-        found.push((thread.as_raw().unsigned_abs(), children));
-    }
-    Ok((count, found))
+/// Those of the threads that run no sim.
+fn without_sims(threads: &[Pid]) -> Vec<Pid> {
+    let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let runs_none = |thread: &&Pid| !sims.iter().any(|(sim, _)| sim == *thread);
+    threads.iter().filter(runs_none).copied().collect()
 }
 
 /// Whether no thread that runs no sim is at work, so that none is about to reap a child. Where that
@@ -281,7 +302,7 @@ pub(crate) fn other_threads_are_quiet() -> bool {
         let state = state(&format!("/proc/self/task/{thread}"));
         matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
     };
-    other_threads().is_ok_and(|(_, others)| others.into_iter().all(is_quiet))
+    list_threads().is_ok_and(|threads| without_sims(&threads).into_iter().all(is_quiet))
 }
 
 /// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is
@@ -345,7 +366,34 @@ fn words(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+
+    /// There are as many threads then as at the last look.
+    #[test]
+    fn the_child_of_a_thread_that_takes_anothers_place_is_seen() {
+        let children = Children::of_this_thread();
+        for _ in 0..20 {
+            let (tell, pid) = mpsc::channel();
+            let (end, ends) = mpsc::channel::<()>();
+            let thread = thread::spawn(move || {
+                let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+                tell.send(child.id()).unwrap();
+                // It ends when nobody is left who could say so, too.
+                let _ = ends.recv();
+                child.kill().unwrap();
+                child.wait().unwrap();
+            });
+            let pid = pid.recv().unwrap();
+            let others = children.of_other_threads().unwrap();
+            drop(end);
+            thread.join().unwrap();
+            assert!(others.iter().any(|(_, of)| of.contains(&pid)), "{others:?}");
+        }
+    }
 
     #[test]
     fn a_process_is_gone_only_where_the_kernel_says_so() {

@@ -28,6 +28,7 @@ use super::sight::Sight;
 use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
 use crate::agent::{KernelState, Locked, Member, Server, Shared};
+use crate::process::pid_of_pidfd;
 
 /// real-time: how long the gate holds the runtime for what is at work and is no agent. An agent comes to
 /// rest by itself; of anything else that is not known, and it may wait for what only a task can do.
@@ -63,6 +64,8 @@ const OWN_TASKS: usize = 2;
 #[derive(Clone, Copy)]
 enum Suspects {
     All,
+    /// All, but the body alone can have done it: who else does something is looked at when tokio comes to rest.
+    OfTheBody,
     /// The one that acts: nobody else is at work.
     One(usize),
     Nobody,
@@ -127,6 +130,8 @@ pub(crate) struct Gate {
     has_run: bool,
     /// Whether there is a thread or a process of the sim's that is no agent.
     has_others: bool,
+    /// How many threads this process had when they were looked at last, where that can be told.
+    threads_seen: Option<u64>,
     /// Children of other threads that have nothing to do with the sim.
     strangers: HashSet<u32>,
     /// Those that still run this program: since when.
@@ -169,6 +174,7 @@ impl Gate {
             hello_since: None,
             has_run: true,
             has_others: true,
+            threads_seen: None,
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
             execed: HashMap::new(),
@@ -205,10 +211,12 @@ impl Gate {
         self.went_on = Some(TokioInstant::now());
         {
             // It has found what they did.
-            let mut server = self.shared.lock();
+            let shared = Arc::clone(&self.shared);
+            let mut server = shared.lock();
             server.actors.clear();
-            server.strange_deaths = 0;
+            server.strange_deaths.clear();
             server.turns_of_code += 1;
+            self.await_reaps(&server);
         }
         // What woke it meanwhile was in order.
         self.body.pass_on();
@@ -227,7 +235,8 @@ impl Gate {
             // What happens from here on has no time.
             return Verdict::Turn;
         }
-        let (mut server, quiet, mut news) = self.take_in(&shared, server);
+        let suspects = self.suspects(&server);
+        let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects);
         // The next turn shows whether it was reaped.
         news |= server.has_just_ended();
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
@@ -282,7 +291,7 @@ impl Gate {
         {
             return;
         }
-        let (mut server, _, news) = self.take_in(&shared, server);
+        let (mut server, _, news) = self.take_in(&shared, server, Suspects::OfTheBody);
         self.hand_over(&mut server);
         if news {
             shared.changed.notify_waiters();
@@ -296,13 +305,13 @@ impl Gate {
         &mut self,
         shared: &'a Shared,
         mut server: Locked<'a>,
+        suspects: Suspects,
     ) -> (Locked<'a>, bool, bool) {
         let before = server.progress;
         // What the supervisors said while the tasks ran.
         server.hear_supervisors();
         server.now = self.now();
         server.step += 1;
-        let suspects = self.suspects(&server);
         let (mut server, quiet) = self.settle(shared, server, suspects);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
@@ -333,12 +342,11 @@ impl Gate {
 
     /// The tasks go on: what they find is in an order, and what they do comes after it.
     fn hand_over(&mut self, server: &mut Server) {
-        if server.actors.len() + server.strange_deaths > 1 {
+        if server.actors.len() + server.strange_deaths.len() > 1 {
             let server = &*server;
-            self.ready.put_in_order(
-                |descriptor| server.place_of(descriptor),
-                |place| server.has_acted(place),
-            );
+            let rank = |descriptor| server.place_of(descriptor);
+            self.ready
+                .put_in_order(rank, &server.ended_since_the_last_look());
         }
         server.step += 1;
     }
@@ -432,16 +440,24 @@ impl Gate {
 
     /// Looks at every process of the sim. What cannot be seen may be at work.
     fn survey(&mut self, server: &mut Server, suspects: Suspects) -> Survey {
-        if let Suspects::One(_) = suspects
-            && !self.has_others
-            && !server.has_strangers()
-            && server.hellos().next().is_none()
-        {
-            // All were looked at, and nobody but agents was there to start anything since. Where one has died,
-            // the process's first thread may be told.
+        let is_short = match suspects {
+            Suspects::All => false,
+            Suspects::OfTheBody => !self.has_started_others(server),
+            // All were looked at, and nobody but agents was there to start anything since.
+            Suspects::One(_) | Suspects::Nobody => true,
+        };
+        let nobody_comes = || !server.has_strangers() && server.hellos().next().is_none();
+        if is_short && !self.has_others && nobody_comes() {
+            // The process's first thread is told where one has died, or where the body has sent a signal to its
+            // own process.
+            let may_be_told = match suspects {
+                Suspects::All | Suspects::OfTheBody => true,
+                Suspects::One(member) => !server.members[member].is_alive(),
+                Suspects::Nobody => false,
+            };
             return if agents_are_at_work(server) {
                 Survey::Agent
-            } else if self.threads.leader_is_at_work() {
+            } else if may_be_told && self.threads.leader_is_at_work() {
                 Survey::Thread
             } else {
                 Survey::Nobody
@@ -466,6 +482,16 @@ impl Gate {
         }
     }
 
+    /// Whether threads or processes that are no agents may be there that were not at the last look.
+    fn has_started_others(&self, server: &Server) -> bool {
+        let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
+        self.children.threads() != self.threads_seen
+            || !self
+                .children
+                .list()
+                .is_ok_and(|pids| pids.iter().all(is_known))
+    }
+
     /// Or what cannot be seen, and why.
     fn look(&mut self, server: &mut Server) -> Result<Survey, String> {
         if agents_are_at_work(server) {
@@ -476,6 +502,7 @@ impl Gate {
             .list()
             .map_err(blind("the children of this thread cannot be listed"))?;
         let happened = (server.progress, children.clone());
+        self.threads_seen = self.children.threads();
         let others = self.children.of_other_threads();
         let others = others.map_err(blind("the children of other threads cannot be listed"))?;
         let sorted = match &self.mark {
@@ -569,26 +596,48 @@ impl Gate {
     }
 
     /// Whether a zombie is there that somebody of unknown origin may be about to reap. The code under test has
-    /// seen those of its own threads, and they wait. But other threads may have started it; and who drops a
-    /// child leaves it to tokio, all of whose runtimes reap for each other, so that another sim's may.
+    /// seen those of its own threads, and they wait. But other threads may have started it.
     fn zombies_are_unsettled(&mut self, server: &Server, own: &[u32]) -> bool {
-        let has_others = !children::other_sims().is_empty();
-        let zombies: Vec<u32> = server
-            .zombies()
-            .filter(|member| {
-                let is_foreign = member.is_child && !own.contains(&member.pid);
-                self.mark.is_none() || is_foreign || member.is_child && has_others
-            })
-            .map(|member| member.pid)
-            .collect();
+        let is_foreign =
+            |member: &&Member| self.mark.is_none() || member.is_child && !own.contains(&member.pid);
+        let zombies = server.zombies().filter(is_foreign);
+        let zombies: Vec<u32> = zombies.map(|member| member.pid).collect();
         self.zombies.retain(|pid, _| zombies.contains(pid));
-        let mut waits = false;
+        let mut is_new = false;
         for pid in zombies {
             let since = *self.zombies.entry(pid).or_insert_with(Instant::now);
-            waits |=
-                since.elapsed() < REAPING && (has_others || !children::other_threads_are_quiet());
+            is_new |= since.elapsed() < REAPING;
         }
-        waits
+        is_new && !children::other_threads_are_quiet()
+    }
+
+    /// Waits until nobody is about to reap what the code has left to tokio: who drops a child drops its
+    /// registration, and all runtimes of this process reap for each other. This one has tried to by now, or left
+    /// it to one that was at it.
+    fn await_reaps(&mut self, server: &Server) {
+        let sims = children::other_sims();
+        if sims.is_empty() {
+            return;
+        }
+        let mut left: Vec<&Member> = server.left_to_reap().collect();
+        if left.is_empty() {
+            return;
+        }
+        let waited_for: HashSet<u32> = self.ready.registered().filter_map(pid_of_pidfd).collect();
+        left.retain(|member| !waited_for.contains(&member.pid));
+        let is_asleep =
+            |thread: &Pid| children::state(&format!("/proc/self/task/{thread}")) != Some('R');
+        let mut awake: Vec<Pid> = sims.into_iter().map(|(thread, _)| thread).collect();
+        let begun = Instant::now();
+        while begun.elapsed() < REAPING {
+            left.retain(|member| member.death().is_some_and(|death| !death.is_reaped));
+            // A reap is no sleep.
+            awake.retain(|thread| !is_asleep(thread));
+            if left.is_empty() || awake.is_empty() {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
@@ -620,7 +669,8 @@ impl Gate {
                 continue;
             }
             let children = children::of_thread(thread)
-                .map_err(blind("the children of another sim cannot be listed"))?;
+                .map_err(blind("the children of another sim cannot be listed"))?
+                .unwrap_or_default();
             execed.retain(|pid| children.contains(pid));
             let mut is_clear = true;
             for pid in children {
@@ -734,7 +784,7 @@ fn barrier(server: &mut Server, suspects: Suspects) -> bool {
     let mut unknown = Vec::new();
     for (member, process) in server.alive() {
         match suspects {
-            Suspects::All => {}
+            Suspects::All | Suspects::OfTheBody => {}
             Suspects::One(one) if one == member => {}
             Suspects::One(_) => continue,
             Suspects::Nobody => break,

@@ -61,16 +61,18 @@ impl Ready {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
+    /// The descriptors that are registered with it.
+    pub(crate) fn registered(&mut self) -> impl Iterator<Item = RawFd> {
+        let registered = self.epoll().map(registrations).unwrap_or_default();
+        registered.into_iter().map(|one| one.descriptor)
+    }
+
     /// Has the runtime find what is ready in the order of `rank`, whoever was faster: the kernel keeps
     /// what became ready in the order in which it did, and puts what is registered anew at the end.
     ///
     /// What is `expected` may be ready and not found: it was heard of through another epoll instance, and the
     /// kernel tells one after the other.
-    pub(crate) fn put_in_order<R: Ord>(
-        &mut self,
-        rank: impl Fn(RawFd) -> R,
-        expected: impl Fn(&R) -> bool,
-    ) {
+    pub(crate) fn put_in_order<R: Ord>(&mut self, rank: impl Fn(RawFd) -> R, expected: &[R]) {
         let Some(epoll) = self.epoll() else {
             return;
         };
@@ -78,11 +80,16 @@ impl Ready {
         let count = wait(epoll, &mut events);
         let is_found =
             |one: &Registered| events[..count].iter().any(|event| event.data() == one.data);
-        let registered = registrations(epoll).into_iter();
-        let ranked = registered.map(|one| (rank(one.descriptor), one));
-        let mut ready: Vec<(R, Registered)> = ranked
-            .filter(|(rank, one)| is_found(one) || expected(rank))
-            .collect();
+        let (found, others): (Vec<_>, Vec<_>) =
+            registrations(epoll).into_iter().partition(is_found);
+        let ranked = |one: Registered| (rank(one.descriptor), one);
+        let mut ready: Vec<(R, Registered)> = found.into_iter().map(ranked).collect();
+        let is_missing = |one: &&R| !ready.iter().any(|(rank, _)| rank == *one);
+        let missing: Vec<&R> = expected.iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            let others = others.into_iter().map(ranked);
+            ready.extend(others.filter(|(rank, _)| missing.contains(&rank)));
+        }
         ready.sort_by(|(rank, _), (other, _)| rank.cmp(other));
         let ready = ready.into_iter().map(|(_, one)| one);
         for one in ready {

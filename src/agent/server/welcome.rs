@@ -266,7 +266,7 @@ impl Server {
         if !self.dead_strangers.insert(pid) {
             return;
         }
-        self.strange_deaths += 1;
+        self.strange_deaths.push(pid);
         let status = open_pidfd(pid)
             .ok()
             .and_then(|pidfd| ended_status(pidfd.as_fd()));

@@ -18,9 +18,12 @@ async fn two(sim: &SimHandle) -> ([Child; 2], [Pid; 2]) {
         command.kill_on_drop(true).spawn().unwrap()
     });
     sleep(Duration::from_secs(1)).await;
-    let pids = [&children[0], &children[1]]
-        .map(|child| Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()));
+    let pids = [&children[0], &children[1]].map(pid_of);
     (children, pids)
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap())
 }
 
 /// Has a task wait for each: whoever is woken first says so first.
@@ -90,6 +93,19 @@ fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
         kill_both(pids);
         tokio::task::yield_now().await;
         assert_in_order(waits, &log).await;
+    });
+}
+
+/// What is no agent, and was not there when the body had its turn.
+#[test]
+fn ends_of_what_the_body_started_in_the_same_turn_are_there_when_its_tasks_have_theirs() {
+    let _busy = Busy::new();
+    assert_same(60, async |_, log| {
+        sleep(Duration::from_secs(1)).await;
+        let sleeps = [(); 2].map(|()| Command::new("/bin/sleep").arg("1000").spawn().unwrap());
+        kill_both([&sleeps[0], &sleeps[1]].map(pid_of));
+        let found = tokio::spawn(async move { sleeps.map(|mut sleep| sleep.try_wait().unwrap()) });
+        log.say(format!("{:?}", found.await.unwrap()));
     });
 }
 
