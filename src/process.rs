@@ -466,14 +466,20 @@ pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
 
 /// Whether the kernel still says of any process how it ended when it was reaped: since Linux 6.15.
 pub(crate) fn kernel_keeps_statuses() -> bool {
-    static KEEPS: OnceLock<bool> = OnceLock::new();
-    *KEEPS.get_or_init(|| {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel_is_since(6, 15)
+}
+
+/// Whether this is that Linux, or a later one.
+pub(crate) fn kernel_is_since(major: u32, minor: u32) -> bool {
+    static RELEASE: OnceLock<Option<(u32, u32)>> = OnceLock::new();
+    let release = RELEASE.get_or_init(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
         let mut numbers = release
             .split(['.', '-', '\n'])
-            .map_while(|n| n.parse::<u32>().ok());
-        (numbers.next(), numbers.next()) >= (Some(6), Some(15))
-    })
+            .map_while(|n| n.parse().ok());
+        Some((numbers.next()?, numbers.next()?))
+    });
+    *release >= Some((major, minor))
 }
 
 /// Whether the process behind the pidfd is a child of this one that nobody has reaped.

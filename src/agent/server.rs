@@ -395,12 +395,6 @@ impl Server {
             .filter(|member| !member.is_descendant)
     }
 
-    /// Children that the code under test could have reaped since they ended.
-    pub(crate) fn left_to_reap(&self) -> impl Iterator<Item = &Member> {
-        let is_left = |member: &&Member| member.is_child && member.ended_in < self.turns_of_code;
-        self.zombies().filter(is_left)
-    }
-
     /// Whether descendants are about to say hello.
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);

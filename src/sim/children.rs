@@ -68,10 +68,13 @@ pub(crate) fn leave(thread: Pid) {
     left.for_each(|(_, sight)| *sight = None);
 }
 
-/// The threads that run another sim than this one, and what shows of each.
+/// The threads that run another sim than the one of this thread, and what shows of each.
 pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
-    let this = gettid();
     let threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    if threads.iter().filter(|(_, sight)| sight.is_some()).count() < 2 {
+        return Vec::new();
+    }
+    let this = gettid();
     let others = threads.iter().filter(|(thread, _)| *thread != this);
     others
         .filter_map(|(thread, sight)| Some((*thread, Arc::clone(sight.as_ref()?))))
@@ -136,14 +139,19 @@ impl Children {
         self.threads.count()
     }
 
-    /// The process ids. While another thread may reap one, a single look can leave out a child that
-    /// lives: then two must agree.
+    /// The process ids.
     pub(crate) fn list(&self) -> io::Result<Vec<u32>> {
+        self.list_among(self.threads.count())
+    }
+
+    /// The process ids, where this process has so many threads. While another thread may reap one, a single look
+    /// can leave out a child that lives: then two must agree.
+    pub(crate) fn list_among(&self, threads: Option<u64>) -> io::Result<Vec<u32>> {
         let file = self
             .listing
             .as_ref()
             .map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let text = if only_run_sims(self.threads.count()) {
+        let text = if only_run_sims(threads) {
             read(file)?
         } else {
             twice(|| read(file))?
@@ -262,7 +270,7 @@ pub(crate) fn contents(path: &str) -> io::Result<Vec<u8>> {
     read_all(&File::open(path)?)
 }
 
-fn read_all(file: &File) -> io::Result<Vec<u8>> {
+pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
     loop {

@@ -50,19 +50,22 @@ impl Foreigners {
         address: &str,
         known: &impl Fn(u32) -> Known,
     ) -> io::Result<Standing> {
-        if children::is_zombie(pid) {
+        let (state, is_single) = state_of(pid);
+        if state == Some('Z') || matches!(state, None | Some('?')) && children::is_zombie(pid) {
             return Ok(Standing::Zombie);
         }
-        let below = children_of(pid)?;
-        // It is being started, or is dying: it has no memory that could be read.
-        if below.is_empty()
-            && children::has_no_words(pid)?
-            && children::state(&format!("/proc/{pid}")) != Some('S')
-        {
-            return Ok(Standing::Begins);
-        }
-        // What runs another program, as timeout(1) does, has that program's arguments in its own.
-        if below.is_empty() && children::mentions(pid, address)? {
+        let below = if is_single {
+            children_of_thread(pid, pid)?
+        } else {
+            children_of(pid)?
+        };
+        // What runs another program, as timeout(1) does, has that program's arguments in its own. What is being
+        // started, or is dying, has no memory that could be read.
+        let begins = || -> io::Result<bool> {
+            Ok(children::mentions(pid, address)?
+                || state != Some('S') && children::has_no_words(pid)?)
+        };
+        if below.is_empty() && begins()? {
             return Ok(Standing::Begins);
         }
         if is_killed(pid) {
@@ -277,17 +280,35 @@ fn descendants(pid: u32) -> io::Result<HashSet<u32>> {
 fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     let mut all = Vec::new();
     for thread in numbers(&format!("/proc/{pid}/task"))? {
-        let path = format!("/proc/{pid}/task/{thread}/children");
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let pids = text.split_ascii_whitespace();
-                all.extend(pids.filter_map(|pid| pid.parse::<u32>().ok()));
-            }
-            Err(error) if children::is_own_lack(&error) => return Err(error),
-            Err(_) => {}
-        }
+        all.extend(children_of_thread(pid, thread)?);
     }
     Ok(all)
+}
+
+/// The children of one thread of a process; none where it is gone.
+fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> {
+    match children::contents(&format!("/proc/{pid}/task/{thread}/children")) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let pids = text.split_ascii_whitespace();
+            Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+        }
+        Err(error) if children::is_own_lack(&error) => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// The state of a process, as [`children::state`] has it, and whether it has but one thread: the third and the
+/// twentieth field of its `stat`, of proc(5).
+fn state_of(pid: u32) -> (Option<char>, bool) {
+    let folder = format!("/proc/{pid}");
+    let Ok(stat) = children::contents(&format!("{folder}/stat")) else {
+        return (children::state(&folder), false);
+    };
+    let stat = String::from_utf8_lossy(&stat);
+    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let state = fields.next().and_then(|state| state.chars().next());
+    (state, fields.nth(16) == Some("1"))
 }
 
 /// The numbers among the names of a folder; none where it is gone.

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{Signal, raise};
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 use tokio::runtime::Handle;
@@ -28,13 +29,13 @@ use super::sight::Sight;
 use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
 use crate::agent::{KernelState, Locked, Member, Server, Shared};
-use crate::process::pid_of_pidfd;
 
 /// real-time: how long the gate holds the runtime for what is at work and is no agent. An agent comes to
 /// rest by itself; of anything else that is not known, and it may wait for what only a task can do.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// real-time: how long time stands still for a zombie that a thread of unknown origin may be about to reap.
+/// real-time: how long time stands still for a zombie that a thread of unknown origin may be about to reap, or
+/// tokio.
 const REAPING: Duration = Duration::from_millis(100);
 
 /// real-time: how long time stands still for another thread's child that still runs this program. A
@@ -51,8 +52,8 @@ const OTHERS: Duration = Duration::from_millis(20);
 /// real-time: how long the gate waits for what processes say before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// How often the gate looks again at once at an agent that is about to rest.
-const SPINS: u32 = 40;
+/// real-time: how long the gate looks again at once at an agent that is about to rest.
+const SOON: Duration = Duration::from_micros(100);
 
 /// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
 const ENDING: Duration = Duration::from_secs(1);
@@ -64,11 +65,21 @@ const OWN_TASKS: usize = 2;
 #[derive(Clone, Copy)]
 enum Suspects {
     All,
-    /// All, but the body alone can have done it: who else does something is looked at when tokio comes to rest.
-    OfTheBody,
     /// The one that acts: nobody else is at work.
     One(usize),
     Nobody,
+}
+
+/// What is looked at beside the agents.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// All threads and processes.
+    All,
+    /// Those that were not there at the last look. After a turn of the body: the others are looked at when tokio
+    /// comes to rest.
+    New,
+    /// Nothing: all was looked at, and nobody but agents was there to start anything since.
+    Nothing,
 }
 
 /// What tokio may do.
@@ -86,8 +97,10 @@ enum Verdict {
 
 /// Who is at work.
 enum Survey {
-    /// An agent, or what is about to be one: it comes to rest by itself.
+    /// An agent: it comes to rest by itself.
     Agent,
+    /// What is about to be one, or dies.
+    Start,
     /// One was taken in just now.
     Welcomed,
     /// A thread of the code under test.
@@ -121,6 +134,13 @@ pub(crate) struct Gate {
     went_on: Option<TokioInstant>,
     /// Zombies that a thread of unknown origin may be about to reap, and since when.
     zombies: HashMap<u32, Instant>,
+    /// Children whose ends tokio was asked for.
+    registered: HashSet<u32>,
+    /// Those that were dropped and have ended, and that tokio is to reap when it looks for events next.
+    left: Vec<u32>,
+    left_since: Instant,
+    /// Those that were.
+    was_left: HashSet<u32>,
     /// Since when nobody but what is no agent has been at work.
     unquiet_since: Option<Instant>,
     /// Since when a hello waits.
@@ -128,6 +148,10 @@ pub(crate) struct Gate {
     /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
     /// another task, a thread, or a process that is no agent.
     has_run: bool,
+    /// Whether the body has settled after its last turn, and no task has had one since.
+    has_settled: bool,
+    /// Whether the last look was at all threads and processes.
+    saw_all: bool,
     /// Whether there is a thread or a process of the sim's that is no agent.
     has_others: bool,
     /// How many threads this process had when they were looked at last, where that can be told.
@@ -170,9 +194,15 @@ impl Gate {
             news,
             went_on: Some(TokioInstant::now()),
             zombies: HashMap::new(),
+            registered: HashSet::new(),
+            left: Vec::new(),
+            left_since: Instant::now(),
+            was_left: HashSet::new(),
             unquiet_since: None,
             hello_since: None,
             has_run: true,
+            has_settled: false,
+            saw_all: false,
             has_others: true,
             threads_seen: None,
             strangers: HashSet::new(),
@@ -189,6 +219,11 @@ impl Gate {
 
     /// What tokio calls before it parks.
     pub(crate) fn park(&mut self) {
+        if !self.left.is_empty() {
+            // Tokio has not reaped them yet. It fails only for what is no signal.
+            let _ = raise(Signal::SIGCHLD);
+            return self.shared.timer.notify_one();
+        }
         let verdict = self.judge();
         let is_open = matches!(verdict, Verdict::Open | Verdict::Pending);
         if !matches!(verdict, Verdict::Over) {
@@ -203,7 +238,9 @@ impl Gate {
             // A task that wakes keeps tokio from advancing.
             self.shared.timer.notify_one();
         }
-        self.body.pass_on();
+        if self.left.is_empty() {
+            self.body.pass_on();
+        }
     }
 
     /// What tokio calls when it goes on.
@@ -219,7 +256,9 @@ impl Gate {
             self.await_reaps(&server);
         }
         // What woke it meanwhile was in order.
-        self.body.pass_on();
+        if self.left.is_empty() {
+            self.body.pass_on();
+        }
     }
 
     fn judge(&mut self) -> Verdict {
@@ -235,8 +274,8 @@ impl Gate {
             // What happens from here on has no time.
             return Verdict::Turn;
         }
-        let suspects = self.suspects(&server);
-        let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects);
+        let (suspects, beside) = self.suspects(&server);
+        let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects, beside);
         // The next turn shows whether it was reaped.
         news |= server.has_just_ended();
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
@@ -251,7 +290,8 @@ impl Gate {
             if !news && let Some(member) = server.grant_next_turn() {
                 news = true;
                 let is_settled;
-                (server, is_settled) = self.settle(&shared, server, Suspects::One(member));
+                (server, is_settled) =
+                    self.settle(&shared, server, Suspects::One(member), Beside::Nothing);
                 if is_settled {
                     server.see_rest();
                 }
@@ -261,6 +301,7 @@ impl Gate {
             self.unquiet_since = None;
         }
         self.hand_over(&mut server);
+        self.have_tokio_reap(&server);
         if news {
             shared.changed.notify_waiters();
             return Verdict::Turn;
@@ -291,7 +332,9 @@ impl Gate {
         {
             return;
         }
-        let (mut server, _, news) = self.take_in(&shared, server, Suspects::OfTheBody);
+        let (mut server, quiet, news) = self.take_in(&shared, server, Suspects::All, Beside::New);
+        // No task runs after it that could signal anybody.
+        self.has_settled = quiet && !has_tasks();
         self.hand_over(&mut server);
         if news {
             shared.changed.notify_waiters();
@@ -306,13 +349,14 @@ impl Gate {
         shared: &'a Shared,
         mut server: Locked<'a>,
         suspects: Suspects,
+        beside: Beside,
     ) -> (Locked<'a>, bool, bool) {
         let before = server.progress;
         // What the supervisors said while the tasks ran.
         server.hear_supervisors();
         server.now = self.now();
         server.step += 1;
-        let (mut server, quiet) = self.settle(shared, server, suspects);
+        let (mut server, quiet) = self.settle(shared, server, suspects, beside);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
         let news = server.progress != before || has_new_deadline;
@@ -322,21 +366,20 @@ impl Gate {
     /// The body is being polled.
     pub(crate) fn run(&mut self) {
         self.has_run = true;
+        self.has_settled = false;
     }
 
-    /// Who may have been signalled since all were looked at. An agent signals nobody; its death does who
-    /// started it.
-    fn suspects(&mut self, server: &Server) -> Suspects {
-        let tasks = Handle::current().metrics().num_alive_tasks();
+    /// Who may have been signalled since all were looked at, and what may have been done beside the agents. An
+    /// agent signals nobody; its death does who started it.
+    fn suspects(&self, server: &Server) -> (Suspects, Beside) {
         let is_childless = |(_, member): (usize, &Member)| member.is_child && !member.is_descendant;
-        let may_run = self.has_run
-            || self.has_others
-            || tasks > OWN_TASKS
-            || !server.alive().all(is_childless);
-        if may_run {
-            Suspects::All
+        let others_run = self.has_others || has_tasks() || !server.alive().all(is_childless);
+        if others_run || self.has_run && !self.has_settled {
+            (Suspects::All, Beside::All)
+        } else if self.has_run {
+            (Suspects::Nobody, Beside::All)
         } else {
-            Suspects::Nobody
+            (Suspects::Nobody, Beside::Nothing)
         }
     }
 
@@ -375,19 +418,20 @@ impl Gate {
         shared: &'a Shared,
         mut server: Locked<'a>,
         suspects: Suspects,
+        beside: Beside,
     ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
-        let mut spins = 0;
+        let mut pause = LOOK;
         server.pump(Duration::ZERO);
         loop {
-            let survey = self.survey(&mut server, suspects);
+            let survey = self.survey(&mut server, suspects, beside);
             if let Survey::Welcomed = survey {
                 continue;
             }
             let patience = match survey {
                 // Nobody else, so it is an agent that was woken.
-                Survey::Agent | Survey::Nobody if server.is_ending => Some(ENDING),
-                Survey::Agent | Survey::Nobody | Survey::Welcomed => None,
+                Survey::Agent | Survey::Start | Survey::Nobody if server.is_ending => Some(ENDING),
+                Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => None,
                 Survey::Thread if server.is_ending => Some(ENDING),
                 Survey::Thread => Some(PATIENCE),
                 Survey::Other => Some(PATIENCE),
@@ -398,9 +442,8 @@ impl Gate {
                 let before = server.progress;
                 server.pump(Duration::ZERO);
                 if server.progress == before {
-                    if let Suspects::All = suspects {
-                        let tasks = Handle::current().metrics().num_alive_tasks();
-                        self.has_run = tasks > OWN_TASKS;
+                    if self.saw_all {
+                        self.has_run = has_tasks();
                     }
                     return (server, true);
                 }
@@ -415,13 +458,12 @@ impl Gate {
             }
             // Without the lock: the watchdog looks meanwhile.
             drop(server);
-            if matches!(survey, Survey::Nobody) && spins < SPINS {
-                // It has said that it rests, and is about to.
-                spins += 1;
-                std::thread::yield_now();
-            } else {
-                self.wait_for_news();
-            }
+            self.wait_for_news(pause);
+            // Its hello is heard.
+            pause = match survey {
+                Survey::Start => (pause * 2).min(LOOK * 8),
+                _ => LOOK,
+            };
             server = shared.lock();
             // What shows now, with the watchdog's spare descriptor, is not what held the sim.
             if self.sight.is_over.load(Ordering::Acquire) {
@@ -432,26 +474,26 @@ impl Gate {
     }
 
     /// Waits a little while for what the processes say.
-    fn wait_for_news(&self) {
+    fn wait_for_news(&self, pause: Duration) {
         let mut fds = [PollFd::new(self.news.as_fd(), PollFlags::POLLIN)];
         // An error is EINTR: nothing has come.
-        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(LOOK)), None);
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(pause)), None);
     }
 
     /// Looks at every process of the sim. What cannot be seen may be at work.
-    fn survey(&mut self, server: &mut Server, suspects: Suspects) -> Survey {
-        let is_short = match suspects {
-            Suspects::All => false,
-            Suspects::OfTheBody => !self.has_started_others(server),
-            // All were looked at, and nobody but agents was there to start anything since.
-            Suspects::One(_) | Suspects::Nobody => true,
+    fn survey(&mut self, server: &mut Server, suspects: Suspects, beside: Beside) -> Survey {
+        let is_short = match beside {
+            Beside::All => false,
+            Beside::New => !self.has_started_others(server),
+            Beside::Nothing => true,
         };
         let nobody_comes = || !server.has_strangers() && server.hellos().next().is_none();
         if is_short && !self.has_others && nobody_comes() {
+            self.saw_all = false;
             // The process's first thread is told where one has died, or where the body has sent a signal to its
             // own process.
             let may_be_told = match suspects {
-                Suspects::All | Suspects::OfTheBody => true,
+                Suspects::All => true,
                 Suspects::One(member) => !server.members[member].is_alive(),
                 Suspects::Nobody => false,
             };
@@ -463,6 +505,7 @@ impl Gate {
                 Survey::Nobody
             };
         }
+        self.saw_all = true;
         let seen = self.look(server);
         let mut blind = self
             .sight
@@ -484,12 +527,10 @@ impl Gate {
 
     /// Whether threads or processes that are no agents may be there that were not at the last look.
     fn has_started_others(&self, server: &Server) -> bool {
+        let threads = self.children.threads();
         let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
-        self.children.threads() != self.threads_seen
-            || !self
-                .children
-                .list()
-                .is_ok_and(|pids| pids.iter().all(is_known))
+        let all_are_known = |pids: Vec<u32>| pids.iter().all(is_known);
+        threads != self.threads_seen || !self.children.list_among(threads).is_ok_and(all_are_known)
     }
 
     /// Or what cannot be seen, and why.
@@ -497,23 +538,70 @@ impl Gate {
         if agents_are_at_work(server) {
             return Ok(Survey::Agent);
         }
+        self.threads_seen = self.children.threads();
         let mut children = self
             .children
-            .list()
+            .list_among(self.threads_seen)
             .map_err(blind("the children of this thread cannot be listed"))?;
         let happened = (server.progress, children.clone());
-        self.threads_seen = self.children.threads();
+        self.has_others = false;
+        // First: where one is about to be an agent, nothing else has to be looked at.
+        let mut is_busy = match self.standing(server, &children)? {
+            Standing::Begins => return Ok(Survey::Start),
+            standing => standing == Standing::Busy,
+        };
         let others = self.children.of_other_threads();
         let others = others.map_err(blind("the children of other threads cannot be listed"))?;
         let sorted = match &self.mark {
             Some(mark) => self.threads.sort(mark, &others),
             None => OthersChildren::unknown(&others),
         };
+        match self.standing(server, &sorted.own)? {
+            Standing::Begins => return Ok(Survey::Start),
+            standing => is_busy |= standing == Standing::Busy,
+        }
         children.extend(&sorted.own);
         let hellos: HashSet<u32> = server.hellos().collect();
-        self.has_others = false;
-        let mut is_busy = false;
-        for &pid in &children {
+        if is_busy {
+            // It comes and goes without a word.
+            self.looked_at = None;
+        }
+        if self.others_start_agents(server, &sorted.strangers)? {
+            return Ok(Survey::Start);
+        }
+        if !hellos.is_empty() {
+            let since = *self.hello_since.get_or_insert_with(Instant::now);
+            if is_busy && since.elapsed() < WELCOME {
+                return Ok(Survey::Other);
+            }
+            // One that is awake was signalled, and may be dying.
+            if hellos.iter().any(|pid| !comes_to_rest(|| is_awake(*pid))) {
+                return Ok(Survey::Agent);
+            }
+            self.hello_since = None;
+            server.welcome_all(&children);
+            self.registered.extend(self.ready.pids());
+            self.registered
+                .retain(|pid| server.member_of(*pid).is_some());
+            return Ok(Survey::Welcomed);
+        }
+        if self.threads_are_at_work(&others)? {
+            return Ok(Survey::Thread);
+        }
+        if is_busy || server.has_strangers() {
+            return Ok(Survey::Other);
+        }
+        if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
+            return Ok(Survey::Other);
+        }
+        Ok(Survey::Nobody)
+    }
+
+    /// How those of the children stand that are no agents, all together.
+    fn standing(&mut self, server: &mut Server, children: &[u32]) -> Result<Standing, String> {
+        let hellos: HashSet<u32> = server.hellos().collect();
+        let mut all = Standing::AtRest;
+        for &pid in children {
             let is_known = server
                 .member_of(pid)
                 .is_some_and(|member| member.said_hello);
@@ -534,41 +622,12 @@ impl Gate {
                 // One that its supervisor has told of is a run without a hello.
                 Standing::Zombie if server.member_of(pid).is_some() => {}
                 Standing::Zombie => server.see_zombie(pid),
-                Standing::Begins => return Ok(Survey::Agent),
+                Standing::Begins => return Ok(Standing::Begins),
                 Standing::AtRest => {}
-                Standing::Busy => is_busy = true,
+                Standing::Busy => all = Standing::Busy,
             }
         }
-        if is_busy {
-            // It comes and goes without a word.
-            self.looked_at = None;
-        }
-        if self.others_start_agents(server, &sorted.strangers)? {
-            return Ok(Survey::Agent);
-        }
-        if !hellos.is_empty() {
-            let since = *self.hello_since.get_or_insert_with(Instant::now);
-            if is_busy && since.elapsed() < WELCOME {
-                return Ok(Survey::Other);
-            }
-            // One that is awake was signalled, and may be dying.
-            if hellos.iter().any(|pid| is_awake(*pid)) {
-                return Ok(Survey::Agent);
-            }
-            self.hello_since = None;
-            server.welcome_all(&children);
-            return Ok(Survey::Welcomed);
-        }
-        if self.threads_are_at_work(&others)? {
-            return Ok(Survey::Thread);
-        }
-        if is_busy || server.has_strangers() {
-            return Ok(Survey::Other);
-        }
-        if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
-            return Ok(Survey::Other);
-        }
-        Ok(Survey::Nobody)
+        Ok(all)
     }
 
     /// Whether a thread of the code under test is at work.
@@ -611,32 +670,49 @@ impl Gate {
         is_new && !children::other_threads_are_quiet()
     }
 
-    /// Waits until nobody is about to reap what the code has left to tokio: who drops a child drops its
-    /// registration, and all runtimes of this process reap for each other. This one has tried to by now, or left
-    /// it to one that was at it.
-    fn await_reaps(&mut self, server: &Server) {
-        let sims = children::other_sims();
-        if sims.is_empty() {
-            return;
-        }
-        let mut left: Vec<&Member> = server.left_to_reap().collect();
+    /// Has tokio reap, when it looks for events, what the code under test has left to it: who drops a child drops its
+    /// registration. Tokio looks for such children where a SIGCHLD has come. The kernel's may still be on its way,
+    /// to any thread of this process; this one is there at once.
+    fn have_tokio_reap(&mut self, server: &Server) {
+        let is_left = |member: &&Member| {
+            self.registered.contains(&member.pid)
+                && !self.was_left.contains(&member.pid)
+                && member.death().is_some_and(|death| !death.is_reaped)
+        };
+        let mut left: Vec<u32> = server
+            .zombies()
+            .filter(is_left)
+            .map(|member| member.pid)
+            .collect();
         if left.is_empty() {
             return;
         }
-        let waited_for: HashSet<u32> = self.ready.registered().filter_map(pid_of_pidfd).collect();
-        left.retain(|member| !waited_for.contains(&member.pid));
-        let is_asleep =
-            |thread: &Pid| children::state(&format!("/proc/self/task/{thread}")) != Some('R');
-        let mut awake: Vec<Pid> = sims.into_iter().map(|(thread, _)| thread).collect();
+        let registered = self.ready.pids();
+        left.retain(|pid| !registered.contains(pid));
+        if left.is_empty() {
+            return;
+        }
+        // It fails only for what is no signal.
+        let _ = raise(Signal::SIGCHLD);
+        self.was_left.retain(|pid| server.member_of(*pid).is_some());
+        self.was_left.extend(&left);
+        (self.left, self.left_since) = (left, Instant::now());
+    }
+
+    /// Waits a little until that is done, where another sim's runtime is at it: they all reap for each other. Where
+    /// two of them look at once, tokio may miss it, and has to look again.
+    fn await_reaps(&mut self, server: &Server) {
+        let is_zombie = |pid: &u32| {
+            let death = server.member_of(*pid).and_then(Member::death);
+            death.is_some_and(|death| !death.is_reaped)
+        };
         let begun = Instant::now();
-        while begun.elapsed() < REAPING {
-            left.retain(|member| member.death().is_some_and(|death| !death.is_reaped));
-            // A reap is no sleep.
-            awake.retain(|thread| !is_asleep(thread));
-            if left.is_empty() || awake.is_empty() {
-                return;
-            }
+        while !self.left.is_empty() && begun.elapsed() < PATIENCE {
+            self.left.retain(is_zombie);
             std::thread::yield_now();
+        }
+        if self.left_since.elapsed() > REAPING {
+            self.left.clear();
         }
     }
 
@@ -723,6 +799,11 @@ impl Gate {
     }
 }
 
+/// Whether the code under test has tasks beside the body.
+fn has_tasks() -> bool {
+    Handle::current().metrics().num_alive_tasks() > OWN_TASKS
+}
+
 /// Whether an agent is at work, or about to say hello.
 fn agents_are_at_work(server: &mut Server) -> bool {
     if server.expects_hello() {
@@ -735,6 +816,18 @@ fn agents_are_at_work(server: &mut Server) -> bool {
             || member.kernel_state() == KernelState::Stopped
     };
     !server.alive().all(is_at_rest)
+}
+
+/// Whether something that said that it rests is no longer awake, now or very soon.
+fn comes_to_rest(is_awake: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while is_awake() {
+        if begun.elapsed() > SOON {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
 }
 
 fn is_awake(pid: u32) -> bool {
@@ -784,7 +877,7 @@ fn barrier(server: &mut Server, suspects: Suspects) -> bool {
     let mut unknown = Vec::new();
     for (member, process) in server.alive() {
         match suspects {
-            Suspects::All | Suspects::OfTheBody => {}
+            Suspects::All => {}
             Suspects::One(one) if one == member => {}
             Suspects::One(_) => continue,
             Suspects::Nobody => break,
@@ -793,7 +886,12 @@ fn barrier(server: &mut Server, suspects: Suspects) -> bool {
             // kill(2) wakes its target before it returns.
             KernelState::Sleeping | KernelState::Stopped => {}
             KernelState::Running if server.is_dying(member) => {}
-            KernelState::Running => return false,
+            KernelState::Running => {
+                let is_running = || process.kernel_state() == KernelState::Running;
+                if process.death().is_some() || !comes_to_rest(is_running) {
+                    return false;
+                }
+            }
             KernelState::Unknown => unknown.push(member),
         }
     }

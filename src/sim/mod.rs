@@ -262,6 +262,9 @@ impl Sim {
             let body = local.run_until(async {
                 let origin = TokioInstant::now();
                 begun = Some(origin);
+                let known = news.as_raw_fd();
+                // First: by it the gate tells tokio's epoll instance.
+                let readable = register(&shared, news);
                 if !self.is_real {
                     if self.gate {
                         shared.lock().is_gated = true;
@@ -270,7 +273,7 @@ impl Sim {
                             Arc::clone(&pool),
                             before.clone(),
                             thread.mark(),
-                            Ready::of(news.as_raw_fd(), guess),
+                            Ready::of(known, guess),
                             looked_at,
                         );
                         *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
@@ -279,12 +282,10 @@ impl Sim {
                     // Not on the local set: waking that makes tokio turn once more.
                     tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
                 }
-                tokio::spawn(listen(
-                    Arc::clone(&shared),
-                    news,
-                    origin,
-                    !self.is_real && self.gate,
-                ));
+                if let Some(readable) = readable {
+                    let gated = !self.is_real && self.gate;
+                    tokio::spawn(listen(Arc::clone(&shared), readable, origin, gated));
+                }
                 let handle = SimHandle {
                     shared: Arc::clone(&shared),
                     program: program.to_owned(),
@@ -431,18 +432,23 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     }
 }
 
-/// Takes in what agents say while the runtime waits for something else, or has the gate do it.
-async fn listen(shared: Arc<Shared>, descriptor: OwnedFd, origin: TokioInstant, gated: bool) {
+/// Registers with tokio what is readable when agents say something. None where it cannot: what is stuck then says so.
+fn register(shared: &Shared, descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
     let registered =
         unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) };
-    let readable = match registered {
-        Ok(readable) => readable,
-        Err(error) => {
-            let what = "the control connections cannot be listened to";
-            return shared.lock().trouble(what, &io::Error::from(error));
-        }
-    };
+    let what = "the control connections cannot be listened to";
+    let trouble = |error| shared.lock().trouble(what, &io::Error::from(error));
+    registered.map_err(trouble).ok()
+}
+
+/// Takes in what agents say while the runtime waits for something else, or has the gate do it.
+async fn listen(
+    shared: Arc<Shared>,
+    readable: AsyncFd<OwnedFd>,
+    origin: TokioInstant,
+    gated: bool,
+) {
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();
         // It is asked again before the runtime rests.

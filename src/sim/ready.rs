@@ -1,6 +1,7 @@
 //! What is ready for the code under test to take in: the events that wait in tokio's epoll instance.
 
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::libc;
@@ -9,6 +10,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::AsFd;
 
 use super::children;
+use crate::process::{kernel_is_since, pid_of_pidfd};
 
 /// The most events that are put in order at once.
 const EVENTS: usize = 256;
@@ -21,6 +23,10 @@ pub(crate) struct Ready {
     /// Which descriptor it may be.
     guess: Option<RawFd>,
     epoll: Option<OwnedFd>,
+    /// Its /proc/self/fdinfo, held open.
+    info: Option<File>,
+    /// Whose pidfds are registered, by their inodes; None where it is no pidfd.
+    inodes: HashMap<(u64, u64), Option<u32>>,
 }
 
 /// A descriptor that is registered with tokio.
@@ -29,6 +35,8 @@ pub(crate) struct Registered {
     pub(crate) descriptor: RawFd,
     events: u32,
     data: u64,
+    /// With its device.
+    inode: (u64, u64),
 }
 
 impl Ready {
@@ -39,6 +47,8 @@ impl Ready {
             known,
             guess,
             epoll: None,
+            info: None,
+            inodes: HashMap::new(),
         }
     }
 
@@ -48,6 +58,8 @@ impl Ready {
                 .guess
                 .and_then(|guess| epoll_with(guess, self.known))
                 .or_else(|| find(self.known));
+            let info = |epoll: &OwnedFd| File::open(info_of(epoll.as_raw_fd())).ok();
+            self.info = self.epoll.as_ref().and_then(info);
         }
         self.epoll.as_ref().map(AsFd::as_fd)
     }
@@ -61,10 +73,30 @@ impl Ready {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// The descriptors that are registered with it.
-    pub(crate) fn registered(&mut self) -> impl Iterator<Item = RawFd> {
-        let registered = self.epoll().map(registrations).unwrap_or_default();
-        registered.into_iter().map(|one| one.descriptor)
+    fn registrations(&mut self) -> Vec<Registered> {
+        let _ = self.epoll();
+        let text = self.info.as_ref().map(children::read_all);
+        parsed(&text.and_then(Result::ok).unwrap_or_default())
+    }
+
+    /// The processes that a pidfd is registered of.
+    pub(crate) fn pids(&mut self) -> HashSet<u32> {
+        let registered = self.registrations();
+        // Only since Linux 6.9 does each process have an inode of its own.
+        if !kernel_is_since(6, 9) {
+            let descriptors = registered.iter().map(|one| one.descriptor);
+            return descriptors.filter_map(pid_of_pidfd).collect();
+        }
+        let mut inodes = HashMap::new();
+        for one in registered {
+            let known = self.inodes.get(&one.inode).copied();
+            inodes.insert(
+                one.inode,
+                known.unwrap_or_else(|| pid_of_pidfd(one.descriptor)),
+            );
+        }
+        self.inodes = inodes;
+        self.inodes.values().filter_map(|pid| *pid).collect()
     }
 
     /// Has the runtime find what is ready in the order of `rank`, whoever was faster: the kernel keeps
@@ -73,6 +105,7 @@ impl Ready {
     /// What is `expected` may be ready and not found: it was heard of through another epoll instance, and the
     /// kernel tells one after the other.
     pub(crate) fn put_in_order<R: Ord>(&mut self, rank: impl Fn(RawFd) -> R, expected: &[R]) {
+        let registered = self.registrations();
         let Some(epoll) = self.epoll() else {
             return;
         };
@@ -80,8 +113,7 @@ impl Ready {
         let count = wait(epoll, &mut events);
         let is_found =
             |one: &Registered| events[..count].iter().any(|event| event.data() == one.data);
-        let (found, others): (Vec<_>, Vec<_>) =
-            registrations(epoll).into_iter().partition(is_found);
+        let (found, others): (Vec<_>, Vec<_>) = registered.into_iter().partition(is_found);
         let ranked = |one: Registered| (rank(one.descriptor), one);
         let mut ready: Vec<(R, Registered)> = found.into_iter().map(ranked).collect();
         let is_missing = |one: &&R| !ready.iter().any(|(rank, _)| rank == *one);
@@ -146,11 +178,18 @@ fn epoll_with(number: RawFd, known: RawFd) -> Option<OwnedFd> {
     is_it.then_some(epoll)
 }
 
-/// What is registered with an epoll instance: fdinfo, of proc(5).
+/// What is registered with an epoll instance.
 fn registrations(epoll: BorrowedFd<'_>) -> Vec<Registered> {
-    let path = format!("/proc/self/fdinfo/{}", epoll.as_raw_fd());
-    let text = children::contents(&path).unwrap_or_default();
-    String::from_utf8_lossy(&text)
+    parsed(&children::contents(&info_of(epoll.as_raw_fd())).unwrap_or_default())
+}
+
+/// What says what is registered: fdinfo, of proc(5).
+fn info_of(epoll: RawFd) -> String {
+    format!("/proc/self/fdinfo/{epoll}")
+}
+
+fn parsed(info: &[u8]) -> Vec<Registered> {
+    String::from_utf8_lossy(info)
         .lines()
         .filter_map(registration)
         .collect()
@@ -163,9 +202,15 @@ fn registration(line: &str) -> Option<Registered> {
     let mut after = |name: &str| words.find(|word| *word == name).and_then(|_| words.next());
     let events = u32::from_str_radix(after("events:")?, 16).ok()?;
     let data = u64::from_str_radix(after("data:")?, 16).ok()?;
+    let mut number = |name: &str| {
+        let number = words.find_map(|word| word.strip_prefix(name))?;
+        u64::from_str_radix(number, 16).ok()
+    };
+    let inode = (number("ino:")?, number("sdev:")?);
     Some(Registered {
         descriptor,
         events,
         data,
+        inode,
     })
 }

@@ -31,6 +31,8 @@ pub(crate) struct Threads {
     own: HashSet<u32>,
     /// Whether there were any at the last look.
     pub(crate) are_there: bool,
+    /// The process's first thread, and whether it is this one.
+    leader: Option<(u32, bool)>,
     /// How long the first thread had run when it was seen at work.
     leader_ran: Option<u64>,
 }
@@ -119,9 +121,11 @@ impl Threads {
     /// Whether the process's first thread, which takes the signals that are sent to the process, is at
     /// work, and has not been for longer than a handler takes.
     pub(crate) fn leader_is_at_work(&mut self) -> bool {
-        let leader = std::process::id();
+        let (leader, is_this) = *self.leader.get_or_insert_with(|| {
+            let leader = std::process::id();
+            (leader, gettid().as_raw().unsigned_abs() == leader)
+        });
         let task = format!("/proc/self/task/{leader}");
-        let is_this = gettid().as_raw().unsigned_abs() == leader;
         if is_this || !matches!(children::state(&task), Some('R')) {
             self.leader_ran = None;
             return false;
