@@ -5,9 +5,15 @@ use tokio::process::Command;
 
 use super::{seconds, short};
 
-/// The text with process ids, the program's own path and the sim's address replaced.
+/// The text with process ids, the program's own path and the sim's address replaced, and without what these tests
+/// have inherited: a shell has its background jobs ignore two signals.
 fn plain(failure: &SimFailure) -> String {
     let text = failure.to_string();
+    let own = |line| match str::split_once(line, "; it ignores ") {
+        Some((before, after)) if after.ends_with(", as its parent does") => before,
+        _ => line,
+    };
+    let text = text.lines().map(own).collect::<Vec<_>>().join("\n");
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
         let is_pid = words.last().is_some_and(|last| last.ends_with("process"));
