@@ -68,6 +68,9 @@ impl Ending {
                 return Ok(());
             }
             sights = look::look(wanted)?;
+            // A stub's guard ends with its stub, and on its way out has no arguments by which it could be told.
+            let is_guard = |met: &Met| met.sight.is_stub_guard;
+            sights.retain(|sight| !met.get(&sight.stat.identity).is_some_and(is_guard));
         }
     }
 

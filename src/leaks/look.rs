@@ -67,8 +67,14 @@ pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
         sights = look(wanted)?;
         let mut dying = false;
         for sight in sights.iter().filter(|sight| !sight.stat.is_zombie()) {
-            if sight.stat.is_exiting() || proc::is_killed(sight.stat.pid())? {
-                dying |= sight.held().wait_for_end();
+            // Since the look, too: what is on its way out has no arguments by which it could be told.
+            let now = proc::stat(sight.stat.pid())?;
+            match now.filter(|now| now.identity == sight.stat.identity) {
+                None => dying = true,
+                Some(now) if now.is_exiting() || proc::is_killed(now.pid())? => {
+                    dying |= now.is_zombie() || sight.held().wait_for_end();
+                }
+                Some(_) => {}
             }
         }
         if dying {

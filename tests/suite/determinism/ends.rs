@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Duration, sleep};
 
-use super::{Busy, Log, assert_same};
+use super::{Busy, Log, assert_same, outcomes, spawn};
 
 /// Two agents that stay, and the process ids of both.
 async fn two(sim: &SimHandle) -> ([Child; 2], [Pid; 2]) {
@@ -137,4 +137,15 @@ fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time(
         sim.note("b is dropped");
         sleep(Duration::from_secs(1)).await;
     });
+}
+
+/// A frozen stub has a guard, a process of its own that ends with it. It is no leak, also while it ends.
+#[test]
+fn a_frozen_agent_that_is_left_behind_is_named_without_its_guard() {
+    let _busy = Busy::new();
+    let outcomes = outcomes(100, async |sim, _| {
+        let mut child = spawn(&sim, "freeze", |_| {});
+        let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
+    });
+    assert!(outcomes.is_one(), "{outcomes}");
 }
