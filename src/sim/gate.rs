@@ -138,6 +138,7 @@ pub(crate) struct Gate {
     registered: HashSet<u32>,
     /// Those that were dropped and have ended, and that tokio is to reap when it looks for events next.
     left: Vec<u32>,
+    /// Since when.
     left_since: Instant,
     /// Those that were.
     was_left: HashSet<u32>,

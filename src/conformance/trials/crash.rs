@@ -158,7 +158,7 @@ pub(super) async fn give_it_time<T>(stage: &Stage<'_>, what: impl Future<Output 
 }
 
 /// real-time: how long threads of the pool are waited for, which end by the machine's clock.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits until no thread of the pool is left, and holds the subject's own meanwhile: what it would
 /// have them do would keep them.
