@@ -307,8 +307,11 @@ fn without_sims(threads: &[Pid]) -> Vec<Pid> {
 /// cannot be told, one may be.
 pub(crate) fn other_threads_are_quiet() -> bool {
     let is_quiet = |thread| {
-        let state = state(&format!("/proc/self/task/{thread}"));
-        matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X'))
+        let task = format!("/proc/self/task/{thread}");
+        match state(&task) {
+            Some('S') => call_of(&task) != Call::None,
+            state => matches!(state, None | Some('T' | 't' | 'Z' | 'X')),
+        }
     };
     list_threads().is_ok_and(|threads| without_sims(&threads).into_iter().all(is_quiet))
 }
@@ -324,6 +327,34 @@ pub(crate) fn state(folder: &str) -> Option<char> {
         Err(error) if is_gone(&error) => None,
         Err(_) => Some('?'),
     }
+}
+
+/// The system call in which a thread is blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Blocked(libc::c_long),
+    /// It is on a processor, or waits for one.
+    None,
+    /// That cannot be told.
+    Unknown,
+}
+
+/// In which call a thread of this process is blocked, by its folder in /proc: its `syscall`, of proc(5). A thread
+/// whose state is `S` may be at work all the same: it has that state, too, while the kernel looks whether it has to
+/// sleep, and wait4(2) reaps meanwhile. The kernel answers here when the thread is off its processor.
+pub(crate) fn call_of(task: &str) -> Call {
+    let text = match contents(&format!("{task}/syscall")) {
+        Ok(text) => text,
+        // It ended meanwhile.
+        Err(_) if state(task).is_none() => return Call::None,
+        Err(_) => return Call::Unknown,
+    };
+    let text = String::from_utf8_lossy(&text);
+    let number = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok());
+    number.map_or(Call::None, Call::Blocked)
 }
 
 /// Whether a child of this process, or another process that may be looked at, is a zombie.

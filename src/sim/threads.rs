@@ -7,7 +7,7 @@ use std::io;
 use nix::libc;
 use nix::unistd::gettid;
 
-use super::children::{self, ThreadsChildren};
+use super::children::{self, Call, ThreadsChildren};
 use super::mark::Mark;
 
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
@@ -110,7 +110,11 @@ impl Threads {
                 None | Some('T' | 't' | 'Z' | 'X') => continue,
                 Some(_) => return Ok(Activity::Busy),
             }
-            if !is_pool(thread) && waits_for_events(&task) {
+            let call = children::call_of(&task);
+            if call == Call::None {
+                return Ok(Activity::Busy);
+            }
+            if !is_pool(thread) && waits_for_events(call) {
                 let name = fs::read_to_string(format!("{task}/comm")).unwrap_or_default();
                 return Ok(Activity::OwnRuntime(name.trim_end().to_owned()));
             }
@@ -145,17 +149,51 @@ impl Threads {
     }
 }
 
-/// Whether a thread that is asleep waits in epoll_wait(2).
-fn waits_for_events(task: &str) -> bool {
-    let text = children::contents(&format!("{task}/syscall")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let number = text
-        .split_whitespace()
-        .next()
-        .and_then(|n| n.parse::<libc::c_long>().ok());
+/// Whether that is epoll_wait(2).
+fn waits_for_events(call: Call) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if number == Some(libc::SYS_epoll_wait) {
+    if call == Call::Blocked(libc::SYS_epoll_wait) {
         return true;
     }
-    number == Some(libc::SYS_epoll_pwait)
+    call == Call::Blocked(libc::SYS_epoll_pwait)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+    use super::*;
+
+    /// wait4(2) and waitid(2) look for a child in the state in which a thread sleeps.
+    #[test]
+    fn a_thread_that_looks_for_its_children_is_at_work() {
+        let mark = Mark::take().unwrap();
+        let is_over = AtomicBool::new(false);
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let seen = thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let is_over = &is_over;
+            scope.spawn(move || {
+                tell.send(gettid().as_raw().unsigned_abs()).unwrap();
+                let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+                while !is_over.load(Ordering::Relaxed) {
+                    waitid(Id::All, flags).unwrap();
+                }
+            });
+            let thread = told.recv().unwrap();
+            let mut threads = Threads::default();
+            let looks = (0..2000).map(|_| threads.activity(&mark, &[thread], &|_| false).unwrap());
+            let seen: Vec<Activity> = looks.filter(|seen| *seen != Activity::Busy).collect();
+            is_over.store(true, Ordering::Relaxed);
+            seen
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen, []);
+    }
 }
