@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) is_virtual: bool,
     /// Whether the watchdog has ended the sim.
     pub(crate) is_given_up: AtomicBool,
+    /// Whether the code under test has let go of the sim's thread, for the last time.
+    pub(crate) is_let_go: AtomicBool,
 }
 
 impl Shared {
@@ -58,6 +60,7 @@ impl Shared {
             settled: Notify::new(),
             is_virtual,
             is_given_up: AtomicBool::new(false),
+            is_let_go: AtomicBool::new(false),
         })
     }
 

@@ -38,12 +38,12 @@ impl Held {
         self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its sim was ended for nothing moved in it, and is not over.
+    /// Whether its sim was ended, since nothing moved in it, and the subject still has the thread.
     pub(super) fn is_stuck(&self) -> bool {
         self.lock()
             .sim
             .as_ref()
-            .is_some_and(|(_, sim)| sim.is_given_up())
+            .is_some_and(|(_, sim)| sim.is_held_up())
     }
 
     /// Takes from the thread what it holds: it is left behind. What comes back late finds it gone.

@@ -155,7 +155,8 @@ where
         Err(error) => return Verdict::Unknown(format!("no thread to judge on: {error}")),
     };
     let start = Instant::now();
-    let mut stuck: Option<Instant> = None;
+    // By looks: time in which this process was stopped, or nobody had a processor, is nobody's fault.
+    let (mut stuck, mut waited) = (Duration::ZERO, Duration::ZERO);
     loop {
         match receiver.recv_timeout(LOOK) {
             Ok(verdict) => {
@@ -168,9 +169,14 @@ where
                 return Verdict::unknown("the thread that judged ended by a panic");
             }
         }
-        stuck = held.is_stuck().then(|| stuck.unwrap_or_else(Instant::now));
-        let is_lost = stuck.is_some_and(|since| since.elapsed() > limits.still);
-        if is_lost || start.elapsed() > limits.long * 2 {
+        waited += LOOK;
+        stuck = if held.is_stuck() {
+            stuck + LOOK
+        } else {
+            Duration::ZERO
+        };
+        let is_lost = stuck > limits.still;
+        if is_lost || waited > limits.long * 2 {
             held.let_go();
             let how = if is_lost {
                 "blocks"

@@ -510,10 +510,11 @@ impl SimHandle {
         self.seed
     }
 
-    /// Whether the watchdog has ended it.
+    /// Whether the watchdog has ended it, and the code under test still has its thread.
     #[cfg(feature = "properties")]
-    pub(crate) fn is_given_up(&self) -> bool {
+    pub(crate) fn is_held_up(&self) -> bool {
         self.shared.is_given_up.load(Ordering::Relaxed)
+            && !self.shared.is_let_go.load(Ordering::Relaxed)
     }
 
     /// The threads of its blocking pool.

@@ -127,8 +127,6 @@ pub(crate) struct Watched {
     verdict: Mutex<Option<Verdict>>,
     /// What else there is to say, a line each.
     remarks: Mutex<Vec<String>>,
-    /// Whether the code under test has let go of the thread, for the last time.
-    is_ending: AtomicBool,
     /// Told when it is to end.
     pub(crate) abort: Notify,
 }
@@ -173,7 +171,6 @@ impl Watched {
             }),
             verdict: Mutex::new(None),
             remarks: Mutex::default(),
-            is_ending: AtomicBool::new(false),
             abort: Notify::new(),
         });
         register(&watched);
@@ -191,7 +188,7 @@ impl Watched {
     /// The thread is the harness's own again, which ends by itself. Why the sim was ended, or has to fail
     /// although its body came to an end meanwhile.
     pub(crate) fn ends(&self) -> Option<Verdict> {
-        self.is_ending.store(true, Ordering::Relaxed);
+        self.shared.is_let_go.store(true, Ordering::Relaxed);
         self.verdict().or_else(|| {
             let server = self.shared.lock();
             Some(Verdict {
@@ -207,7 +204,7 @@ impl Watched {
     fn look(&self) {
         let mut last = lock(&self.last);
         let clock = last.tick();
-        if self.is_ending.load(Ordering::Relaxed) {
+        if self.shared.is_let_go.load(Ordering::Relaxed) {
             return;
         }
         if let Some(verdict) = self.verdict() {
@@ -407,7 +404,7 @@ impl Watched {
         let timeline = verdict.timeline.clone();
         let failure = SimFailure::abandoned(text, self.remarks(), timeline);
         // The code under test may be blocked in it.
-        if !self.is_ending.load(Ordering::Relaxed) {
+        if !self.shared.is_let_go.load(Ordering::Relaxed) {
             for other in sims() {
                 other.end_processes();
             }
