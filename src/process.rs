@@ -1,7 +1,7 @@
 //! A child process behind its pidfd: status, signals, reaping.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -369,7 +369,12 @@ pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
 /// Whose pidfd that descriptor of this process is: fdinfo, of pidfd_open(2). None where it is another's, or where
 /// that process was reaped.
 pub(crate) fn pid_of_pidfd(descriptor: RawFd) -> Option<u32> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let mut info = [0; 512];
+    // What it says of a pidfd is shorter, and comes in one piece.
+    let length = std::fs::File::open(format!("/proc/self/fdinfo/{descriptor}"))
+        .and_then(|mut file| file.read(&mut info))
+        .ok()?;
+    let info = String::from_utf8_lossy(&info[..length]);
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     pid.trim().parse().ok()
 }

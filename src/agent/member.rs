@@ -16,7 +16,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::server::Rank;
-use crate::process::{ended_status, reaped_status, send_signal, zombie_status};
+use crate::process::{ended_status, kernel_is_since, reaped_status, send_signal, zombie_status};
 use crate::status::ExitStatus;
 use crate::timeline::Who;
 use crate::{Signal, Timestamp};
@@ -404,8 +404,9 @@ impl Member {
         };
         // Before Linux 6.9 a reaped process only shows by taking no signal.
         let is_reaped = || {
-            send_signal(pidfd.as_fd(), None)
-                .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+            !kernel_is_since(6, 9)
+                && send_signal(pidfd.as_fd(), None)
+                    .is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
         };
         (!events.is_empty()).then(|| Death {
             is_reaped: events.contains(PollFlags::POLLHUP) || is_reaped(),

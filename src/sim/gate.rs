@@ -111,6 +111,9 @@ enum Survey {
     Nobody,
 }
 
+/// How many threads this process has, where that can be told, and the children of the sim's.
+type Listed = (Option<u64>, Vec<u32>);
+
 #[derive(Debug)]
 pub(crate) struct Gate {
     shared: Arc<Shared>,
@@ -483,9 +486,14 @@ impl Gate {
 
     /// Looks at every process of the sim. What cannot be seen may be at work.
     fn survey(&mut self, server: &mut Server, suspects: Suspects, beside: Beside) -> Survey {
+        let mut listed = None;
         let is_short = match beside {
             Beside::All => false,
-            Beside::New => !self.has_started_others(server),
+            Beside::New => {
+                listed = self.list().ok();
+                let has_started = |listed| self.has_started_others(server, listed);
+                !listed.as_ref().is_none_or(has_started)
+            }
             Beside::Nothing => true,
         };
         let nobody_comes = || !server.has_strangers() && server.hellos().next().is_none();
@@ -507,7 +515,7 @@ impl Gate {
             };
         }
         self.saw_all = true;
-        let seen = self.look(server);
+        let seen = self.look(server, listed);
         let mut blind = self
             .sight
             .blind
@@ -526,24 +534,27 @@ impl Gate {
         }
     }
 
-    /// Whether threads or processes that are no agents may be there that were not at the last look.
-    fn has_started_others(&self, server: &Server) -> bool {
+    /// How many threads this process has, and the children of this one.
+    fn list(&self) -> io::Result<Listed> {
         let threads = self.children.threads();
-        let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
-        let all_are_known = |pids: Vec<u32>| pids.iter().all(is_known);
-        threads != self.threads_seen || !self.children.list_among(threads).is_ok_and(all_are_known)
+        Ok((threads, self.children.list_among(threads)?))
     }
 
-    /// Or what cannot be seen, and why.
-    fn look(&mut self, server: &mut Server) -> Result<Survey, String> {
+    /// Whether threads or processes that are no agents may be there that were not at the last look.
+    fn has_started_others(&self, server: &Server, (threads, children): &Listed) -> bool {
+        let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
+        *threads != self.threads_seen || !children.iter().all(is_known)
+    }
+
+    /// Or what cannot be seen, and why. What was listed just now need not be listed again.
+    fn look(&mut self, server: &mut Server, listed: Option<Listed>) -> Result<Survey, String> {
         if agents_are_at_work(server) {
             return Ok(Survey::Agent);
         }
-        self.threads_seen = self.children.threads();
-        let mut children = self
-            .children
-            .list_among(self.threads_seen)
+        let (threads, mut children) = listed
+            .map_or_else(|| self.list(), Ok)
             .map_err(blind("the children of this thread cannot be listed"))?;
+        self.threads_seen = threads;
         let happened = (server.progress, children.clone());
         self.has_others = false;
         // First: where one is about to be an agent, nothing else has to be looked at.
