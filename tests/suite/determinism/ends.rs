@@ -109,6 +109,21 @@ fn ends_of_what_the_body_started_in_the_same_turn_are_there_when_its_tasks_have_
     });
 }
 
+/// Before that turn nobody has looked for events.
+#[test]
+fn ends_in_the_bodys_first_turn_are_found_in_the_order_of_their_starts() {
+    let _busy = Busy::new();
+    assert_same(60, async |_, log| {
+        let sleeps = [(); 2].map(|()| Command::new("/bin/sleep").arg("1000").spawn().unwrap());
+        let pids = [&sleeps[0], &sleeps[1]].map(pid_of);
+        let waits = wait_for(sleeps, &log);
+        // Each wait has begun when this task has its turn.
+        let ends = spawn_local(async move { kill_both(pids) });
+        ends.await.unwrap();
+        assert_in_order(waits, &log).await;
+    });
+}
+
 /// One by the body, and one by a task that runs after it, before tokio looks for events.
 #[test]
 fn ends_that_two_tasks_cause_are_found_in_the_order_of_the_agents() {
