@@ -1,5 +1,6 @@
 //! Which children this process has, by the thread that forked them.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -134,30 +135,26 @@ impl Children {
         }
     }
 
-    /// How many threads this process has. None where it cannot be told.
-    pub(crate) fn threads(&self) -> Option<u64> {
-        self.threads.count()
-    }
-
     /// The process ids.
     pub(crate) fn list(&self) -> io::Result<Vec<u32>> {
-        self.list_among(self.threads.count())
+        Ok(self.list_with_threads()?.1)
     }
 
-    /// The process ids, where this process has so many threads. While another thread may reap one, a single look
-    /// can leave out a child that lives: then two must agree.
-    pub(crate) fn list_among(&self, threads: Option<u64>) -> io::Result<Vec<u32>> {
+    /// How many threads this process has, where that can be told, and the process ids. While another thread may
+    /// reap one, a single look can leave out a child that lives: then two must agree.
+    pub(crate) fn list_with_threads(&self) -> io::Result<(Option<u64>, Vec<u32>)> {
+        let (threads, only_run_sims) = self.threads.count_beside_sims();
         let file = self
             .listing
             .as_ref()
             .map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
-        let text = if only_run_sims(threads) {
+        let text = if only_run_sims {
             read(file)?
         } else {
             twice(|| read(file))?
         };
         let pids = text.split_ascii_whitespace();
-        Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
+        Ok((threads, pids.filter_map(|pid| pid.parse().ok()).collect()))
     }
 
     /// The threads that run no sim, each with its children: a sim's code under test may use them. A look
@@ -166,8 +163,8 @@ impl Children {
     pub(crate) fn of_other_threads(&self) -> io::Result<Vec<ThreadsChildren>> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
-            let before = self.threads.count();
-            if only_run_sims(before) {
+            let (before, only_run_sims) = self.threads.count_beside_sims();
+            if only_run_sims {
                 return Ok(Vec::new());
             }
             let is_whole;
@@ -252,12 +249,16 @@ impl Threads {
         let is_it = (metadata.dev(), metadata.ino()) == (*device, *number);
         is_it.then(|| metadata.nlink().checked_sub(2))?
     }
-}
 
-/// Whether each of so many threads runs a sim, or is the harness's own.
-fn only_run_sims(threads: Option<u64>) -> bool {
-    let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    threads == u64::try_from(sims.len()).ok()
+    /// The same, and whether each of them runs a sim, or is the harness's own. Under the lock: each that is listed is
+    /// there, and no other becomes one.
+    fn count_beside_sims(&self) -> (Option<u64>, bool) {
+        let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.count();
+        // One that begins a sim inside another is there twice until it is told that it cannot.
+        let threads: HashSet<Pid> = sims.iter().map(|(thread, _)| *thread).collect();
+        (count, count == u64::try_from(threads.len()).ok())
+    }
 }
 
 fn read(file: &File) -> io::Result<String> {
@@ -345,7 +346,8 @@ pub(crate) enum Call {
 pub(crate) fn call_of(task: &str) -> Call {
     let text = match contents(&format!("{task}/syscall")) {
         Ok(text) => text,
-        // It ended meanwhile.
+        // It may be at work, or ended meanwhile.
+        Err(error) if is_own_lack(&error) => return Call::None,
         Err(_) if state(task).is_none() => return Call::None,
         Err(_) => return Call::Unknown,
     };

@@ -156,8 +156,10 @@ pub(crate) struct Gate {
     has_settled: bool,
     /// Whether the last look was at all threads and processes.
     saw_all: bool,
-    /// Whether there is a thread or a process of the sim's that is no agent.
+    /// Whether there may be a thread or a process of the sim's that is no agent.
     has_others: bool,
+    /// Whether this look has seen one.
+    sees_others: bool,
     /// How many threads this process had when they were looked at last, where that can be told.
     threads_seen: Option<u64>,
     /// Children of other threads that have nothing to do with the sim.
@@ -208,6 +210,7 @@ impl Gate {
             has_settled: false,
             saw_all: false,
             has_others: true,
+            sees_others: false,
             threads_seen: None,
             strangers: HashSet::new(),
             unexeced: HashMap::new(),
@@ -490,7 +493,7 @@ impl Gate {
         let is_short = match beside {
             Beside::All => false,
             Beside::New => {
-                listed = self.list().ok();
+                listed = self.children.list_with_threads().ok();
                 let has_started = |listed| self.has_started_others(server, listed);
                 !listed.as_ref().is_none_or(has_started)
             }
@@ -534,12 +537,6 @@ impl Gate {
         }
     }
 
-    /// How many threads this process has, and the children of this one.
-    fn list(&self) -> io::Result<Listed> {
-        let threads = self.children.threads();
-        Ok((threads, self.children.list_among(threads)?))
-    }
-
     /// Whether threads or processes that are no agents may be there that were not at the last look.
     fn has_started_others(&self, server: &Server, (threads, children): &Listed) -> bool {
         let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
@@ -552,11 +549,13 @@ impl Gate {
             return Ok(Survey::Agent);
         }
         let (threads, mut children) = listed
-            .map_or_else(|| self.list(), Ok)
+            .map_or_else(|| self.children.list_with_threads(), Ok)
             .map_err(blind("the children of this thread cannot be listed"))?;
         self.threads_seen = threads;
         let happened = (server.progress, children.clone());
-        self.has_others = false;
+        // As long as not all was looked at.
+        self.has_others = true;
+        self.sees_others = false;
         // First: where one is about to be an agent, nothing else has to be looked at.
         let mut is_busy = match self.standing(server, &children)? {
             Standing::Begins => return Ok(Survey::Start),
@@ -606,6 +605,7 @@ impl Gate {
         if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
             return Ok(Survey::Other);
         }
+        self.has_others = self.sees_others;
         Ok(Survey::Nobody)
     }
 
@@ -620,7 +620,7 @@ impl Gate {
             if is_known || hellos.contains(&pid) || self.before.contains(&pid) {
                 continue;
             }
-            self.has_others = true;
+            self.sees_others = true;
             let address = server.address().to_owned();
             let known = |pid: u32| match server.member_of(pid) {
                 Some(member) if !member.is_alive() => Known::Ended,
@@ -645,13 +645,13 @@ impl Gate {
     /// Whether a thread of the code under test is at work.
     fn threads_are_at_work(&mut self, others: &[ThreadsChildren]) -> Result<bool, String> {
         let Some(mark) = &self.mark else {
-            self.has_others |= !others.is_empty();
+            self.sees_others |= !others.is_empty();
             return Ok(false);
         };
         let threads: Vec<u32> = others.iter().map(|(thread, _)| *thread).collect();
         let is_pool = |thread| self.pool.has(thread);
         let activity = self.threads.activity(mark, &threads, &is_pool);
-        self.has_others |= self.threads.are_there;
+        self.sees_others |= self.threads.are_there;
         match activity.map_err(blind("what other threads do cannot be told"))? {
             Activity::AtRest => Ok(false),
             Activity::Busy => Ok(true),

@@ -1,6 +1,6 @@
 //! Ordinary tokio code, changed in nothing, in a sim: it comes to what it would come to in real time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
@@ -154,6 +154,29 @@ fn a_wait_on_a_std_thread_that_logs_first_is_told_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     waits_on_a_thread(move || std::fs::write(&log, "ended\n").unwrap());
+}
+
+/// The process's first thread takes the signals that are sent to the process, so that the sim looks at it, too.
+#[test]
+fn a_wait_on_a_std_thread_is_told_while_the_first_thread_works() {
+    const PATH: &str = "unmodified::a_wait_on_a_std_thread_is_told_while_the_first_thread_works";
+    child::run(PATH, || {
+        let work = |time| {
+            // real-time: a thread is at work for so long.
+            let begun = Instant::now();
+            while begun.elapsed() < time {
+                std::hint::spin_loop();
+            }
+        };
+        std::thread::scope(|scope| {
+            let sims = scope.spawn(|| waits_on_a_thread(move || work(millis(5))));
+            while !sims.is_finished() {
+                work(millis(2));
+                std::thread::yield_now();
+            }
+            sims.join().unwrap();
+        });
+    });
 }
 
 /// Whoever reads the failed test sees what had happened before.
