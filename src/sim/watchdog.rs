@@ -5,7 +5,7 @@ mod diagnosis;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,8 @@ pub(crate) struct Watched {
     spare: Mutex<Option<OwnedFd>>,
     last: Mutex<Last>,
     verdict: Mutex<Option<Verdict>>,
+    /// Told when there is one.
+    given: Condvar,
     /// What else there is to say, a line each.
     remarks: Mutex<Vec<String>>,
     /// Told when it is to end.
@@ -170,6 +172,7 @@ impl Watched {
                 is_locked_out: false,
             }),
             verdict: Mutex::new(None),
+            given: Condvar::new(),
             remarks: Mutex::default(),
             abort: Notify::new(),
         });
@@ -189,7 +192,18 @@ impl Watched {
     /// although its body came to an end meanwhile.
     pub(crate) fn ends(&self) -> Option<Verdict> {
         self.shared.is_let_go.store(true, Ordering::Relaxed);
-        self.verdict().or_else(|| {
+        let verdict = lock(&self.verdict);
+        let is_coming = |verdict: &mut Option<Verdict>| {
+            verdict.is_none() && self.sight.is_over.load(Ordering::Acquire)
+        };
+        // What the body came to meanwhile is no end of its own.
+        let given = self
+            .given
+            .wait_timeout_while(verdict, COMING_BACK, is_coming)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .clone();
+        given.or_else(|| {
             let server = self.shared.lock();
             Some(Verdict {
                 text: server.excess()?.to_owned(),
@@ -339,25 +353,25 @@ impl Watched {
             .map(|server| server.troubles.clone());
         drop(lock(&self.spare).take());
         self.each_foreign(|pid, _| foreign.push(pid));
-        let verdict = match self.shared.lock_within(LOCKED) {
+        match self.shared.lock_within(LOCKED) {
             Some(mut server) => {
                 server.troubles = trouble.unwrap_or_default();
                 let text = why(&server, &foreign);
-                let timeline = server.timeline();
+                // Before any of them is killed: the body may take that for what it waits for, and end well.
+                self.give(Verdict {
+                    text,
+                    timeline: server.timeline(),
+                    given: Instant::now(),
+                    at: clock,
+                    is_held,
+                });
                 // What blocks the thread of the sim may be waiting for one of them.
                 for (_, member) in server.alive() {
                     member.kill();
                 }
                 server.refuse_all();
-                Verdict {
-                    text,
-                    timeline,
-                    given: Instant::now(),
-                    at: clock,
-                    is_held,
-                }
             }
-            None => Verdict {
+            None => self.give(Verdict {
                 text: format!(
                     "nothing has moved for {:?} of real time\n  a thread does not let go of the sim's own state",
                     self.limit
@@ -366,14 +380,18 @@ impl Watched {
                 given: Instant::now(),
                 at: clock,
                 is_held: true,
-            },
-        };
-        *lock(&self.verdict) = Some(verdict);
-        self.shared.is_given_up.store(true, Ordering::Relaxed);
+            }),
+        }
         if is_held {
             self.kill_foreign();
         }
         self.abort.notify_one();
+    }
+
+    fn give(&self, verdict: Verdict) {
+        *lock(&self.verdict) = Some(verdict);
+        self.given.notify_all();
+        self.shared.is_given_up.store(true, Ordering::Relaxed);
     }
 
     /// Kills what the code under test starts after the end, until its thread comes back. Where that does

@@ -312,3 +312,24 @@ fn the_limit_is_in_the_text() {
         "{text}"
     );
 }
+
+/// The watchdog kills the agents, and the body takes that for what it waits for. real-time: how long nothing moves.
+#[test]
+fn a_body_that_its_agents_end_lets_go_on_is_stuck_all_the_same() {
+    let play = || {
+        for _ in 0..10 {
+            let limit = Duration::from_millis(200);
+            let sim = Sim::builder().watchdog(limit).build().unwrap();
+            stuck(sim.try_run(async |sim| {
+                let worker = sim.agent("worker", Script::new().stay());
+                Command::from(worker.command()).status().await.unwrap();
+            }));
+        }
+    };
+    std::thread::scope(|scope| {
+        let plays: Vec<_> = (0..16).map(|_| scope.spawn(play)).collect();
+        for play in plays {
+            play.join().unwrap();
+        }
+    });
+}
