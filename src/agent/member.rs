@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use super::server::Rank;
+use super::server::{Parent, Rank};
 use crate::process::{ended_status, kernel_is_since, reaped_status, send_signal, zombie_status};
 use crate::status::ExitStatus;
 use crate::timeline::Who;
@@ -196,6 +196,8 @@ pub(crate) struct Member {
     pub(crate) told_status: Option<Option<i32>>,
     /// Whether it is a child of this process, so that who reaps it is this process.
     pub(crate) is_child: bool,
+    /// Who reaps it, where it is a run.
+    pub(crate) parent: Parent,
     /// In which turn of the code under test it ended.
     pub(crate) ended_in: u64,
     /// How many statements its run does at most.
@@ -256,6 +258,7 @@ impl Member {
             own_parent: 0,
             told_status: None,
             is_child: false,
+            parent: Parent::This,
             ended_in: 0,
             statements: 0,
             is_watching: false,

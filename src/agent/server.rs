@@ -5,6 +5,7 @@ mod bounds;
 mod end;
 mod follow;
 mod hear;
+mod parent;
 mod turns;
 mod welcome;
 
@@ -34,6 +35,7 @@ use bounds::Spoken;
 use follow::Followed;
 use turns::Turns;
 
+pub(crate) use parent::Parent;
 pub(crate) use turns::Rank;
 
 /// real-time: how long a look waits for what was signalled to die or to rest.
@@ -129,6 +131,8 @@ pub(crate) struct Server {
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
     zombies: BTreeSet<usize>,
+    /// Members that somebody else than this process has reaped, which is not on the timeline yet.
+    reaped_by_others: BTreeSet<usize>,
     /// Members that are dead, and of which nobody has said yet how they ended.
     dying: BTreeSet<usize>,
     turns: Turns,
@@ -152,6 +156,8 @@ pub(crate) struct Server {
     pub(crate) troubles: Vec<String>,
     /// Counts what is more than talk: starts, ends, reaps, and what the test tells somebody to do.
     pub(crate) lives: u64,
+    /// How many members have ended.
+    pub(crate) ends: u64,
     /// Counts everything that happens: what stands still is stuck.
     pub(crate) progress: u64,
 }
@@ -198,6 +204,7 @@ impl Server {
             dead_strangers: HashSet::new(),
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
+            reaped_by_others: BTreeSet::new(),
             dying: BTreeSet::new(),
             turns: Turns::default(),
             is_ending: false,
@@ -211,6 +218,7 @@ impl Server {
             last_ping: 0,
             troubles: Vec::new(),
             lives: 0,
+            ends: 0,
             progress: 0,
         })
     }

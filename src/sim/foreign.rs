@@ -39,6 +39,10 @@ pub(crate) enum Known {
 pub(crate) struct Foreigners {
     /// Whether all ends of a pipe are the sim's, by the pipe's number.
     pipes: HashMap<u64, bool>,
+    /// Those that live, at this look.
+    pub(crate) there: HashSet<u32>,
+    /// Their threads that are not asleep, at this look.
+    pub(crate) running: Vec<u32>,
 }
 
 impl Foreigners {
@@ -54,6 +58,7 @@ impl Foreigners {
         if state == Some('Z') || matches!(state, None | Some('?')) && children::is_zombie(pid) {
             return Ok(Standing::Zombie);
         }
+        self.there.insert(pid);
         let below = if is_single {
             children_of_thread(pid, pid)?
         } else {
@@ -108,6 +113,7 @@ impl Foreigners {
         has_children: bool,
     ) -> io::Result<Option<bool>> {
         let Some(call) = blocked_in(&format!("/proc/{pid}/task/{thread}")) else {
+            self.running.push(thread);
             return Ok(None);
         };
         let argument = |n: usize| call.arguments[n];

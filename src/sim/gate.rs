@@ -23,6 +23,8 @@ use super::body::BodyWaker;
 use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing};
 use super::mark::Mark;
+use super::orphans::Orphans;
+use super::patience::Patience;
 use super::pool::Pool;
 use super::ready::Ready;
 use super::sight::Sight;
@@ -130,6 +132,9 @@ pub(crate) struct Gate {
     mark: Option<Arc<Mark>>,
     threads: Threads,
     foreigners: Foreigners,
+    orphans: Orphans,
+    /// Whether a process that was no agent was seen to have ended, since orphans were looked for.
+    has_seen_end: bool,
     ready: Ready,
     /// Readable when the processes have said something.
     news: OwnedFd,
@@ -145,13 +150,25 @@ pub(crate) struct Gate {
     left_since: Instant,
     /// Those that were.
     was_left: HashSet<u32>,
-    /// Since when nobody but what is no agent has been at work.
-    unquiet_since: Option<Instant>,
-    /// Since when a hello waits.
-    hello_since: Option<Instant>,
+    /// The wait while nobody but what is no agent is at work.
+    unquiet: Patience,
+    /// A hello's wait.
+    welcome: Patience,
     /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
     /// another task, a thread, or a process that is no agent.
     has_run: bool,
+    /// How many agents had ended when the other sims were looked at, which might tell tasks of a signal.
+    told_at: u64,
+    /// The threads of those that still may, and how often each had gone on then.
+    tellers: Vec<(Pid, u64, Arc<Sight>)>,
+    /// The wait for them.
+    telling: Patience,
+    /// Whether an agent has ended that a process in between has to reap.
+    awaits_reap: bool,
+    /// The body's wait for that.
+    held: Patience,
+    /// Whether all were at rest at the last look.
+    was_quiet: bool,
     /// Whether the body has settled after its last turn, and no task has had one since.
     has_settled: bool,
     /// Whether the last look was at all threads and processes.
@@ -196,6 +213,8 @@ impl Gate {
             mark,
             threads: Threads::default(),
             foreigners: Foreigners::default(),
+            orphans: Orphans::default(),
+            has_seen_end: false,
             ready,
             news,
             went_on: Some(TokioInstant::now()),
@@ -204,9 +223,15 @@ impl Gate {
             left: Vec::new(),
             left_since: Instant::now(),
             was_left: HashSet::new(),
-            unquiet_since: None,
-            hello_since: None,
+            unquiet: Patience::default(),
+            welcome: Patience::default(),
             has_run: true,
+            told_at: 0,
+            tellers: Vec::new(),
+            telling: Patience::default(),
+            awaits_reap: false,
+            held: Patience::default(),
+            was_quiet: true,
             has_settled: false,
             saw_all: false,
             has_others: true,
@@ -245,9 +270,18 @@ impl Gate {
             // A task that wakes keeps tokio from advancing.
             self.shared.timer.notify_one();
         }
-        if self.left.is_empty() {
+        if self.left.is_empty() && !self.holds_body() {
             self.body.pass_on();
         }
+    }
+
+    /// Whether the body has to wait: a shell that it may hear of is still at work, and reaps an agent before it ends.
+    fn holds_body(&mut self) -> bool {
+        if self.was_quiet || !self.awaits_reap || !self.body.is_woken() {
+            self.held.end();
+            return false;
+        }
+        !self.held.is_over(OTHERS, &self.foreigners.running)
     }
 
     /// What tokio calls when it goes on.
@@ -262,8 +296,8 @@ impl Gate {
             server.turns_of_code += 1;
             self.await_reaps(&server);
         }
-        // What woke it meanwhile was in order.
-        if self.left.is_empty() {
+        // What woke it meanwhile was in order. Where somebody was at work, there is more to take in first.
+        if self.left.is_empty() && self.was_quiet {
             self.body.pass_on();
         }
     }
@@ -285,6 +319,8 @@ impl Gate {
         let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects, beside);
         // The next turn shows whether it was reaped.
         news |= server.has_just_ended();
+        // First: what they tell is pending.
+        let quiet = quiet && (news || !self.others_may_tell(&server));
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
             // Not more than that: nobody has a turn after the body.
@@ -305,9 +341,10 @@ impl Gate {
             }
         }
         if quiet || news || is_pending {
-            self.unquiet_since = None;
+            self.unquiet.end();
         }
         self.hand_over(&mut server);
+        self.awaits_reap = server.awaits_reap_by_others();
         self.have_tokio_reap(&server);
         if news {
             shared.changed.notify_waiters();
@@ -323,10 +360,7 @@ impl Gate {
     /// Whether what is no agent is at work, and nothing else happens: it holds time, but not those that are due
     /// already.
     fn is_unquiet_for_long(&mut self) -> bool {
-        self.unquiet_since
-            .get_or_insert_with(Instant::now)
-            .elapsed()
-            > OTHERS
+        self.unquiet.is_over(OTHERS, &self.foreigners.running)
     }
 
     /// What is done after each turn of the body. Where it yields, tokio looks for events without coming to rest.
@@ -401,6 +435,37 @@ impl Gate {
         server.step += 1;
     }
 
+    /// Whether another sim's runtime may be about to tell this one's tasks of a signal, as SIGCHLD: the runtimes of a
+    /// process find a signal by one pipe, and whichever looks first tells the tasks of all. Each either sleeps, or has
+    /// gone on since this sim came to rest with the last end.
+    fn others_may_tell(&mut self, server: &Server) -> bool {
+        if self.told_at != server.ends {
+            // The kernel's signal may have met another that is on its way to another thread, and be one with it. It
+            // fails only for what is no signal.
+            let _ = raise(Signal::SIGCHLD);
+            let others = children::other_sims().into_iter();
+            self.tellers = others
+                .map(|(thread, sight)| (thread, sight.passes.load(Ordering::Acquire), sight))
+                .collect();
+            self.told_at = server.ends;
+            self.telling.end();
+        }
+        self.tellers.retain(|(thread, passes, sight)| {
+            let task = format!("/proc/self/task/{thread}");
+            let is_asleep = || {
+                children::state(&task) == Some('S')
+                    && children::call_of(&task) != children::Call::None
+            };
+            sight.passes.load(Ordering::Acquire) == *passes && !is_asleep()
+        });
+        let threads = self.tellers.iter().map(|(thread, ..)| thread.as_raw());
+        let threads: Vec<u32> = threads.map(i32::unsigned_abs).collect();
+        if threads.is_empty() || self.telling.is_over(PATIENCE, &threads) {
+            self.tellers.clear();
+        }
+        !self.tellers.is_empty()
+    }
+
     /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who
     /// waits by this clock.
     fn check_clock(&mut self) -> bool {
@@ -429,6 +494,7 @@ impl Gate {
     ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
         let mut pause = LOOK;
+        self.was_quiet = false;
         server.pump(Duration::ZERO);
         loop {
             let survey = self.survey(&mut server, suspects, beside);
@@ -452,6 +518,8 @@ impl Gate {
                     if self.saw_all {
                         self.has_run = has_tasks();
                     }
+                    server.look_at_parents();
+                    self.was_quiet = true;
                     return (server, true);
                 }
                 continue;
@@ -556,6 +624,8 @@ impl Gate {
         // As long as not all was looked at.
         self.has_others = true;
         self.sees_others = false;
+        self.foreigners.there.clear();
+        self.foreigners.running.clear();
         // First: where one is about to be an agent, nothing else has to be looked at.
         let mut is_busy = match self.standing(server, &children)? {
             Standing::Begins => return Ok(Survey::Start),
@@ -573,6 +643,9 @@ impl Gate {
         }
         children.extend(&sorted.own);
         let hellos: HashSet<u32> = server.hellos().collect();
+        if self.orphans_begin(server, &hellos)? {
+            return Ok(Survey::Start);
+        }
         if is_busy {
             // It comes and goes without a word.
             self.looked_at = None;
@@ -581,15 +654,14 @@ impl Gate {
             return Ok(Survey::Start);
         }
         if !hellos.is_empty() {
-            let since = *self.hello_since.get_or_insert_with(Instant::now);
-            if is_busy && since.elapsed() < WELCOME {
+            if is_busy && !self.welcome.is_over(WELCOME, &self.foreigners.running) {
                 return Ok(Survey::Other);
             }
             // One that is awake was signalled, and may be dying.
             if hellos.iter().any(|pid| !comes_to_rest(|| is_awake(*pid))) {
                 return Ok(Survey::Agent);
             }
-            self.hello_since = None;
+            self.welcome.end();
             server.welcome_all(&children);
             self.registered.extend(self.ready.pids());
             self.registered
@@ -605,8 +677,23 @@ impl Gate {
         if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
             return Ok(Survey::Other);
         }
-        self.has_others = self.sees_others;
+        self.has_others = self.sees_others || self.orphans.are_there();
         Ok(Survey::Nobody)
+    }
+
+    /// Whether a process that lost its parent is about to be an agent.
+    fn orphans_begin(&mut self, server: &Server, hellos: &HashSet<u32>) -> Result<bool, String> {
+        let before = &self.before;
+        let is_known =
+            |pid| server.member_of(pid).is_some() || hellos.contains(&pid) || before.contains(&pid);
+        let there = std::mem::take(&mut self.foreigners.there);
+        let has_ended = std::mem::take(&mut self.has_seen_end);
+        self.orphans
+            .look(self.mark.as_deref(), there, has_ended, &is_known)
+            .map_err(|unreadable| {
+                format!("what has lost its parent cannot be told: {unreadable}")
+            })?;
+        Ok(self.orphans.begin(server.address(), &is_known))
     }
 
     /// How those of the children stand that are no agents, all together.
@@ -633,7 +720,7 @@ impl Gate {
             match standing.map_err(blind(UNKNOWN_CHILD))? {
                 // One that its supervisor has told of is a run without a hello.
                 Standing::Zombie if server.member_of(pid).is_some() => {}
-                Standing::Zombie => server.see_zombie(pid),
+                Standing::Zombie => self.has_seen_end |= server.see_zombie(pid),
                 Standing::Begins => return Ok(Standing::Begins),
                 Standing::AtRest => {}
                 Standing::Busy => all = Standing::Busy,
@@ -654,7 +741,10 @@ impl Gate {
         self.sees_others |= self.threads.are_there;
         match activity.map_err(blind("what other threads do cannot be told"))? {
             Activity::AtRest => Ok(false),
-            Activity::Busy => Ok(true),
+            Activity::Busy(thread) => {
+                self.foreigners.running.push(thread);
+                Ok(true)
+            }
             Activity::OwnRuntime(name) => {
                 self.sight.fault(format!(
                     "the code under test runs a runtime of its own, whose thread is `{name}`: its timers go by the \

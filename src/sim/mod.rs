@@ -9,7 +9,9 @@ mod foreign;
 mod gate;
 mod kernel;
 mod mark;
+mod orphans;
 mod panics;
+mod patience;
 mod pool;
 mod ready;
 mod sight;
@@ -220,6 +222,7 @@ impl Sim {
         let parked = Arc::clone(&sight);
         builder.on_thread_park(move || {
             parked.parks.fetch_add(1, Ordering::Relaxed);
+            parked.passes.fetch_add(1, Ordering::Release);
             parked.is_parked.store(true, Ordering::Relaxed);
             if let Some(gate) = &mut *asked.lock().unwrap_or_else(PoisonError::into_inner) {
                 gate.park();
@@ -229,6 +232,7 @@ impl Sim {
         let going_on = Arc::clone(&gate);
         builder.on_thread_unpark(move || {
             unparked.unpark();
+            unparked.passes.fetch_add(1, Ordering::Release);
             if let Some(gate) = &mut *going_on.lock().unwrap_or_else(PoisonError::into_inner) {
                 gate.unpark();
             }

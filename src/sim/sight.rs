@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 pub(crate) struct Sight {
     /// How often the runtime came to rest.
     pub(crate) parks: AtomicU64,
+    /// How often the runtime came to rest or went on.
+    pub(crate) passes: AtomicU64,
     /// Whether the runtime is at rest now.
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.

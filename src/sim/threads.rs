@@ -9,6 +9,7 @@ use nix::unistd::gettid;
 
 use super::children::{self, Call, ThreadsChildren};
 use super::mark::Mark;
+use super::patience::ran_for;
 
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
 const HANDLER: u64 = 1_000_000;
@@ -18,8 +19,8 @@ const HANDLER: u64 = 1_000_000;
 pub(crate) enum Activity {
     /// All wait.
     AtRest,
-    /// One is at work, or a signal is on its way.
-    Busy,
+    /// That one is at work, or handles a signal.
+    Busy(u32),
     /// One waits for events of its own, as the runtime of another does.
     OwnRuntime(String),
 }
@@ -96,7 +97,7 @@ impl Threads {
             let is_ours = mark.is_on(thread);
             if thread == leader && !is_ours {
                 if self.leader_is_at_work() {
-                    return Ok(Activity::Busy);
+                    return Ok(Activity::Busy(thread));
                 }
                 continue;
             }
@@ -108,11 +109,11 @@ impl Threads {
             match children::state(&task) {
                 Some('S') => {}
                 None | Some('T' | 't' | 'Z' | 'X') => continue,
-                Some(_) => return Ok(Activity::Busy),
+                Some(_) => return Ok(Activity::Busy(thread)),
             }
             let call = children::call_of(&task);
             if call == Call::None {
-                return Ok(Activity::Busy);
+                return Ok(Activity::Busy(thread));
             }
             if !is_pool(thread) && waits_for_events(call) {
                 let name = fs::read_to_string(format!("{task}/comm")).unwrap_or_default();
@@ -134,13 +135,7 @@ impl Threads {
             self.leader_ran = None;
             return false;
         }
-        // Nanoseconds on a processor.
-        let text = children::contents(&format!("{task}/schedstat")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let ran = text
-            .split_whitespace()
-            .next()
-            .and_then(|ran| ran.parse().ok());
+        let ran = ran_for(leader);
         let Some(ran) = ran else {
             return false;
         };
@@ -188,7 +183,9 @@ mod tests {
             let thread = told.recv().unwrap();
             let mut threads = Threads::default();
             let looks = (0..2000).map(|_| threads.activity(&mark, &[thread], &|_| false).unwrap());
-            let seen: Vec<Activity> = looks.filter(|seen| *seen != Activity::Busy).collect();
+            let seen: Vec<Activity> = looks
+                .filter(|seen| !matches!(seen, Activity::Busy(_)))
+                .collect();
             is_over.store(true, Ordering::Relaxed);
             seen
         });

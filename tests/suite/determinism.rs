@@ -6,6 +6,7 @@ mod descendants;
 mod ends;
 mod reading;
 mod scenarios;
+mod shells;
 
 #[path = "../../fixtures/generated/mod.rs"]
 mod generated;

@@ -1,6 +1,6 @@
 //! How members end, and who says so.
 
-use super::Server;
+use super::{Parent, Server};
 use crate::agent::member::Member;
 use crate::process::{kernel_keeps_statuses, status_of_wait};
 use crate::status::ExitStatus;
@@ -25,10 +25,16 @@ impl Server {
                 }
             }
         }
-        // What the code ended in this turn it may have reaped in it, or not yet: tokio's drop of a child tries to
-        // once. The next turn has it in either case.
-        let ended_in = self.members[member].ended_in;
-        if death.is_reaped && (!self.is_gated || self.turns_of_code > ended_in) {
+        if !death.is_reaped {
+            return;
+        }
+        let this = &self.members[member];
+        if !this.parent.is_this() {
+            // What its parent comes to meanwhile tells who reaped it.
+            self.reaped_by_others.insert(member);
+        } else if !self.is_gated || self.turns_of_code > this.ended_in {
+            // What the code ended in this turn it may have reaped in it, or not yet: tokio's drop of a child tries
+            // to once. The next turn has it in either case.
             self.reap(member);
         }
     }
@@ -98,10 +104,11 @@ impl Server {
         self.dying.remove(&member);
         self.zombies.insert(member);
         self.lives += 1;
+        self.ends += 1;
         self.record_of(member, What::Exit { status });
     }
 
-    fn reap(&mut self, member: usize) {
+    pub(super) fn reap(&mut self, member: usize) {
         self.zombies.remove(&member);
         self.progress += 1;
         self.lives += 1;
@@ -112,8 +119,9 @@ impl Server {
             let _ = self.epoll.delete(pidfd);
         }
         this.close();
-        // Who reaps a descendant, and when, is its parent's affair, or init's.
-        if !this.is_descendant {
+        // Who reaps a descendant, and when, is its parent's affair; and who reaps an orphan is init's.
+        let parent = std::mem::replace(&mut this.parent, Parent::This);
+        if !this.is_descendant && parent.has_reaped() {
             self.record_of(member, What::Reap);
         }
     }

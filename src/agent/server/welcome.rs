@@ -12,6 +12,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::super::member::{Connection, Member};
 use super::accept::{Hello, Stranger};
+use super::parent::{Parent, parent_and_start};
 use super::{Expected, Rank, Server};
 use crate::process::{ended_status, is_child, open_pidfd, reaped_status, send_signal};
 use crate::status::ExitStatus;
@@ -261,10 +262,10 @@ impl Server {
     }
 
     /// A child that has not said hello is a zombie. Where it was killed, it may have been an agent: whose run
-    /// it would have been is not to be seen any more.
-    pub(crate) fn see_zombie(&mut self, pid: u32) {
+    /// it would have been is not to be seen any more. Whether it is seen for the first time.
+    pub(crate) fn see_zombie(&mut self, pid: u32) -> bool {
         if !self.dead_strangers.insert(pid) {
-            return;
+            return false;
         }
         self.strange_deaths.push(pid);
         let status = open_pidfd(pid)
@@ -273,6 +274,7 @@ impl Server {
         if matches!(status, Some(ExitStatus::Signaled { .. })) {
             self.find_lost(pid);
         }
+        true
     }
 
     /// A process ends, or has ended, before it said hello. True where it ran the agents' program, which is
@@ -325,6 +327,9 @@ impl Server {
         let is_child = is_child(pidfd.as_fd());
         let mut new = Member::new(pid, pidfd, who.clone(), (agent, run, path));
         new.is_child = is_child;
+        if !is_child && self.is_gated && !new.is_descendant {
+            new.parent = Parent::of(pid);
+        }
         self.members.push(new);
         self.alive.insert(member);
         self.by_pid.insert(pid, member);
@@ -412,16 +417,6 @@ enum Birth {
     Child(usize, Vec<(u64, u32)>),
     /// A descendant: who started it, and for which time.
     Descendant(Option<Rank>, u32),
-}
-
-/// A process's parent, and when it started, in the kernel's ticks.
-fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the program's name in parentheses, from the third field: the 4th and the 22nd.
-    let mut fields = stat.rsplit(')').next()?.split_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((parent, start))
 }
 
 /// What the kernel calls a process that runs this program: the first bytes of its name.

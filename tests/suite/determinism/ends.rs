@@ -2,11 +2,12 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use supervise_harness::{Script, SimHandle};
+use supervise_harness::{Script, Sim, SimHandle};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::{Busy, Log, assert_same, outcomes, spawn};
 
@@ -163,4 +164,28 @@ fn a_frozen_agent_that_is_left_behind_is_named_without_its_guard() {
         let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
     });
     assert!(outcomes.is_one(), "{outcomes}");
+}
+
+/// The runtimes of a process find a signal by one pipe, and whichever looks first tells the tasks of all.
+#[test]
+fn a_listener_to_sigchld_hears_of_an_end_at_once_beside_other_sims() {
+    let play = || {
+        for _ in 0..60 {
+            Sim::new().run(async |sim| {
+                let mut ends = signal(SignalKind::child()).unwrap();
+                let script = Script::new().run_for(Duration::from_secs(1)).exit(0);
+                let mut child = sim.agent("job", script).command().spawn().unwrap();
+                while child.try_wait().unwrap().is_none() {
+                    let _ = timeout(Duration::from_secs(3600), ends.recv()).await;
+                }
+                assert_eq!(sim.now().since_origin(), Duration::from_secs(1));
+            });
+        }
+    };
+    std::thread::scope(|scope| {
+        let plays: Vec<_> = (0..3).map(|_| scope.spawn(play)).collect();
+        for play in plays {
+            play.join().unwrap();
+        }
+    });
 }
