@@ -140,6 +140,11 @@ impl Children {
         Ok(self.list_with_threads()?.1)
     }
 
+    /// Whether every thread of this process runs a sim, or is the harness's own.
+    pub(crate) fn are_of_sims_alone(&self) -> bool {
+        self.threads.count_beside_sims().1
+    }
+
     /// How many threads this process has, where that can be told, and the process ids. While another thread may
     /// reap one, a single look can leave out a child that lives: then two must agree.
     pub(crate) fn list_with_threads(&self) -> io::Result<(Option<u64>, Vec<u32>)> {

@@ -159,7 +159,7 @@ pub(crate) struct Gate {
     has_run: bool,
     /// How many agents had ended when the other sims were looked at, which might tell tasks of a signal.
     told_at: u64,
-    /// The threads of those that still may, and how often each had gone on then.
+    /// The threads of those that still may, and how often each had looked then.
     tellers: Vec<(Pid, u64, Arc<Sight>)>,
     /// The wait for them.
     telling: Patience,
@@ -436,27 +436,31 @@ impl Gate {
     }
 
     /// Whether another sim's runtime may be about to tell this one's tasks of a signal, as SIGCHLD: the runtimes of a
-    /// process find a signal by one pipe, and whichever looks first tells the tasks of all. Each either sleeps, or has
-    /// gone on since this sim came to rest with the last end.
+    /// process find a signal by one pipe, and whichever looks first tells the tasks of all. Each either does not look,
+    /// or sleeps, or has gone on since.
     fn others_may_tell(&mut self, server: &Server) -> bool {
         if self.told_at != server.ends {
-            // The kernel's signal may have met another that is on its way to another thread, and be one with it. It
-            // fails only for what is no signal.
-            let _ = raise(Signal::SIGCHLD);
-            let others = children::other_sims().into_iter();
+            let others = children::other_sims();
+            if !others.is_empty() || !self.children.are_of_sims_alone() {
+                // The kernel's signal may have met another that is on its way to another thread, and be one with it.
+                // It fails only for what is no signal.
+                let _ = raise(Signal::SIGCHLD);
+            }
+            let others = others.into_iter();
             self.tellers = others
-                .map(|(thread, sight)| (thread, sight.passes.load(Ordering::Acquire), sight))
+                .map(|(thread, sight)| (thread, sight.looks.load(Ordering::Acquire), sight))
+                .filter(|(_, looks, _)| looks % 2 == 1)
                 .collect();
             self.told_at = server.ends;
             self.telling.end();
         }
-        self.tellers.retain(|(thread, passes, sight)| {
+        self.tellers.retain(|(thread, looks, sight)| {
             let task = format!("/proc/self/task/{thread}");
             let is_asleep = || {
                 children::state(&task) == Some('S')
                     && children::call_of(&task) != children::Call::None
             };
-            sight.passes.load(Ordering::Acquire) == *passes && !is_asleep()
+            sight.looks.load(Ordering::Acquire) == *looks && !is_asleep()
         });
         let threads = self.tellers.iter().map(|(thread, ..)| thread.as_raw());
         let threads: Vec<u32> = threads.map(i32::unsigned_abs).collect();

@@ -222,17 +222,17 @@ impl Sim {
         let parked = Arc::clone(&sight);
         builder.on_thread_park(move || {
             parked.parks.fetch_add(1, Ordering::Relaxed);
-            parked.passes.fetch_add(1, Ordering::Release);
             parked.is_parked.store(true, Ordering::Relaxed);
             if let Some(gate) = &mut *asked.lock().unwrap_or_else(PoisonError::into_inner) {
                 gate.park();
             }
+            parked.looks.fetch_add(1, Ordering::Release);
         });
         let unparked = Arc::clone(&sight);
         let going_on = Arc::clone(&gate);
         builder.on_thread_unpark(move || {
+            unparked.looks.fetch_add(1, Ordering::Release);
             unparked.unpark();
-            unparked.passes.fetch_add(1, Ordering::Release);
             if let Some(gate) = &mut *going_on.lock().unwrap_or_else(PoisonError::into_inner) {
                 gate.unpark();
             }

@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 pub(crate) struct Sight {
     /// How often the runtime came to rest.
     pub(crate) parks: AtomicU64,
-    /// How often the runtime came to rest or went on.
-    pub(crate) passes: AtomicU64,
+    /// How often tokio has begun to look for events, and how often it has gone on, together: odd while it looks, or
+    /// waits for them.
+    pub(crate) looks: AtomicU64,
     /// Whether the runtime is at rest now.
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.
