@@ -79,6 +79,8 @@ use watchdog::Watched;
 /// - **In which order a task of `tokio::spawn` finds two ends that it caused at once**, where it yields before it
 ///   waits (`yield_now`, or tokio's own budget). Tokio then looks for events without coming to rest, and asks nobody. The
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
+/// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
+///   for each of them, and orders nothing between them.
 /// - **When a child that was dropped is reaped, where one process runs several sims at once.** All of tokio's
 ///   runtimes reap such children for each other. `cargo nextest` gives each test a process of its own.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,

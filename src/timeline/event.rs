@@ -162,7 +162,9 @@ pub enum What {
         /// How; `None` where nobody could tell.
         status: Option<ExitStatus>,
     },
-    /// Its parent took its status, and the process is gone: `reap`.
+    /// Its parent took its status, and the process is gone: `reap`. In virtual time a run that is no child of the
+    /// test's process, as behind a shell, has it where its parent lived or exited. Where the parent was ended by a signal
+    /// with it, or had gone before it, init reaps it, when it pleases, and the timeline does not have that.
     Reap,
     /// The stub could not do what it was told: `error  "text"`.
     Error {
