@@ -41,7 +41,7 @@ pub(crate) struct Foreigners {
     pipes: HashMap<u64, bool>,
     /// Those that live, at this look.
     pub(crate) there: HashSet<u32>,
-    /// Their threads that are not asleep, at this look.
+    /// Their threads that run or wait for a processor, at this look.
     pub(crate) running: Vec<u32>,
 }
 
@@ -112,8 +112,12 @@ impl Foreigners {
         thread: u32,
         has_children: bool,
     ) -> io::Result<Option<bool>> {
-        let Some(call) = blocked_in(&format!("/proc/{pid}/task/{thread}")) else {
-            self.running.push(thread);
+        let task = format!("/proc/{pid}/task/{thread}");
+        let Some(call) = blocked_in(&task) else {
+            // What is stopped gets no processor.
+            if !matches!(children::state(&task), None | Some('T' | 't' | 'Z' | 'X')) {
+                self.running.push(thread);
+            }
             return Ok(None);
         };
         let argument = |n: usize| call.arguments[n];
