@@ -25,7 +25,7 @@ pub(crate) use locked::Locked;
 pub(crate) use locked::at_work;
 pub(crate) use member::{KernelState, Member};
 pub use script::Script;
-pub(crate) use server::Server;
+pub(crate) use server::{Server, parent_and_start};
 
 use crate::spawner::SpawnerOptions;
 use crate::status::ExitStatus;

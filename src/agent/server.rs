@@ -35,7 +35,7 @@ use bounds::Spoken;
 use follow::Followed;
 use turns::Turns;
 
-pub(crate) use parent::Parent;
+pub(crate) use parent::{Parent, parent_and_start};
 pub(crate) use turns::Rank;
 
 /// real-time: how long a look waits for what was signalled to die or to rest.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::children;
 use super::mark::Mark;
 use super::patience::Patience;
+use crate::agent::parent_and_start;
 use crate::leaks::{self, Unreadable};
 
 /// real-time: how long time stands still for one of them. It may have anything to do before it says hello, and it may
@@ -39,7 +40,9 @@ impl Orphans {
                 let is_other = |pid: u32| !is_known(pid) && !there.contains(&pid);
                 // What an agent starts it tells itself.
                 let is_left = |parent: u32| parent != std::process::id() && is_other(parent);
-                if is_other(one.pid) && parent_of(one.pid).is_some_and(is_left) {
+                if is_other(one.pid)
+                    && parent_and_start(one.pid).is_some_and(|(parent, _)| is_left(parent))
+                {
                     self.left.entry(one.pid).or_default();
                 }
             }
@@ -76,12 +79,4 @@ impl Orphans {
         });
         begin
     }
-}
-
-/// The parent of a process: the fourth field of its stat, of proc(5).
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = children::contents(&format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let mut fields = stat.rsplit(") ").next()?.split(' ');
-    fields.nth(1)?.parse().ok()
 }

@@ -92,7 +92,7 @@ fn descends_from(mut pid: u32, ancestor: u32) -> bool {
 }
 
 /// A process's parent, and when it started, in the kernel's ticks.
-pub(super) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
+pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the program's name in parentheses, from the third field: the 4th and the 22nd.
     let mut fields = stat.rsplit(')').next()?.split_whitespace();
