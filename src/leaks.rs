@@ -54,6 +54,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::panic::{self, Location};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -349,12 +350,21 @@ pub(crate) fn end_processes_of(
     Ok(ending.found)
 }
 
-/// The processes whose number says so, but for this one.
-pub(crate) fn processes_where(is_one: impl Fn(u32) -> bool) -> Result<Vec<Identity>, Unreadable> {
+/// The processes whose number says so, but for this one, among those: all where none are given.
+pub(crate) fn processes_where(
+    among: Option<RangeInclusive<u32>>,
+    is_one: impl Fn(u32) -> bool,
+) -> Result<Vec<Identity>, Unreadable> {
     let mut found = Vec::new();
     let this = std::process::id();
-    for pid in proc::numbers("/proc")? {
-        if pid != this && is_one(pid) {
+    // Among any numbers may be those of threads.
+    let may_be_threads = among.is_some();
+    let all = match among {
+        Some(some) => some.collect(),
+        None => proc::numbers("/proc")?,
+    };
+    for pid in all {
+        if pid != this && is_one(pid) && !(may_be_threads && proc::is_thread(pid)?) {
             let stat = proc::stat(pid)?;
             // It may have become another's between the two.
             found.extend(stat.filter(|_| is_one(pid)).map(|stat| stat.identity));

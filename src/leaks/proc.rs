@@ -238,6 +238,14 @@ pub(super) fn is_killed(pid: u32) -> Result<bool, Unreadable> {
     }))
 }
 
+/// Whether that is a thread beside its process's first, which no listing of /proc shows.
+pub(super) fn is_thread(pid: u32) -> Result<bool, Unreadable> {
+    let status = read(&format!("/proc/{pid}/status"))?.unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    Ok(process.is_some_and(|process| process.trim().parse() != Ok(pid)))
+}
+
 /// The children that one thread of this process forked, or was given by a thread that ended.
 pub(super) fn children(thread: u32) -> Result<BTreeSet<u32>, Unreadable> {
     let path = format!("/proc/self/task/{thread}/children");

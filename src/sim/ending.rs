@@ -60,7 +60,7 @@ pub(crate) fn end_all(
     let found = roots(gettid(), before, pool).and_then(|mut roots| {
         // Always: what began and lost its parents between two looks was never seen.
         if let Some(mark) = mark {
-            roots.extend(marked(mark)?);
+            roots.extend(mark.processes()?);
         }
         // What nobody can have left behind need not be looked for among all processes of the machine.
         if roots.is_empty() && !saw_foreign && !has_left {
@@ -99,11 +99,6 @@ fn roots(
     roots.retain(|child| !before.contains(&child.pid));
     roots.extend(pool.children());
     Ok(Vec::from_iter(roots))
-}
-
-/// The processes that have inherited the mark, wherever they are.
-fn marked(mark: &Mark) -> Result<Vec<leaks::Identity>, Unreadable> {
-    leaks::processes_where(|pid| mark.is_on(pid))
 }
 
 /// Ends those that are known without a look at /proc, and reaps those that are children of this process.

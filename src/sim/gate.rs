@@ -497,7 +497,6 @@ impl Gate {
         beside: Beside,
     ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
-        let mut pause = LOOK;
         self.was_quiet = false;
         server.pump(Duration::ZERO);
         loop {
@@ -537,12 +536,11 @@ impl Gate {
             }
             // Without the lock: the watchdog looks meanwhile.
             drop(server);
-            self.wait_for_news(pause);
-            // Its hello is heard.
-            pause = match survey {
-                Survey::Start => (pause * 2).min(LOOK * 8),
+            self.wait_for_news(match survey {
+                // Its hello is heard. A look takes its memory's lock, which its exec needs.
+                Survey::Start => LOOK * 8,
                 _ => LOOK,
-            };
+            });
             server = shared.lock();
             // What shows now, with the watchdog's spare descriptor, is not what held the sim.
             if self.sight.is_over.load(Ordering::Acquire) {

@@ -6,13 +6,18 @@
 //! else is inherited either changes what the code under test does, or cannot be read of others.
 
 use std::collections::HashSet;
+use std::fs;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::Pid;
+
+use crate::leaks::{self, Identity, Unreadable};
 
 /// `IOPRIO_WHO_PROCESS`: one thread.
 const WHO_THREAD: libc::c_int = 1;
@@ -37,7 +42,13 @@ pub(crate) struct Mark {
     before: libc::c_int,
     /// The name that others find taken.
     _name: OwnedFd,
+    /// The process id that was given last before it was there, where the kernel says so.
+    last: Option<u32>,
+    taken: Instant,
 }
+
+/// real-time: in which no machine gives all its process ids, of which there are 32,768 at least by default.
+const ROUND: Duration = Duration::from_millis(100);
 
 /// How many numbers were tried.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -73,6 +84,7 @@ impl Mark {
             } else {
                 NORMAL
             };
+            let last = last_process_id();
             let value =
                 BEST_EFFORT << CLASS_SHIFT | libc::c_int::from(number) << HINT_SHIFT | level;
             if !set_priority(value) || of(0) != Some(number) {
@@ -83,6 +95,8 @@ impl Mark {
                 number,
                 before,
                 _name: name,
+                last,
+                taken: Instant::now(),
             });
         }
         None
@@ -91,6 +105,19 @@ impl Mark {
     /// Whether that thread or process has inherited it.
     pub(crate) fn is_on(&self, thread: u32) -> bool {
         of(thread) == Some(self.number)
+    }
+
+    /// The processes that have inherited it, wherever they are, but for this one.
+    pub(crate) fn processes(&self) -> Result<Vec<Identity>, Unreadable> {
+        leaks::processes_where(self.ids_since(), |pid| self.is_on(pid))
+    }
+
+    /// The process ids that were given since it was taken: those of all that can have inherited it. Where they can
+    /// be told, which spares a look at all processes of the machine.
+    fn ids_since(&self) -> Option<RangeInclusive<u32>> {
+        let (first, last) = (self.last?.checked_add(1)?, last_process_id()?);
+        let is_in_one_round = self.taken.elapsed() < ROUND && self.last? <= last;
+        is_in_one_round.then_some(first..=last)
     }
 }
 
@@ -109,7 +136,7 @@ pub(crate) fn clear() {
 
 /// Whether a thread of this process still has that mark.
 fn is_left(number: u16) -> bool {
-    let threads = std::fs::read_dir("/proc/self/task")
+    let threads = fs::read_dir("/proc/self/task")
         .into_iter()
         .flatten()
         .flatten();
@@ -125,6 +152,13 @@ fn reserve(number: u16) -> Option<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None).ok()?;
     bind(socket.as_raw_fd(), &address).ok()?;
     Some(socket)
+}
+
+/// The process id that the kernel gave last: it counts up, and begins anew at the highest. None where it was built
+/// without that file, whose source is `CONFIG_CHECKPOINT_RESTORE`.
+fn last_process_id() -> Option<u32> {
+    let text = fs::read_to_string("/proc/sys/kernel/ns_last_pid").ok()?;
+    text.trim().parse().ok()
 }
 
 /// The mark of a thread or process; of this thread for 0.
@@ -172,6 +206,62 @@ mod tests {
             child.wait().unwrap();
         }
         assert_eq!(seen, (true, true, false));
+    }
+
+    #[test]
+    fn the_processes_with_a_mark_are_found_by_the_ids_given_since_and_among_all() {
+        let mark = Mark::take().unwrap();
+        let mut children = [(); 2].map(|()| {
+            let child = std::process::Command::new("/usr/bin/setsid")
+                .args(["/bin/sleep", "1000"])
+                .spawn();
+            child.unwrap()
+        });
+        // A thread has a number among theirs, and is no process.
+        let thread_beside = std::thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                tell.send(()).unwrap();
+                ended.recv().unwrap();
+            });
+            told.recv().unwrap();
+            let since = mark.ids_since();
+            let found = mark.processes();
+            end.send(()).unwrap();
+            (since, found)
+        });
+        let all = leaks::processes_where(None, |pid| mark.is_on(pid));
+        let mut pids = children.each_ref().map(std::process::Child::id);
+        for child in &mut children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let (since, found) = thread_beside;
+        let sorted = |found: Result<Vec<Identity>, Unreadable>| {
+            let mut pids: Vec<u32> = found.unwrap().iter().map(|one| one.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        pids.sort_unstable();
+        assert_eq!(sorted(found), pids);
+        assert_eq!(sorted(all), pids);
+        if let Some(since) = since {
+            assert!(
+                pids.iter().all(|pid| since.contains(pid)),
+                "{since:?} {pids:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn after_a_round_of_process_ids_all_are_looked_at() {
+        let mut mark = Mark::take().unwrap();
+        mark.taken -= ROUND;
+        assert_eq!(mark.ids_since(), None);
+        let mut mark = Mark::take().unwrap();
+        mark.last = Some(u32::MAX - 1);
+        assert_eq!(mark.ids_since(), None);
     }
 
     #[test]

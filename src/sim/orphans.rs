@@ -8,7 +8,7 @@ use super::children;
 use super::mark::Mark;
 use super::patience::Patience;
 use crate::agent::parent_and_start;
-use crate::leaks::{self, Unreadable};
+use crate::leaks::Unreadable;
 
 /// real-time: how long time stands still for one of them. It may have anything to do before it says hello, and it may
 /// never say it.
@@ -36,7 +36,7 @@ impl Orphans {
         if let Some(mark) = mark
             && (has_ended || self.before.iter().any(is_gone))
         {
-            for one in leaks::processes_where(|pid| mark.is_on(pid))? {
+            for one in mark.processes()? {
                 let is_other = |pid: u32| !is_known(pid) && !there.contains(&pid);
                 // What an agent starts it tells itself.
                 let is_left = |parent: u32| parent != std::process::id() && is_other(parent);
