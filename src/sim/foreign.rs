@@ -54,7 +54,9 @@ impl Foreigners {
         address: &str,
         known: &impl Fn(u32) -> Known,
     ) -> io::Result<Standing> {
-        let (state, is_single) = state_of(pid);
+        let Stat {
+            state, is_single, ..
+        } = stat_of(pid);
         if state == Some('Z') || matches!(state, None | Some('?')) && children::is_zombie(pid) {
             return Ok(Standing::Zombie);
         }
@@ -64,16 +66,7 @@ impl Foreigners {
         } else {
             children_of(pid)?
         };
-        // What runs another program, as timeout(1) does, has that program's arguments in its own. What is being
-        // started, or is dying, has no memory that could be read.
-        let begins = || -> io::Result<bool> {
-            Ok(children::mentions(pid, address)?
-                || state != Some('S') && children::has_no_words(pid)?)
-        };
-        if below.is_empty() && begins()? {
-            return Ok(Standing::Begins);
-        }
-        if is_killed(pid) {
+        if below.is_empty() && is_about_to_be_agent(pid, address)? || ends(pid) {
             return Ok(Standing::Begins);
         }
         let mut waits = false;
@@ -193,7 +186,24 @@ impl Foreigners {
     }
 }
 
+/// Whether a process that has no children is about to be an agent, or has ended meanwhile. What runs another program,
+/// as timeout(1) does, has that program's arguments in its own.
+fn is_about_to_be_agent(pid: u32, address: &str) -> io::Result<bool> {
+    // In this order: what is being started has no words, and gets them meanwhile.
+    let has_no_words = children::has_no_words(pid)?;
+    if children::mentions(pid, address)? {
+        return Ok(true);
+    }
+    let is_asleep = stat_of(pid).state == Some('S');
+    Ok(has_no_words && (!is_asleep || children::mentions(pid, address)?))
+}
+
 /// Whether a process is about to die: the kernel makes a SIGKILL of each signal that ends its target. proc(5).
+fn ends(pid: u32) -> bool {
+    let stat = stat_of(pid);
+    stat.is_exiting || stat.state.is_none() || is_killed(pid)
+}
+
 fn is_killed(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let pending = status.lines().filter_map(|line| {
@@ -308,17 +318,38 @@ fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> {
     }
 }
 
-/// The state of a process, as [`children::state`] has it, and whether it has but one thread: the third and the
-/// twentieth field of its `stat`, of proc(5).
-fn state_of(pid: u32) -> (Option<char>, bool) {
+/// `PF_EXITING` of linux/sched.h.
+const EXITING: u64 = 0x4;
+
+/// What its `stat`, of proc(5), says of a process.
+struct Stat {
+    /// As [`children::state`] has it.
+    state: Option<char>,
+    /// Whether its first thread is on its way out: it ends by itself.
+    is_exiting: bool,
+    /// Whether it has but one thread.
+    is_single: bool,
+}
+
+fn stat_of(pid: u32) -> Stat {
     let folder = format!("/proc/{pid}");
     let Ok(stat) = children::contents(&format!("{folder}/stat")) else {
-        return (children::state(&folder), false);
+        return Stat {
+            state: children::state(&folder),
+            is_exiting: false,
+            is_single: false,
+        };
     };
     let stat = String::from_utf8_lossy(&stat);
+    // From the third on.
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let state = fields.next().and_then(|state| state.chars().next());
-    (state, fields.nth(16) == Some("1"))
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    Stat {
+        state,
+        is_exiting: flags.is_some_and(|flags| flags & EXITING != 0),
+        is_single: fields.nth(10) == Some("1"),
+    }
 }
 
 /// The numbers among the names of a folder; none where it is gone.
@@ -332,4 +363,37 @@ fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     Ok(names
         .filter_map(|name| name.to_str()?.parse().ok())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Its words are set in the middle of its exec, and it has none: between two looks at them it must not seem to be
+    /// one that will never be an agent.
+    #[test]
+    fn what_is_about_to_be_an_agent_never_seems_to_be_anything_else() {
+        let stub = agent_stub::path().unwrap();
+        let address = "@supervise-nobody-listens";
+        let mut looks = 0;
+        for _ in 0..300 {
+            let mut command = Command::new(stub);
+            let words = ["--control", address, "--id", "a", "--clock", "harness"];
+            command.args(words).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let mut foreigners = Foreigners::default();
+            let last = loop {
+                looks += 1;
+                let standing = foreigners.standing(child.id(), address, &|_| Known::Other);
+                match standing.unwrap() {
+                    Standing::Begins => {}
+                    standing => break standing,
+                }
+            };
+            child.wait().unwrap();
+            assert_eq!(last, Standing::Zombie, "after {looks} looks");
+        }
+    }
 }

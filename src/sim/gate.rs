@@ -497,6 +497,8 @@ impl Gate {
         beside: Beside,
     ) -> (Locked<'a>, bool) {
         let begun = Instant::now();
+        // For what may never come to rest: what it got of it, beside other work that is sure to end.
+        let mut waited = Duration::ZERO;
         self.was_quiet = false;
         server.pump(Duration::ZERO);
         loop {
@@ -504,13 +506,12 @@ impl Gate {
             if let Survey::Welcomed = survey {
                 continue;
             }
-            let patience = match survey {
+            let is_over_long = match survey {
+                Survey::Other => waited >= PATIENCE,
                 // Nobody else, so it is an agent that was woken.
-                Survey::Agent | Survey::Start | Survey::Nobody if server.is_ending => Some(ENDING),
-                Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => None,
-                Survey::Thread if server.is_ending => Some(ENDING),
-                Survey::Thread => Some(PATIENCE),
-                Survey::Other => Some(PATIENCE),
+                _ if server.is_ending => begun.elapsed() > ENDING,
+                Survey::Thread => waited >= PATIENCE,
+                Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
             };
             if let Survey::Nobody = survey
                 && barrier(&mut server, suspects)
@@ -527,7 +528,6 @@ impl Gate {
                 }
                 continue;
             }
-            let is_over_long = patience.is_some_and(|patience| begun.elapsed() > patience);
             // An agent that was signalled is at work beside whatever else is, and is waited for.
             let is_given_up = server.is_ending && begun.elapsed() > ENDING;
             let is_let_go = is_over_long && (is_given_up || barrier(&mut server, suspects));
@@ -536,11 +536,17 @@ impl Gate {
             }
             // Without the lock: the watchdog looks meanwhile.
             drop(server);
-            self.wait_for_news(match survey {
+            let pause = match survey {
                 // Its hello is heard. A look takes its memory's lock, which its exec needs.
                 Survey::Start => LOOK * 8,
                 _ => LOOK,
-            });
+            };
+            let paused = Instant::now();
+            self.wait_for_news(pause);
+            if let Survey::Thread | Survey::Other = survey {
+                // Beside enough other work a pause is long, and nothing has been done.
+                waited += paused.elapsed().min(LOOK);
+            }
             server = shared.lock();
             // What shows now, with the watchdog's spare descriptor, is not what held the sim.
             if self.sight.is_over.load(Ordering::Acquire) {
