@@ -489,6 +489,12 @@ impl Server {
         any
     }
 
+    /// Whether one waits until there is room in a stream: whoever reads there, or closes it, wakes it.
+    pub(crate) fn has_blocked(&self) -> bool {
+        let mut alive = self.alive();
+        alive.any(|(_, member)| member.blocked.is_some())
+    }
+
     /// Takes note of who has come to rest for the first time. True where somebody has: it has started.
     pub(crate) fn see_rest(&mut self) -> bool {
         let before = self.progress;

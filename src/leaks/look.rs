@@ -38,6 +38,9 @@ pub(super) enum Roots<'a> {
     Process(&'a BTreeSet<Identity>),
 }
 
+/// The name that the stub gives to its guards: a zombie has no arguments.
+const GUARD: &str = "stub-guard";
+
 /// A process that is meant.
 #[derive(Clone, Debug)]
 pub(super) struct Sight {
@@ -128,7 +131,8 @@ pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
         };
         let is_stub = is_stub(stat, &image);
         sights.push(Sight {
-            is_stub_guard: is_stub && option(&image, "--guard").is_some(),
+            is_stub_guard: is_stub && option(&image, "--guard").is_some()
+                || stat.is_zombie() && stat.comm == GUARD,
             is_marked_stub: is_stub && wanted.marks.iter().any(|mark| carries(&image, mark)),
             is_child: stat.ppid == own.pid(),
             stat: stat.clone(),

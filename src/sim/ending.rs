@@ -3,17 +3,22 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{Pid, gettid};
 
 use super::children::Children;
+use super::foreign;
 use super::mark::Mark;
 use super::pool::Pool;
 use crate::agent::{Member, Server, Shared};
 use crate::leaks::{self, Found, Unreadable};
 use crate::process;
+
+/// real-time: how long what was killed may take to end, in milliseconds.
+const DYING: u16 = 1000;
 
 /// How many descriptors a sim's end needs to look at the processes, one after the other, and to end them.
 const SPARE: usize = 4;
@@ -26,6 +31,28 @@ pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
         io::Error::new(error.kind(), text)
     })?;
     Ok(children.into_iter().collect())
+}
+
+/// The sim's children on this thread that nothing has ended yet.
+pub(crate) fn children_alive(before: &HashSet<u32>) -> Vec<u32> {
+    // Where they cannot be listed, the end says so.
+    let mut alive = Children::of_this_thread().list().unwrap_or_default();
+    alive.retain(|pid| !before.contains(pid) && !foreign::has_ended(*pid));
+    alive
+}
+
+/// Reaps those of them that were killed since, by the drop of a task that had one with `kill_on_drop`. It leaves the
+/// reaping to the next event of a runtime, and there is none.
+pub(crate) fn reap_killed(alive: &[u32]) {
+    for &pid in alive.iter().filter(|pid| foreign::has_ended(**pid)) {
+        let Ok(pidfd) = process::open_pidfd(pid) else {
+            continue;
+        };
+        // It was killed, so it ends; if it does not, it shows among what is left.
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, DYING);
+        process::reap_zombie(pidfd.as_fd());
+    }
 }
 
 /// Descriptors that are kept for the end: the code under test may use all others.

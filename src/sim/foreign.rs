@@ -46,6 +46,14 @@ pub(crate) struct Foreigners {
 }
 
 impl Foreigners {
+    /// Forgets what the last look saw, and may have changed.
+    pub(crate) fn begin_look(&mut self) {
+        self.there.clear();
+        self.running.clear();
+        // Whose ends were all the sim's, only the sim's processes have got since.
+        self.pipes.retain(|_, is_inside| *is_inside);
+    }
+
     /// How the process stands, with all below it. `address` is the word that agents have in their
     /// arguments.
     pub(crate) fn standing(
@@ -66,7 +74,7 @@ impl Foreigners {
         } else {
             children_of(pid)?
         };
-        if below.is_empty() && is_about_to_be_agent(pid, address)? || ends(pid) {
+        if below.is_empty() && is_about_to_be_agent(pid, address)? || has_ended(pid) {
             return Ok(Standing::Begins);
         }
         let mut waits = false;
@@ -85,11 +93,13 @@ impl Foreigners {
         for child in below {
             match known(child) {
                 Known::Agent => {}
-                // Its parent has not taken its status yet.
+                // Its parent has not taken its status yet, and does not while it is stopped.
+                Known::Ended if state == Some('T') => {}
                 Known::Ended => standing = Standing::Busy,
                 Known::Other => match self.standing(child, address, known)? {
                     Standing::Begins => return Ok(Standing::Begins),
                     Standing::AtRest => {}
+                    Standing::Zombie if state == Some('T') => {}
                     Standing::Busy | Standing::Zombie => standing = Standing::Busy,
                 },
             }
@@ -107,11 +117,16 @@ impl Foreigners {
     ) -> io::Result<Option<bool>> {
         let task = format!("/proc/{pid}/task/{thread}");
         let Some(call) = blocked_in(&task) else {
-            // What is stopped gets no processor.
-            if !matches!(children::state(&task), None | Some('T' | 't' | 'Z' | 'X')) {
-                self.running.push(thread);
-            }
-            return Ok(None);
+            return Ok(match children::state(&task) {
+                // It waits for a SIGCONT.
+                Some('T') => Some(true),
+                // What is traced gets no processor.
+                None | Some('t' | 'Z' | 'X') => None,
+                Some(_) => {
+                    self.running.push(thread);
+                    None
+                }
+            });
         };
         let argument = |n: usize| call.arguments[n];
         let waits = match call.number {
@@ -172,10 +187,12 @@ impl Foreigners {
         if let Some(is_inside) = self.pipes.get(&pipe) {
             return Ok(*is_inside);
         }
-        // Nobody gets it later who has not got it now but from those who have.
+        // Nobody gets it later who has not got it now but from those who have. In this order: what is forked meanwhile
+        // is among the second, and so not taken for a stranger.
+        let all = numbers("/proc")?;
         let own = descendants(std::process::id())?;
         let mut is_inside = true;
-        for other in numbers("/proc")? {
+        for other in all {
             if !own.contains(&other) && holds(other, pipe) {
                 is_inside = false;
                 break;
@@ -198,10 +215,10 @@ fn is_about_to_be_agent(pid: u32, address: &str) -> io::Result<bool> {
     Ok(has_no_words && (!is_asleep || children::mentions(pid, address)?))
 }
 
-/// Whether a process is about to die: the kernel makes a SIGKILL of each signal that ends its target. proc(5).
-fn ends(pid: u32) -> bool {
+/// Whether a process has ended, or is sure to: the kernel makes a SIGKILL of each signal that ends its target. proc(5).
+pub(crate) fn has_ended(pid: u32) -> bool {
     let stat = stat_of(pid);
-    stat.is_exiting || stat.state.is_none() || is_killed(pid)
+    stat.is_exiting || matches!(stat.state, None | Some('Z' | 'X')) || is_killed(pid)
 }
 
 fn is_killed(pid: u32) -> bool {
@@ -325,7 +342,7 @@ const EXITING: u64 = 0x4;
 struct Stat {
     /// As [`children::state`] has it.
     state: Option<char>,
-    /// Whether its first thread is on its way out: it ends by itself.
+    /// Whether its only thread is on its way out: it ends by itself.
     is_exiting: bool,
     /// Whether it has but one thread.
     is_single: bool,
@@ -345,10 +362,11 @@ fn stat_of(pid: u32) -> Stat {
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let state = fields.next().and_then(|state| state.chars().next());
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    let is_single = fields.nth(10) == Some("1");
     Stat {
         state,
-        is_exiting: flags.is_some_and(|flags| flags & EXITING != 0),
-        is_single: fields.nth(10) == Some("1"),
+        is_exiting: is_single && flags.is_some_and(|flags| flags & EXITING != 0),
+        is_single,
     }
 }
 

@@ -332,9 +332,13 @@ impl Gate {
             news = server.see_rest() || server.see_blocked() || ask_watchers(&mut server);
             if !news && let Some(member) = server.grant_next_turn() {
                 news = true;
+                let suspects = if server.has_blocked() {
+                    Suspects::All
+                } else {
+                    Suspects::One(member)
+                };
                 let is_settled;
-                (server, is_settled) =
-                    self.settle(&shared, server, Suspects::One(member), Beside::Nothing);
+                (server, is_settled) = self.settle(&shared, server, suspects, Beside::Nothing);
                 if is_settled {
                     server.see_rest();
                 }
@@ -410,18 +414,25 @@ impl Gate {
         self.has_settled = false;
     }
 
-    /// Who may have been signalled since all were looked at, and what may have been done beside the agents. An
-    /// agent signals nobody; its death does who started it.
+    /// Who may have been woken since all were looked at, and what may have been done beside the agents. An agent
+    /// signals nobody; its death does who started it, and what it closes does who writes there.
     fn suspects(&self, server: &Server) -> (Suspects, Beside) {
         let is_childless = |(_, member): (usize, &Member)| member.is_child && !member.is_descendant;
         let others_run = self.has_others || has_tasks() || !server.alive().all(is_childless);
         if others_run || self.has_run && !self.has_settled {
-            (Suspects::All, Beside::All)
-        } else if self.has_run {
-            (Suspects::Nobody, Beside::All)
-        } else {
-            (Suspects::Nobody, Beside::Nothing)
+            return (Suspects::All, Beside::All);
         }
+        let suspects = if server.has_blocked() {
+            Suspects::All
+        } else {
+            Suspects::Nobody
+        };
+        let beside = if self.has_run {
+            Beside::All
+        } else {
+            Beside::Nothing
+        };
+        (suspects, beside)
     }
 
     /// The tasks go on: what they find is in an order, and what they do comes after it.
@@ -632,8 +643,7 @@ impl Gate {
         // As long as not all was looked at.
         self.has_others = true;
         self.sees_others = false;
-        self.foreigners.there.clear();
-        self.foreigners.running.clear();
+        self.foreigners.begin_look();
         // First: where one is about to be an agent, nothing else has to be looked at.
         let mut is_busy = match self.standing(server, &children)? {
             Standing::Begins => return Ok(Survey::Start),
@@ -670,6 +680,8 @@ impl Gate {
                 return Ok(Survey::Agent);
             }
             self.welcome.end();
+            // What starts one after the other has reaped the one before.
+            server.look_at_parents();
             server.welcome_all(&children);
             self.registered.extend(self.ready.pids());
             self.registered
@@ -832,7 +844,8 @@ impl Gate {
     /// What it forks while nothing happens in this sim matters no more: no pipe was made meanwhile. So
     /// sims that fork all the time hold nobody up.
     fn others_fork(&mut self, happened: (u64, Vec<u32>)) -> Result<bool, String> {
-        if self.looked_at.as_ref() == Some(&happened) {
+        // What the body has closed meanwhile, a fork that was on its way may still hold.
+        if self.looked_at.as_ref() == Some(&happened) && !self.has_run {
             let mut left = HashMap::new();
             for (pid, since) in std::mem::take(&mut self.forked) {
                 if since.elapsed() < EXEC && starts(pid)? {

@@ -69,7 +69,9 @@ use watchdog::Watched;
 /// - **The sizes of single reads of a flood, where this user has more than a thousand pipes.** The kernel then makes
 ///   smaller ones. Else each read finds what the pipe holds: who writes does not go on before that is read.
 /// - **The branch that `select!` takes** where it is not `biased` and several are ready, in which order a `watch`
-///   channel wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's generator.
+///   channel or a `Barrier` wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's generator.
+/// - **When what an agent writes to a pseudoterminal can be read.** The kernel hands it over a moment later, at a time
+///   of its own, and says to nobody that it is about to.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
 ///   seed.
 /// - **Whether a process is noticed that is killed in the turn in which it was started.** It never gets to act, and
@@ -263,8 +265,8 @@ impl Sim {
         let waker = BodyWaker::new(Arc::clone(&shared), Arc::clone(&sight));
         panics.listen(true);
         let mut begun = None;
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let local = LocalSet::new();
+        let local = LocalSet::new();
+        let mut result = catch_unwind(AssertUnwindSafe(|| {
             let body = local.run_until(async {
                 let origin = TokioInstant::now();
                 begun = Some(origin);
@@ -333,7 +335,13 @@ impl Sim {
         // The gate first: it must not be asked while the tasks are dropped.
         waker.set_gated(false);
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let alive = ending::children_alive(&before);
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(local)));
         runtime.shutdown_timeout(Duration::ZERO);
+        ending::reap_killed(&alive);
+        if let Err(payload) = dropped {
+            result = result.and(Err(payload));
+        }
         let verdict = watched.ends();
         // Without the gate nobody has looked.
         let saw_foreign = self.is_real || !self.gate || {

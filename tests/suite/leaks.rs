@@ -230,6 +230,18 @@ fn the_guard_of_a_frozen_stub_is_not_blamed_and_ends() {
     assert!(has_ended(&stub_guard));
 }
 
+/// Where the tests are the first process of a container, or a subreaper, a stub's guard comes to them.
+#[test]
+fn a_stub_guard_that_has_ended_is_not_blamed_either() {
+    let guard = Guard::new();
+    let name_itself = "printf stub-guard > /proc/self/comm";
+    let child = Command::new("sh").args(["-c", name_itself]).spawn();
+    let child = child.unwrap();
+    await_state(&child, WaitPidFlag::WEXITED);
+    guard.check().unwrap();
+    assert!(!std::path::Path::new(&format!("/proc/{}", child.id())).exists());
+}
+
 #[test]
 fn an_orphan_is_found_by_its_mark_in_the_environment() {
     let guard = Guard::new();

@@ -1,13 +1,16 @@
 //! What the code under test ends in one turn, and what it finds of that.
 
+use std::process::Stdio;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rstest::rstest;
 use supervise_harness::{Script, Sim, SimHandle};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, timeout};
 
 use super::{Busy, Log, assert_same, outcomes, spawn};
 
@@ -188,4 +191,68 @@ fn a_listener_to_sigchld_hears_of_an_end_at_once_beside_other_sims() {
             play.join().unwrap();
         }
     });
+}
+
+/// Its kill comes from the drop of the task, when the body has returned.
+#[rstest]
+#[case::on_the_local_set(true)]
+#[case::on_the_runtime(false)]
+fn what_a_task_still_holds_at_the_end_is_killed_and_is_no_leak(#[case] is_local: bool) {
+    for is_busy in [false, true] {
+        let _busy = is_busy.then(Busy::new);
+        assert_same(30, async |sim: SimHandle, _| {
+            let agent = sim.agent("a", Script::new().stay());
+            let mut command = Command::from(agent.command());
+            let mut child = command.kill_on_drop(true).spawn().unwrap();
+            let wait = async move { drop(child.wait().await) };
+            if is_local {
+                drop(spawn_local(wait));
+            } else {
+                drop(tokio::spawn(wait));
+            }
+            sleep(Duration::from_secs(1)).await;
+        });
+    }
+}
+
+/// And what had ended before, and nobody reaped, is one as it was.
+#[test]
+fn what_a_task_let_die_unreaped_is_a_leak_all_the_same() {
+    let outcomes = outcomes(10, async |sim: SimHandle, _| {
+        let agent = sim.agent("a", Script::new().exit(1));
+        let mut command = agent.command();
+        let child = command.spawn().unwrap();
+        spawn_local(async move {
+            let _child = child;
+            std::future::pending::<()>().await;
+        });
+        sleep(Duration::from_secs(1)).await;
+    });
+    assert!(outcomes.is_one(), "{outcomes}");
+    assert_eq!(outcomes.failed(), 10, "{outcomes}");
+}
+
+/// Who writes there is woken by the close, and acts before anybody else does.
+#[test]
+fn a_writer_ends_at_the_instant_at_which_another_agent_closes_its_pipe() {
+    for is_busy in [false, true] {
+        let _busy = is_busy.then(Busy::new);
+        assert_same(60, async |sim: SimHandle, _| {
+            let writer = sim.agent("a", Script::new().then_do("write 1MiB; exit 0").unwrap());
+            let mut writer = Command::from(writer.command());
+            let mut writer = writer.stdout(Stdio::piped()).spawn().unwrap();
+            let output: Stdio = writer.stdout.take().unwrap().try_into().unwrap();
+            let closing = "run 3s; close stdin; run 1s; exit 2";
+            let reader = sim.agent("b", Script::new().then_do(closing).unwrap());
+            let mut command = Command::from(reader.command());
+            let mut reader = command.stdin(output).spawn().unwrap();
+            // It holds the end to read from, too.
+            drop(command);
+            let begun = Instant::now();
+            writer.wait().await.unwrap();
+            assert_eq!(begun.elapsed(), Duration::from_secs(3));
+            reader.wait().await.unwrap();
+            assert_eq!(begun.elapsed(), Duration::from_secs(4));
+        });
+    }
 }

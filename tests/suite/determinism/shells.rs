@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rstest::rstest;
 use supervise_harness::{Agent, Script, SimHandle};
@@ -94,5 +94,46 @@ fn an_agent_that_outlives_its_shell_has_no_reap() {
         let timeline = sim.timeline();
         assert_eq!(timeline.exits("job").len(), 1);
         assert!(!timeline.to_string().contains("reap"), "{timeline}");
+    });
+}
+
+/// Which process has which end of the pipes in between changes while it is looked at.
+#[rstest]
+#[case::a_pipeline("x=$(A | cat); test $x = val")]
+#[case::and_one_more("x=$(A | cat); y=$(A | tr v w; A); test $x$y = valwalval")]
+fn the_output_of_agents_is_taken_into_a_variable(#[case] text: &str) {
+    let _busy = Busy::new();
+    assert_same(60, async |sim: SimHandle, log| {
+        let script = Script::new()
+            .then_do("run 1s; write \"val\"; exit 3")
+            .unwrap();
+        let job = sim.agent("job", script);
+        let status = shell(&text.replace('A', &words(&job))).status().await;
+        assert!(status.unwrap().success());
+        log.say("over");
+    });
+}
+
+/// What is stopped waits for whoever lets it go on.
+#[rstest]
+#[case::alone(false)]
+#[case::with_its_agent(true)]
+fn a_shell_that_is_stopped_goes_on_when_it_is_told(#[case] is_group: bool) {
+    assert_same(20, async |sim: SimHandle, _| {
+        let script = Script::new().run_for(Duration::from_secs(3)).exit(1);
+        let job = sim.agent("job", script);
+        let mut shell = shell(&format!("{}; exit 4", words(&job)));
+        let mut shell = shell.process_group(0).spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(shell.id().unwrap()).unwrap());
+        let tell = |signal| match is_group {
+            true => killpg(pid, signal).unwrap(),
+            false => kill(pid, signal).unwrap(),
+        };
+        sleep(Duration::from_secs(1)).await;
+        tell(Signal::SIGSTOP);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(shell.try_wait().unwrap(), None);
+        tell(Signal::SIGCONT);
+        assert_eq!(shell.wait().await.unwrap().code(), Some(4));
     });
 }
