@@ -69,7 +69,8 @@ use watchdog::Watched;
 /// - **The sizes of single reads of a flood, where this user has more than a thousand pipes.** The kernel then makes
 ///   smaller ones. Else each read finds what the pipe holds: who writes does not go on before that is read.
 /// - **The branch that `select!` takes** where it is not `biased` and several are ready, in which order a `watch`
-///   channel or a `Barrier` wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's generator.
+///   channel or a `Barrier` wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's
+///   generator.
 /// - **When what an agent writes to a pseudoterminal can be read.** The kernel hands it over a moment later, at a time
 ///   of its own, and says to nobody that it is about to.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
@@ -323,6 +324,11 @@ impl Sim {
             });
             runtime.block_on(Body::new(body, Arc::clone(&gate), Arc::clone(&waker)))
         }));
+        // What its tasks say as they are dropped is still theirs.
+        let alive = ending::children_alive(&before);
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(local))) {
+            result = result.and(Err(payload));
+        }
         // What happens from here on is the sim's doing.
         let mut remarks = watched.remarks();
         let (mut timeline, lost) = {
@@ -335,13 +341,8 @@ impl Sim {
         // The gate first: it must not be asked while the tasks are dropped.
         waker.set_gated(false);
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let alive = ending::children_alive(&before);
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(local)));
         runtime.shutdown_timeout(Duration::ZERO);
         ending::reap_killed(&alive);
-        if let Err(payload) = dropped {
-            result = result.and(Err(payload));
-        }
         let verdict = watched.ends();
         // Without the gate nobody has looked.
         let saw_foreign = self.is_real || !self.gate || {
