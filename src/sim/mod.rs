@@ -77,8 +77,9 @@ use watchdog::Watched;
 ///   seed.
 /// - **Whether a process is noticed that is killed in the turn in which it was started.** It never gets to act, and
 ///   the timeline does not have it. Where it is noticed, the failure or standard error says so.
-/// - **A look at a process in the turn in which it was signalled**, such as `start_kill` and then `try_wait`
-///   without an `.await` between. The process dies while the code runs.
+/// - **What is seen of a process in the turn in which it was signalled**, such as by `start_kill` and then `try_wait`
+///   without an `.await` between, or by a task that reads its output and was woken at the same instant. The process
+///   dies while the code runs.
 /// - **In which order a task of `tokio::spawn` finds two ends that it caused at once**, where it yields before it
 ///   waits (`yield_now`, or tokio's own budget). Tokio then looks for events without coming to rest, and asks nobody. The
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.

@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
 use supervise_harness::{Script, Sim, SimHandle};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -95,7 +96,6 @@ fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
         let waits = wait_for(children, &log);
         sleep(Duration::from_secs(1)).await;
         kill_both(pids);
-        tokio::task::yield_now().await;
         assert_in_order(waits, &log).await;
     });
 }
@@ -151,7 +151,6 @@ fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time(
         kill_both(pids);
         drop(a);
         sim.note("a is dropped");
-        tokio::task::yield_now().await;
         drop(b);
         sim.note("b is dropped");
         sleep(Duration::from_secs(1)).await;
@@ -255,4 +254,45 @@ fn a_writer_ends_at_the_instant_at_which_another_agent_closes_its_pipe() {
             assert_eq!(begun.elapsed(), Duration::from_secs(4));
         });
     }
+}
+
+/// Tokio's drop reaps at once what has ended by then, which nobody but its output tells then.
+#[test]
+fn what_is_dropped_in_the_turn_in_which_it_was_started_is_found_in_one_order() {
+    let run = std::cell::Cell::new(0);
+    assert_same(60, async |sim: SimHandle, log| {
+        // How many of them have.
+        run.set(run.get() + 1);
+        let has_ended = run.get() % 3;
+        let mut children = ["a", "b"].map(|name| {
+            let agent = sim.agent(name, Script::new().stay());
+            let mut command = Command::from(agent.command());
+            command.stdout(Stdio::piped()).kill_on_drop(true);
+            command.spawn().unwrap()
+        });
+        let readers = [0, 1].map(|index: usize| {
+            let mut output = children[index].stdout.take().unwrap();
+            let log = log.clone();
+            spawn_local(async move {
+                output.read_to_end(&mut Vec::new()).await.unwrap();
+                log.say(["a", "b"][index]);
+            })
+        });
+        let [a, b] = children;
+        for (before, child) in [b, a].into_iter().enumerate() {
+            kill(pid_of(&child), Signal::SIGKILL).unwrap();
+            while before < has_ended && !is_ended(pid_of(&child)) {}
+            drop(child);
+        }
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        assert_eq!(*log.0.borrow(), ["a", "b"]);
+    });
+}
+
+/// Whether a child is one that nobody has reaped yet.
+fn is_ended(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('Z')
 }
