@@ -75,8 +75,9 @@ use watchdog::Watched;
 ///   of its own, and says to nobody that it is about to.
 /// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
 ///   seed.
-/// - **Whether a process is noticed that is killed in the turn in which it was started.** It never gets to act, and
-///   the timeline does not have it. Where it is noticed, the failure or standard error says so.
+/// - **Whether a process is noticed that is killed in the turn in which it was started**, and in which order the
+///   outputs of several such end. It never gets to act or to say whose it is, and the timeline does not have it. Where
+///   it is noticed, the failure or standard error says so.
 /// - **What is seen of a process in the turn in which it was signalled**, such as by `start_kill` and then `try_wait`
 ///   without an `.await` between, or by a task that reads its output and was woken at the same instant. The process
 ///   dies while the code runs.
