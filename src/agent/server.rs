@@ -546,6 +546,11 @@ impl Server {
         Some(member)
     }
 
+    /// Whether the next turn that is due begins a script.
+    pub(crate) fn next_turn_begins(&self) -> bool {
+        self.turns.next_begins(self.now)
+    }
+
     /// Tells a member something, at once or as soon as it has room for it.
     fn tell(&mut self, member: usize, order: &Order) {
         let had_unsent = self.members[member].has_unsent();

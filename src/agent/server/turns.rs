@@ -102,6 +102,12 @@ impl Turns {
         })
     }
 
+    /// Whether the next turn that is due is the first of its member.
+    pub(super) fn next_begins(&self, now: Timestamp) -> bool {
+        let first = self.waiting.first_key_value();
+        first.is_some_and(|(turn, order)| turn.at <= now && matches!(order, Order::Do(_)))
+    }
+
     /// Who has the next turn.
     pub(super) fn first(&self) -> Option<usize> {
         self.waiting.keys().next().map(|turn| turn.member)
