@@ -5,9 +5,13 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use agent_stub::Signal;
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -431,6 +435,20 @@ pub(crate) fn await_child(pid: u32) {
     let _ = wait_id(child(pid), libc::WEXITED);
 }
 
+/// Whether the process ends within so much real time, reaped or not. A signal meanwhile changes nothing.
+pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let until = Instant::now() + limit;
+    loop {
+        let rest = until.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+        match ppoll(&mut fds, Some(TimeSpec::from_duration(rest)), None) {
+            // Each end of a child is a SIGCHLD, which ends a wait.
+            Err(Errno::EINTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
+}
+
 /// Sends the signal to the child of that number, which nobody has reaped.
 pub(crate) fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
@@ -578,5 +596,51 @@ fn wait_id(
             signal: Signal::from_number(status).map_err(io::Error::other)?,
             core_dumped: info.si_code == libc::CLD_DUMPED,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+    use super::*;
+
+    extern "C" fn nothing(_: libc::c_int) {}
+
+    #[test]
+    fn signals_to_who_waits_for_an_end_change_nothing() {
+        let handler = SigHandler::Handler(nothing);
+        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing, which is safe at any point.
+        unsafe { sigaction(Signal::SIGUSR2, &action) }.unwrap();
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pidfd = open_pidfd(child.id()).unwrap();
+        // SAFETY: it takes nothing and touches no memory of ours.
+        let waiting = unsafe { libc::pthread_self() };
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut sent = 0;
+                while !is_over.load(Ordering::Acquire) {
+                    // SAFETY: that thread joins this one before it ends.
+                    unsafe { libc::pthread_kill(waiting, libc::SIGUSR2) };
+                    sent += 1;
+                    if sent == 100 {
+                        child.kill().unwrap();
+                    }
+                    thread::yield_now();
+                }
+            });
+            let ends = ends_within(pidfd.as_fd(), Duration::from_secs(60));
+            is_over.store(true, Ordering::Release);
+            assert!(ends.unwrap());
+        });
+        child.wait().unwrap();
+        assert!(ends_within(pidfd.as_fd(), Duration::ZERO).unwrap());
     }
 }

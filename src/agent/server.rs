@@ -403,6 +403,16 @@ impl Server {
             .filter(|member| !member.is_descendant)
     }
 
+    /// Whether a process had ended before this turn of the code under test, and nobody has reaped it. The watchdog,
+    /// too, takes in what ends.
+    pub(crate) fn had_ended(&self, pid: u32) -> bool {
+        let is_earlier = |member: &Member| !self.is_gated || member.ended_in < self.turns_of_code;
+        self.dead_strangers.contains(&pid)
+            || self
+                .zombies()
+                .any(|member| member.pid == pid && is_earlier(member))
+    }
+
     /// Whether descendants are about to say hello.
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);

@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{Pid, gettid};
 
 use super::children::Children;
@@ -17,8 +16,8 @@ use crate::agent::{Member, Server, Shared};
 use crate::leaks::{self, Found, Unreadable};
 use crate::process;
 
-/// real-time: how long what was killed may take to end, in milliseconds.
-const DYING: u16 = 1000;
+/// real-time: how long what was killed may take to end.
+const DYING: Duration = Duration::from_secs(1);
 
 /// How many descriptors a sim's end needs to look at the processes, one after the other, and to end them.
 const SPARE: usize = 4;
@@ -33,24 +32,32 @@ pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
     Ok(children.into_iter().collect())
 }
 
-/// The sim's children on this thread that nothing has ended yet.
-pub(crate) fn children_alive(before: &HashSet<u32>) -> Vec<u32> {
+/// The sim's children on this thread that nothing has ended yet, or nothing but the unwinding of a panicked body.
+pub(crate) fn children_alive(
+    server: &Server,
+    before: &HashSet<u32>,
+    has_panicked: bool,
+) -> Vec<u32> {
     // Where they cannot be listed, the end says so.
     let mut alive = Children::of_this_thread().list().unwrap_or_default();
-    alive.retain(|pid| !before.contains(pid) && !foreign::has_ended(*pid));
+    let has_ended = |pid: &u32| match has_panicked {
+        // As it was when all was last at rest.
+        true => server.had_ended(*pid),
+        false => foreign::has_ended(*pid),
+    };
+    alive.retain(|pid| !before.contains(pid) && !has_ended(pid));
     alive
 }
 
-/// Reaps those of them that were killed since, by the drop of a task that had one with `kill_on_drop`. It leaves the
-/// reaping to the next event of a runtime, and there is none.
+/// Reaps those of them that were killed since, by the drop of a task that had one with `kill_on_drop`, or of what a
+/// panicked body had. It leaves the reaping to the next event of a runtime, and there is none.
 pub(crate) fn reap_killed(alive: &[u32]) {
-    for &pid in alive.iter().filter(|pid| foreign::has_ended(**pid)) {
+    for &pid in alive.iter().filter(|pid| foreign::comes_to_end(**pid)) {
         let Ok(pidfd) = process::open_pidfd(pid) else {
             continue;
         };
         // It was killed, so it ends; if it does not, it shows among what is left.
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, DYING);
+        let _ = process::ends_within(pidfd.as_fd(), DYING);
         process::reap_zombie(pidfd.as_fd());
     }
 }

@@ -5,10 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
 use super::children;
+
+/// real-time: how long a process that runs, and may have been killed, has to show that it ends.
+const SURE: Duration = Duration::from_millis(100);
 
 /// How a process that is no agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +223,22 @@ fn is_about_to_be_agent(pid: u32, address: &str) -> io::Result<bool> {
 pub(crate) fn has_ended(pid: u32) -> bool {
     let stat = stat_of(pid);
     stat.is_exiting || matches!(stat.state, None | Some('Z' | 'X')) || is_killed(pid)
+}
+
+/// Whether a process ends, or comes to show that it does: in the kernel, between taking a SIGKILL and beginning to exit,
+/// it shows nothing but that it runs.
+pub(crate) fn comes_to_end(pid: u32) -> bool {
+    let begun = Instant::now();
+    loop {
+        if has_ended(pid) {
+            return true;
+        }
+        if stat_of(pid).state != Some('R') || begun.elapsed() > SURE {
+            // One that was killed and still sleeps does not exist: the kill wakes it.
+            return has_ended(pid);
+        }
+        std::thread::yield_now();
+    }
 }
 
 fn is_killed(pid: u32) -> bool {

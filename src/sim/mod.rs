@@ -327,7 +327,7 @@ impl Sim {
             runtime.block_on(Body::new(body, Arc::clone(&gate), Arc::clone(&waker)))
         }));
         // What its tasks say as they are dropped is still theirs.
-        let alive = ending::children_alive(&before);
+        let alive = ending::children_alive(&shared.lock(), &before, result.is_err());
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(local))) {
             result = result.and(Err(payload));
         }

@@ -7,20 +7,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 
 use super::words::{Message, Words};
 use crate::conformance::subject::{Session, SubjectError};
-use crate::process::open_pidfd;
+use crate::process::{ends_within, open_pidfd};
 use crate::rules::{Control, Reporter, Rest, Service};
 
-/// real-time: how long a process may take to end that has been left, in milliseconds. It is killed
+/// real-time: how long a process may take to end that has been left. It is killed
 /// after that, and what its service leaves is the sim's to end.
-const PATIENCE: u16 = 2000;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A subject in a process of its own. Dropping it ends that process, which ends its service, and waits
 /// for the end of both: 2 s at most, then it is killed.
@@ -186,7 +186,5 @@ impl Drop for ApartSession {
 
 /// Whether the process, which nobody has reaped, ends in time.
 fn ends(pid: u32) -> io::Result<bool> {
-    let pidfd = open_pidfd(pid)?;
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    Ok(poll(&mut fds, PollTimeout::from(PATIENCE))? > 0)
+    ends_within(open_pidfd(pid)?.as_fd(), PATIENCE)
 }

@@ -215,6 +215,23 @@ fn what_a_task_still_holds_at_the_end_is_killed_and_is_no_leak(#[case] is_local:
     }
 }
 
+/// Its kill comes from the unwinding: whether it has ended by then changes nothing.
+#[test]
+fn what_a_panicked_body_held_is_killed_and_is_no_leak() {
+    for is_busy in [false, true] {
+        let _busy = is_busy.then(Busy::new);
+        let outcomes = outcomes(30, async |sim: SimHandle, _| {
+            let _both = two(&sim).await;
+            let mut other = Command::new("sleep");
+            let _other = other.arg("600").kill_on_drop(true).spawn().unwrap();
+            panic!("no matter why");
+        });
+        assert!(outcomes.is_one(), "{outcomes}");
+        assert_eq!(outcomes.failed(), 30, "{outcomes}");
+        assert!(!outcomes.to_string().contains("left behind"), "{outcomes}");
+    }
+}
+
 /// And what had ended before, and nobody reaped, is one as it was.
 #[test]
 fn what_a_task_let_die_unreaped_is_a_leak_all_the_same() {

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use supervise_harness::SimHandle;
+use supervise_harness::{Script, SimHandle};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -151,5 +151,34 @@ fn siblings_that_write_at_one_instant_write_in_the_same_order_each_time() {
         out.read_to_string(&mut text).await.unwrap();
         log.say(text);
         child.wait().await.unwrap();
+    });
+}
+
+/// A write is a step, though the timeline does not have it: who begins after it at that instant does so when the code
+/// has read. Who only rests is no step, and those between begin at once.
+#[test]
+fn who_begins_after_a_write_at_one_instant_begins_after_it_was_read() {
+    assert_same(10, async |sim: SimHandle, log| {
+        let scripts = [
+            ("a", "stay"),
+            ("b", "write \"a line\\n\"; stay"),
+            ("c", "stay"),
+            ("d", "write \"too late\\n\"; stay"),
+        ];
+        let mut children = scripts.map(|(name, script)| {
+            let agent = sim.agent(name, Script::new().then_do(script).unwrap());
+            let mut command = Command::from(agent.command());
+            command.stdout(Stdio::piped()).kill_on_drop(true);
+            command.spawn().unwrap()
+        });
+        let mut lines = BufReader::new(children[1].stdout.take().unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "a line");
+        let last = &mut children[3];
+        last.kill().await.unwrap();
+        let mut text = String::new();
+        let mut out = last.stdout.take().unwrap();
+        out.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "");
+        log.say("read in time");
     });
 }
