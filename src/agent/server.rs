@@ -156,7 +156,7 @@ pub(crate) struct Server {
     pub(crate) troubles: Vec<String>,
     /// Counts what is more than talk: starts, ends, reaps, and what the test tells somebody to do.
     pub(crate) lives: u64,
-    /// How many members have ended.
+    /// How many members have ended, and children that are none.
     pub(crate) ends: u64,
     /// Counts everything that happens: what stands still is stuck.
     pub(crate) progress: u64,
@@ -411,6 +411,11 @@ impl Server {
             || self
                 .zombies()
                 .any(|member| member.pid == pid && is_earlier(member))
+    }
+
+    /// Whether children have ended before they said hello, whether they were reaped or not.
+    pub(crate) fn has_dead_strangers(&self) -> bool {
+        !self.dead_strangers.is_empty()
     }
 
     /// Whether descendants are about to say hello.

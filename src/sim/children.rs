@@ -312,14 +312,32 @@ fn without_sims(threads: &[Pid]) -> Vec<Pid> {
 /// Whether no thread that runs no sim is at work, so that none is about to reap a child. Where that
 /// cannot be told, one may be.
 pub(crate) fn other_threads_are_quiet() -> bool {
-    let is_quiet = |thread| {
-        let task = format!("/proc/self/task/{thread}");
-        match state(&task) {
-            Some('S') => call_of(&task) != Call::None,
-            state => matches!(state, None | Some('T' | 't' | 'Z' | 'X')),
-        }
-    };
-    list_threads().is_ok_and(|threads| without_sims(&threads).into_iter().all(is_quiet))
+    threads_without_sims().is_ok_and(|threads| threads.into_iter().all(is_quiet))
+}
+
+/// The threads of this process that run no sim.
+pub(crate) fn threads_without_sims() -> io::Result<Vec<Pid>> {
+    list_threads().map(|threads| without_sims(&threads))
+}
+
+/// Whether a thread of this process is gone, or sleeps.
+pub(crate) fn is_quiet(thread: Pid) -> bool {
+    let task = format!("/proc/self/task/{thread}");
+    match state(&task) {
+        Some('S') => call_of(&task) != Call::None,
+        state => matches!(state, None | Some('T' | 't' | 'Z' | 'X')),
+    }
+}
+
+/// How often a thread of this process has slept: its `voluntary_ctxt_switches`, of proc(5). None where that cannot be
+/// told.
+pub(crate) fn sleeps_of(thread: Pid) -> Option<u64> {
+    let text = contents(&format!("/proc/self/task/{thread}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
 }
 
 /// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is

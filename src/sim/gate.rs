@@ -28,6 +28,7 @@ use super::patience::Patience;
 use super::pool::Pool;
 use super::ready::Ready;
 use super::sight::Sight;
+use super::tellers::Tellers;
 use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
 use crate::agent::{KernelState, Locked, Member, Server, Shared};
@@ -157,12 +158,8 @@ pub(crate) struct Gate {
     /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
     /// another task, a thread, or a process that is no agent.
     has_run: bool,
-    /// How many agents had ended when the other sims were looked at, which might tell tasks of a signal.
-    told_at: u64,
-    /// The threads of those that still may, and how often each had looked then.
-    tellers: Vec<(Pid, u64, Arc<Sight>)>,
-    /// The wait for them.
-    telling: Patience,
+    /// Other runtimes of this process.
+    tellers: Tellers,
     /// Whether an agent has ended that a process in between has to reap.
     awaits_reap: bool,
     /// The body's wait for that.
@@ -226,9 +223,7 @@ impl Gate {
             unquiet: Patience::default(),
             welcome: Patience::default(),
             has_run: true,
-            told_at: 0,
-            tellers: Vec::new(),
-            telling: Patience::default(),
+            tellers: Tellers::default(),
             awaits_reap: false,
             held: Patience::default(),
             was_quiet: true,
@@ -323,6 +318,9 @@ impl Gate {
         let quiet = quiet && (news || !self.others_may_tell(&server));
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
+            if self.have_tokio_reap_unseen(&server) {
+                return Verdict::Turn;
+            }
             // Not more than that: nobody has a turn after the body.
             shared.settled.notify_one();
             return Verdict::Turn;
@@ -475,39 +473,12 @@ impl Gate {
         server.step += 1;
     }
 
-    /// Whether another sim's runtime may be about to tell this one's tasks of a signal, as SIGCHLD: the runtimes of a
-    /// process find a signal by one pipe, and whichever looks first tells the tasks of all. Each either does not look,
-    /// or sleeps, or has gone on since.
+    /// Whether another runtime may be about to tell the tasks of a signal, as SIGCHLD, or to reap.
     fn others_may_tell(&mut self, server: &Server) -> bool {
-        if self.told_at != server.ends {
-            let others = children::other_sims();
-            if !others.is_empty() || !self.children.are_of_sims_alone() {
-                // The kernel's signal may have met another that is on its way to another thread, and be one with it.
-                // It fails only for what is no signal.
-                let _ = raise(Signal::SIGCHLD);
-            }
-            let others = others.into_iter();
-            self.tellers = others
-                .map(|(thread, sight)| (thread, sight.looks.load(Ordering::Acquire), sight))
-                .filter(|(_, looks, _)| looks % 2 == 1)
-                .collect();
-            self.told_at = server.ends;
-            self.telling.end();
-        }
-        self.tellers.retain(|(thread, looks, sight)| {
-            let task = format!("/proc/self/task/{thread}");
-            let is_asleep = || {
-                children::state(&task) == Some('S')
-                    && children::call_of(&task) != children::Call::None
-            };
-            sight.looks.load(Ordering::Acquire) == *looks && !is_asleep()
-        });
-        let threads = self.tellers.iter().map(|(thread, ..)| thread.as_raw());
-        let threads: Vec<u32> = threads.map(i32::unsigned_abs).collect();
-        if threads.is_empty() || self.telling.is_over(PATIENCE, &threads) {
-            self.tellers.clear();
-        }
-        !self.tellers.is_empty()
+        let registered = &self.registered;
+        let may_have_left = || may_have_left(server, registered);
+        self.tellers
+            .are_there(server.ends, &self.children, may_have_left)
     }
 
     /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who
@@ -539,6 +510,7 @@ impl Gate {
         let begun = Instant::now();
         // For what may never come to rest: what it got of it, beside other work that is sure to end.
         let mut waited = Duration::ZERO;
+        let mut threads = Patience::default();
         self.was_quiet = false;
         server.pump(Duration::ZERO);
         loop {
@@ -550,7 +522,8 @@ impl Gate {
                 Survey::Other => waited >= PATIENCE,
                 // Nobody else, so it is an agent that was woken.
                 _ if server.is_ending => begun.elapsed() > ENDING,
-                Survey::Thread => waited >= PATIENCE,
+                // One that gets no processor may have a signal's handler to run.
+                Survey::Thread => threads.is_over(PATIENCE, &self.foreigners.running),
                 Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
             };
             if let Survey::Nobody = survey
@@ -583,7 +556,7 @@ impl Gate {
             };
             let paused = Instant::now();
             self.wait_for_news(pause);
-            if let Survey::Thread | Survey::Other = survey {
+            if let Survey::Other = survey {
                 // Beside enough other work a pause is long, and nothing has been done.
                 waited += paused.elapsed().min(LOOK);
             }
@@ -628,6 +601,7 @@ impl Gate {
             return if agents_are_at_work(server) {
                 Survey::Agent
             } else if may_be_told && self.threads.leader_is_at_work() {
+                self.foreigners.running = vec![std::process::id()];
                 Survey::Thread
             } else {
                 Survey::Nobody
@@ -850,12 +824,32 @@ impl Gate {
         (self.left, self.left_since) = (left, Instant::now());
     }
 
+    /// The same at the end of the body, for all children that were never seen to be registered: a runtime that is no
+    /// sim's may have been in the way. Those that tokio was never asked for are found to be left behind.
+    fn have_tokio_reap_unseen(&mut self, server: &Server) -> bool {
+        if !may_have_left(server, &self.registered) {
+            return false;
+        }
+        // Where they cannot be listed, the end says so.
+        let mut left = self.children.list().unwrap_or_default();
+        left.retain(|pid| {
+            let is_known = self.before.contains(pid) || self.was_left.contains(pid);
+            !is_known && is_zombie(*pid)
+        });
+        if left.is_empty() {
+            return false;
+        }
+        self.was_left.extend(&left);
+        (self.left, self.left_since) = (left, Instant::now());
+        true
+    }
+
     /// Waits a little until that is done, where another sim's runtime is at it: they all reap for each other. Where
     /// two of them look at once, tokio may miss it, and has to look again.
     fn await_reaps(&mut self, server: &Server) {
-        let is_zombie = |pid: &u32| {
-            let death = server.member_of(*pid).and_then(Member::death);
-            death.is_some_and(|death| !death.is_reaped)
+        let is_zombie = |pid: &u32| match server.member_of(*pid) {
+            Some(member) => member.death().is_some_and(|death| !death.is_reaped),
+            None => is_zombie(*pid),
         };
         let begun = Instant::now();
         while !self.left.is_empty() && begun.elapsed() < PATIENCE {
@@ -954,6 +948,13 @@ impl Gate {
 /// Whether the code under test has tasks beside the body.
 fn has_tasks() -> bool {
     Handle::current().metrics().num_alive_tasks() > OWN_TASKS
+}
+
+/// Whether a child has ended that the code under test may have dropped before it was seen to be registered with tokio.
+/// Those that were seen are looked after one by one.
+fn may_have_left(server: &Server, registered: &HashSet<u32>) -> bool {
+    let is_unseen = |member: &Member| member.is_child && !registered.contains(&member.pid);
+    server.has_dead_strangers() || server.zombies().any(is_unseen)
 }
 
 /// Whether an agent is at work, or about to say hello.

@@ -15,7 +15,9 @@ mod patience;
 mod pool;
 mod ready;
 mod sight;
+mod signals;
 mod surroundings;
+mod tellers;
 mod threads;
 mod watchdog;
 

@@ -59,7 +59,7 @@ impl Drop for Surroundings {
 
 /// Has the kernel keep the status of every child that ends. True where it did not.
 fn has_children_kept() -> io::Result<bool> {
-    let found = action(None)?;
+    let found = action(Signal::SIGCHLD, None)?;
     if keeps_children(&found) {
         return Ok(false);
     }
@@ -68,10 +68,10 @@ fn has_children_kept() -> io::Result<bool> {
         kept.sa_sigaction = libc::SIG_DFL;
     }
     kept.sa_flags &= !libc::SA_NOCLDWAIT;
-    let replaced = action(Some(&kept))?;
+    let replaced = action(Signal::SIGCHLD, Some(&kept))?;
     if keeps_children(&replaced) {
         // Another thread was faster: a handler, tokio's for example, is not ours to take away.
-        action(Some(&replaced))?;
+        action(Signal::SIGCHLD, Some(&replaced))?;
     }
     Ok(true)
 }
@@ -80,14 +80,14 @@ fn keeps_children(action: &libc::sigaction) -> bool {
     action.sa_sigaction != libc::SIG_IGN && action.sa_flags & libc::SA_NOCLDWAIT == 0
 }
 
-/// What SIGCHLD did until now. What it does from now on, where that is given.
-fn action(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+/// What the signal did until now. What it does from now on, where that is given.
+pub(super) fn action(signal: Signal, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     // SAFETY: sigaction is integers and a set; all zeroes is a valid one.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     let new = new.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the one is null or valid for reads, the other is valid for writes. What is set was there
     // before, or is the default.
-    match unsafe { libc::sigaction(libc::SIGCHLD, new, &raw mut old) } {
+    match unsafe { libc::sigaction(signal as libc::c_int, new, &raw mut old) } {
         0 => Ok(old),
         _ => Err(io::Error::last_os_error()),
     }

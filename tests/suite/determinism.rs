@@ -4,6 +4,7 @@
 mod clock;
 mod descendants;
 mod ends;
+mod others;
 mod reading;
 mod scenarios;
 mod shells;

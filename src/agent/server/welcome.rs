@@ -268,6 +268,7 @@ impl Server {
             return false;
         }
         self.strange_deaths.push(pid);
+        self.ends += 1;
         let status = open_pidfd(pid)
             .ok()
             .and_then(|pidfd| ended_status(pidfd.as_fd()));

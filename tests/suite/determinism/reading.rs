@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use rstest::rstest;
 use supervise_harness::{Script, SimHandle};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -154,14 +155,19 @@ fn siblings_that_write_at_one_instant_write_in_the_same_order_each_time() {
     });
 }
 
-/// A write is a step, though the timeline does not have it: who begins after it at that instant does so when the code
-/// has read. Who only rests is no step, and those between begin at once.
-#[test]
-fn who_begins_after_a_write_at_one_instant_begins_after_it_was_read() {
+/// A write is a step, and so is a close, though the timeline has neither: who begins after it at that instant does so
+/// when the code has read. Who only rests is no step, and those between begin at once.
+#[rstest]
+#[case::a_write("write \"a line\\n\"; stay", Some("a line"))]
+#[case::a_close("close stdout; stay", None)]
+fn who_begins_after_a_write_at_one_instant_begins_after_it_was_read(
+    #[case] second: &str,
+    #[case] read: Option<&str>,
+) {
     assert_same(10, async |sim: SimHandle, log| {
         let scripts = [
             ("a", "stay"),
-            ("b", "write \"a line\\n\"; stay"),
+            ("b", second),
             ("c", "stay"),
             ("d", "write \"too late\\n\"; stay"),
         ];
@@ -172,7 +178,7 @@ fn who_begins_after_a_write_at_one_instant_begins_after_it_was_read() {
             command.spawn().unwrap()
         });
         let mut lines = BufReader::new(children[1].stdout.take().unwrap()).lines();
-        assert_eq!(lines.next_line().await.unwrap().unwrap(), "a line");
+        assert_eq!(lines.next_line().await.unwrap().as_deref(), read);
         let last = &mut children[3];
         last.kill().await.unwrap();
         let mut text = String::new();

@@ -1,0 +1,176 @@
+//! The other runtimes of this process. They find a signal by one pipe, and whichever looks first tells the tasks of all;
+//! and each reaps for all the children that were dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::Pid;
+
+use super::children::{self, Children};
+use super::patience::ran_for;
+use super::sight::Sight;
+use super::signals;
+
+/// How long a runtime looks for events at most, in time on a processor. A thread that runs for longer does something else.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// real-time: how long threads are waited for that get no processor.
+const STARVED: Duration = Duration::from_secs(1);
+
+/// real-time: how long a signal may wait for a thread that takes it: there may be no processor for that.
+const PENDING: Duration = Duration::from_secs(1);
+
+/// How often tokio has to look after a signal: it finds that, or whoever looks then has found it.
+const LOOKS_FOR_SIGNAL: u32 = 1;
+
+/// The same for children that were dropped and have ended. Who looks while another runtime does reaps nothing, and that
+/// one may have begun before anybody was told of the SIGCHLD. So the first look has somebody told, the second follows
+/// that, and whoever is in the way of the third has been told itself.
+const LOOKS_FOR_LEFT: u32 = 3;
+
+/// The threads that may be about to tell this sim's tasks of the ends that there were, or to reap.
+#[derive(Debug, Default)]
+pub(crate) struct Tellers {
+    /// How many had ended when they were listed.
+    ends: u64,
+    threads: Vec<Teller>,
+    listed: Option<Instant>,
+    /// How often tokio has to look yet. After each look those are listed that look, too.
+    looks_left: u32,
+    has_looked: bool,
+    /// Whether those that run no sim are listed as well.
+    lists_all: bool,
+    /// What [`signals::pending`] said first, and when.
+    pending: Option<(u64, Instant)>,
+    /// What [`signals::arrived`] said last.
+    arrived: u64,
+}
+
+#[derive(Debug)]
+struct Teller {
+    thread: Pid,
+    then: Then,
+    /// How long it had run.
+    ran: Option<u64>,
+}
+
+/// How a thread stood when it was listed: once it stands otherwise, it has done what it may have been at.
+#[derive(Debug)]
+enum Then {
+    /// How often the sim's runtime had looked for events.
+    Looked(u64, Arc<Sight>),
+    /// How often it had slept; None where that could not be told.
+    Slept(Option<u64>),
+}
+
+impl Tellers {
+    /// Whether there may be any, given how many processes have ended so far, and whether a child has ended that the
+    /// code under test may have dropped before it was seen to be registered with tokio.
+    pub(crate) fn are_there(
+        &mut self,
+        ends: u64,
+        own: &Children,
+        may_have_left: impl FnOnce() -> bool,
+    ) -> bool {
+        let arrived = signals::arrived();
+        let mut has_arrived = std::mem::replace(&mut self.arrived, arrived) != arrived;
+        match signals::pending() {
+            0 => has_arrived |= self.pending.take().is_some(),
+            pending => {
+                let (waited_for, since) = *self.pending.get_or_insert((pending, Instant::now()));
+                // One that all threads block may stay for ever.
+                if waited_for == pending && since.elapsed() < PENDING {
+                    return true;
+                }
+            }
+        }
+        if has_arrived {
+            self.lists_all = true;
+            self.looks_left = self.looks_left.max(LOOKS_FOR_SIGNAL);
+        }
+        if self.ends != ends {
+            self.ends = ends;
+            if !(children::other_sims().is_empty() && own.are_of_sims_alone()) {
+                // The kernel's signal may have met another that is on its way to another thread, and be one with it.
+                // It fails only for what is no signal.
+                let _ = raise(Signal::SIGCHLD);
+                let may_have_left = may_have_left();
+                self.lists_all |= may_have_left;
+                let looks = if may_have_left {
+                    LOOKS_FOR_LEFT
+                } else {
+                    LOOKS_FOR_SIGNAL
+                };
+                self.looks_left = self.looks_left.max(looks);
+            }
+        }
+        if std::mem::take(&mut self.has_looked) {
+            self.list();
+        }
+        self.threads.retain(|teller| !teller.is_done());
+        if self.listed.is_some_and(|listed| listed.elapsed() > STARVED) {
+            self.threads.clear();
+        }
+        if !self.threads.is_empty() {
+            return true;
+        }
+        if self.looks_left == 0 {
+            self.lists_all = false;
+            return false;
+        }
+        self.looks_left -= 1;
+        self.has_looked = true;
+        true
+    }
+
+    /// The sims that look now, and perhaps all threads that may run a runtime of another kind.
+    fn list(&mut self) {
+        self.listed = Some(Instant::now());
+        let looks = |sight: &Sight| sight.looks.load(Ordering::Acquire);
+        let sims = children::other_sims();
+        let sims = sims.into_iter().map(|(thread, sight)| {
+            let then = Then::Looked(looks(&sight), sight);
+            Teller::new(thread, then)
+        });
+        self.threads = sims
+            .filter(|sim| matches!(sim.then, Then::Looked(looks, _) if looks % 2 == 1))
+            .collect();
+        if !self.lists_all {
+            return;
+        }
+        let others = children::threads_without_sims().unwrap_or_default();
+        let others = others
+            .into_iter()
+            .filter(|thread| !children::is_quiet(*thread));
+        self.threads.extend(others.map(|thread| {
+            let then = Then::Slept(children::sleeps_of(thread));
+            Teller::new(thread, then)
+        }));
+    }
+}
+
+impl Teller {
+    fn new(thread: Pid, then: Then) -> Teller {
+        let ran = ran_for(thread.as_raw().unsigned_abs());
+        Teller { thread, then, ran }
+    }
+
+    fn has_run_for_long(&self) -> bool {
+        let now = ran_for(self.thread.as_raw().unsigned_abs());
+        let (Some(then), Some(now)) = (self.ran, now) else {
+            // It has ended, or nothing can be told.
+            return true;
+        };
+        Duration::from_nanos(now.saturating_sub(then)) > LOOK
+    }
+
+    fn is_done(&self) -> bool {
+        let has_gone_on = match &self.then {
+            Then::Looked(looks, sight) => sight.looks.load(Ordering::Acquire) != *looks,
+            Then::Slept(sleeps) => children::sleeps_of(self.thread) != *sleeps,
+        };
+        has_gone_on || children::is_quiet(self.thread) || self.has_run_for_long()
+    }
+}

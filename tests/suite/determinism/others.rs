@@ -1,0 +1,118 @@
+//! Sims of one process beside each other: a signal that is one's may be taken by another's runtime, and all reap for all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use supervise_harness::{Script, Sim, SimHandle};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Busy, Log, assert_same};
+
+/// Plays it in sims that are beside each other, and beside busy cores.
+fn assert_same_beside(runs: usize, body: impl AsyncFn(SimHandle, Log) + Copy + Send + 'static) {
+    let _busy = Busy::new();
+    let plays = [(); 8].map(|()| std::thread::spawn(move || assert_same(runs, body)));
+    for plays in plays {
+        plays.join().unwrap();
+    }
+}
+
+/// It had no time to say hello, and tokio's drop left it to the next SIGCHLD.
+#[test]
+fn what_was_started_and_dropped_in_the_last_turn_is_reaped_before_the_end() {
+    assert_same_beside(10, async |sim: SimHandle, _| {
+        let agent = sim.agent("a", Script::new().stay());
+        let mut command = Command::from(agent.command());
+        drop(command.kill_on_drop(true).spawn().unwrap());
+    });
+}
+
+/// Tokio's drop left it alive, before it had said hello.
+#[test]
+fn what_was_dropped_alive_is_reaped_when_it_ends() {
+    assert_same_beside(6, async |sim: SimHandle, _| {
+        let agent = sim.agent("a", Script::new().run_for(Duration::from_secs(1)).exit(0));
+        drop(Command::from(agent.command()).spawn().unwrap());
+        sleep(Duration::from_secs(2)).await;
+    });
+}
+
+/// The same beside a runtime that is no sim's, as that of a `#[tokio::test]`: it reaps for all, too.
+#[test]
+fn what_was_dropped_is_reaped_beside_a_runtime_of_another_kind() {
+    let (end, mut is_over) = tokio::sync::oneshot::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            while is_over.try_recv().is_err() {
+                let starts = [(); 4].map(|()| tokio::spawn(Command::new("true").status()));
+                for start in starts {
+                    assert!(start.await.unwrap().unwrap().success());
+                }
+            }
+        });
+    });
+    assert_same_beside(6, async |sim: SimHandle, _| {
+        let agent = sim.agent("a", Script::new().run_for(Duration::from_secs(1)).exit(0));
+        drop(Command::from(agent.command()).spawn().unwrap());
+        let mut command = Command::from(agent.command());
+        drop(command.kill_on_drop(true).spawn().unwrap());
+        sleep(Duration::from_secs(2)).await;
+        drop(command.spawn().unwrap());
+    });
+    end.send(()).unwrap();
+    other.join().unwrap();
+}
+
+/// Another sim's runtime may find the signal, and lose its processor before it tells of it.
+#[test]
+fn a_signal_to_the_own_process_arrives_when_it_was_sent() {
+    let _busy = Busy::new();
+    let end = Arc::new(AtomicBool::new(false));
+    let others = [(); 6].map(|()| {
+        let end = Arc::clone(&end);
+        std::thread::spawn(move || {
+            let looks = async |_: SimHandle| {
+                while !end.load(Ordering::Relaxed) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            Sim::new().run(looks);
+        })
+    });
+    assert_same(30, async |_, log| {
+        let mut reload = signal(SignalKind::user_defined1()).unwrap();
+        tokio::spawn(async {
+            sleep(Duration::from_secs(10)).await;
+            kill(Pid::this(), Signal::SIGUSR1).unwrap();
+        });
+        let begun = Instant::now();
+        let _ = timeout(Duration::from_secs(3600), reload.recv()).await;
+        log.say(format!("{:?}", begun.elapsed()));
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    });
+    end.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().unwrap();
+    }
+}
+
+/// It is no agent: the machine decides how long it takes, and no virtual time passes meanwhile.
+#[test]
+fn who_waits_for_a_signal_hears_of_the_end_of_a_program_at_once() {
+    assert_same_beside(6, async |_, log| {
+        let mut ended = signal(SignalKind::child()).unwrap();
+        let begun = Instant::now();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            ended.recv().await.unwrap();
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        log.say("reaped");
+    });
+}
