@@ -88,8 +88,6 @@ use watchdog::Watched;
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
 ///   for each of them, and orders nothing between them.
-/// - **When a child that was dropped is reaped, where one process runs several sims at once.** All of tokio's
-///   runtimes reap such children for each other. `cargo nextest` gives each test a process of its own.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
 ///   or on pipes whose ends are all the sim's, is at rest.
 /// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
