@@ -311,6 +311,10 @@ impl Gate {
             return Verdict::Turn;
         }
         let (suspects, beside) = self.suspects(&server);
+        if server.is_ending {
+            // From here on, however long it takes.
+            let _ = self.is_unquiet_for_long();
+        }
         let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects, beside);
         // The next turn shows whether it was reaped.
         news |= server.has_just_ended();
@@ -318,6 +322,11 @@ impl Gate {
         let quiet = quiet && (news || !self.others_may_tell(&server));
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
+            // Another sim may have forked a child, and a shell may be about to reap.
+            if !quiet && !self.is_unquiet_for_long() {
+                return Verdict::Turn;
+            }
+            server.look_at_parents();
             if self.have_tokio_reap_unseen(&server) {
                 return Verdict::Turn;
             }

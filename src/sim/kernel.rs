@@ -15,6 +15,16 @@ pub(super) fn sleep_of(thread: Pid) -> Option<String> {
     sleeps.contains(&number).then_some(text)
 }
 
+/// Whether a thread of this process waits for another, for so long at most: the fourth argument of its futex(2). False
+/// where that cannot be told.
+pub(super) fn waits_with_limit(thread: Pid) -> bool {
+    let path = format!("/proc/self/task/{thread}/syscall");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut words = text.split_whitespace();
+    let number = words.next().and_then(|number| number.parse().ok());
+    number == Some(libc::SYS_futex) && words.nth(3).is_some_and(|limit| limit != "0x0")
+}
+
 /// The signals of a process as /proc has them, a bit each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Masks {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::{Pid, gettid};
 
+use super::kernel::waits_with_limit;
 use crate::leaks::{self, Identity};
 
 #[derive(Debug, Default)]
@@ -46,6 +47,13 @@ impl Pool {
     pub(crate) fn has(&self, thread: u32) -> bool {
         let is_it = |alive: &Pid| alive.as_raw().unsigned_abs() == thread;
         self.lock().alive.iter().any(is_it)
+    }
+
+    /// Whether one of them may have something to do: all wait for that as tokio has them wait, with a limit in time.
+    pub(crate) fn may_be_at_work(&self) -> bool {
+        let threads = self.lock();
+        let waits = |thread: &Pid| waits_with_limit(*thread);
+        !threads.alive.iter().all(waits)
     }
 
     /// Whether none of them is there. What a child gets at the end of one it has got then: the kernel

@@ -50,6 +50,11 @@ impl Watched {
             ));
         } else if is_open {
             line(match server.next_deadline() {
+                None if self.pool.may_be_at_work() => format!(
+                    "virtual time stands at {} although everything waits: a task in `spawn_blocking` holds it, such \
+                     as one that sleeps in real time, or waits for what does not come",
+                    server.now
+                ),
                 Some(next) => format!(
                     "virtual time stands at {} although everything waits, and the next agent is due at {next}: a \
                      task in `spawn_blocking` holds it, such as one that waits for a child",

@@ -102,6 +102,43 @@ fn a_signal_to_the_own_process_arrives_when_it_was_sent() {
     }
 }
 
+/// The shell reaps and ends, and then the body does, while other sims hold all up: their children are not through their
+/// exec.
+#[test]
+fn what_a_shell_reaps_last_is_seen_at_the_end_while_others_start_processes() {
+    let end = Arc::new(AtomicBool::new(false));
+    let others = [(); 3].map(|()| {
+        let end = Arc::clone(&end);
+        std::thread::spawn(move || {
+            let starts = async |_: SimHandle| {
+                while !end.load(Ordering::Relaxed) {
+                    let starts = [(); 3].map(|()| Command::new("true").spawn().unwrap());
+                    for mut start in starts {
+                        start.wait().await.unwrap();
+                    }
+                }
+            };
+            Sim::new().run(starts);
+        })
+    });
+    assert_same(12, async |sim: SimHandle, _| {
+        let agents = [("a", 3), ("b", 5)].map(|(name, secs)| {
+            let script = Script::new().run_for(Duration::from_secs(secs)).exit(1);
+            super::shells::words(&sim.agent(name, script))
+        });
+        let text = format!("{} & {}; wait", agents[0], agents[1]);
+        Command::new("sh")
+            .args(["-c", &text])
+            .status()
+            .await
+            .unwrap();
+    });
+    end.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().unwrap();
+    }
+}
+
 /// It is no agent: the machine decides how long it takes, and no virtual time passes meanwhile.
 #[test]
 fn who_waits_for_a_signal_hears_of_the_end_of_a_program_at_once() {

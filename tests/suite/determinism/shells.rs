@@ -12,7 +12,7 @@ use tokio::time::{Duration, sleep};
 use super::{Busy, assert_same};
 
 /// A command line of the agent for a shell.
-fn words(agent: &Agent) -> String {
+pub(super) fn words(agent: &Agent) -> String {
     let words = std::iter::once(agent.program().into()).chain(agent.args());
     let quoted = words.map(|word| format!("'{}'", word.into_string().unwrap()));
     quoted.collect::<Vec<_>>().join(" ")

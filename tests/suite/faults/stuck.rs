@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rstest::rstest;
 use supervise_harness::{Script, Sim, SimHandle};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,6 +86,39 @@ fn waiting_for_an_agent_in_spawn_blocking() {
     );
     assert_contains(&text, "worker#1 is waiting");
     assert!(!is_there(pid));
+}
+
+/// It holds tokio's clock, so that a timer may be pending that the sim does not see.
+#[rstest]
+#[case::alone(false)]
+#[case::beside_a_timer(true)]
+fn sleeping_in_spawn_blocking(#[case] has_timer: bool) {
+    let text = stuck(short().try_run(async |_| {
+        let (end, is_over) = std::sync::mpsc::channel::<()>();
+        // real-time: until it is cut off, which lets go of the other end.
+        let task = tokio::task::spawn_blocking(move || is_over.recv());
+        if has_timer {
+            let _ = tokio::time::timeout(seconds(1), task).await;
+        } else {
+            let _ = task.await;
+        }
+        drop(end);
+    }));
+    assert_contains(
+        &text,
+        "virtual time stands at 0.000s although everything waits: a task in `spawn_blocking` holds it",
+    );
+    assert!(!text.contains("no timer"), "{text}");
+}
+
+/// A task that is over holds nothing: its thread waits for the next.
+#[test]
+fn waiting_for_nothing_after_a_task_in_spawn_blocking() {
+    let text = stuck(short().try_run(async |_| {
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        std::future::pending::<()>().await;
+    }));
+    assert_contains(&text, "no timer is pending");
 }
 
 #[test]
