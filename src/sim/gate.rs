@@ -24,7 +24,7 @@ use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing};
 use super::mark::Mark;
 use super::orphans::Orphans;
-use super::patience::Patience;
+use super::patience::{Patience, ran_for};
 use super::pool::Pool;
 use super::ready::Ready;
 use super::sight::Sight;
@@ -44,6 +44,12 @@ const REAPING: Duration = Duration::from_millis(100);
 /// real-time: how long time stands still for another thread's child that still runs this program. A
 /// spawn returns before its exec is done.
 const EXEC: Duration = Duration::from_secs(1);
+
+/// How long the end of an exec takes at most, in time on a processor.
+const CLOSING: Duration = Duration::from_micros(500);
+
+/// How long a fork takes at most, in time on a processor.
+const FORK: Duration = Duration::from_micros(300);
 
 /// real-time: how long a process that said hello waits to be taken in where another is at work that may
 /// begin before it.
@@ -112,6 +118,32 @@ enum Survey {
     Other,
     /// Nobody.
     Nobody,
+}
+
+/// How the thread of another sim, whose code is at work, stands.
+#[derive(Clone, Debug)]
+struct AtWork {
+    parks: u64,
+    /// How long it has run, in nanoseconds.
+    ran: Option<u64>,
+    at: Instant,
+}
+
+impl AtWork {
+    fn now(thread: Pid, sight: &Sight) -> AtWork {
+        AtWork {
+            parks: sight.parks.load(Ordering::Acquire),
+            ran: ran_for(thread.as_raw().unsigned_abs()),
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether it is through with a fork that it was in the middle of.
+    fn has_gone_on(&self, now: &AtWork) -> bool {
+        let ran = now.ran.zip(self.ran).map(|(now, then)| now - then);
+        let has_run = ran.is_none_or(|ran| Duration::from_nanos(ran) > FORK);
+        self.parks != now.parks || has_run || now.at - self.at > EXEC
+    }
 }
 
 /// How many threads this process has, where that can be told, and the children of the sim's.
@@ -185,6 +217,12 @@ pub(crate) struct Gate {
     execed: HashMap<Pid, (HashSet<u32>, Option<u64>)>,
     /// Those that have not: since when.
     forked: HashMap<u32, Instant>,
+    /// Those that are about to: how long they had run when they had their new arguments, in nanoseconds.
+    exec_ends: HashMap<u32, u64>,
+    /// Other sims whose code was at work after this sim's was, and may have been in the middle of a fork.
+    at_work: HashMap<Pid, AtWork>,
+    /// After which turn of this sim's code that was.
+    at_work_in: u64,
     /// What had happened in this sim, and which children it had, when the others were looked at.
     looked_at: Option<(u64, Vec<u32>)>,
 }
@@ -196,9 +234,10 @@ impl Gate {
         pool: Arc<Pool>,
         before: HashSet<u32>,
         mark: Option<Arc<Mark>>,
-        ready: Ready,
+        mut ready: Ready,
         news: OwnedFd,
     ) -> Gate {
+        ready.take_own();
         Gate {
             before,
             shared: Arc::clone(&body.shared),
@@ -236,6 +275,9 @@ impl Gate {
             unexeced: HashMap::new(),
             execed: HashMap::new(),
             forked: HashMap::new(),
+            exec_ends: HashMap::new(),
+            at_work: HashMap::new(),
+            at_work_in: 0,
             looked_at: None,
         }
     }
@@ -706,7 +748,9 @@ impl Gate {
         if is_busy || server.has_strangers() {
             return Ok(Survey::Other);
         }
-        if self.zombies_are_unsettled(server, &children) || self.others_fork(happened)? {
+        if self.zombies_are_unsettled(server, &children)
+            || self.others_fork(server.turns_of_code, happened)?
+        {
             return Ok(Survey::Other);
         }
         self.has_others = self.sees_others || self.orphans.are_there();
@@ -875,12 +919,17 @@ impl Gate {
     ///
     /// What it forks while nothing happens in this sim matters no more: no pipe was made meanwhile. So
     /// sims that fork all the time hold nobody up.
-    fn others_fork(&mut self, happened: (u64, Vec<u32>)) -> Result<bool, String> {
+    fn others_fork(&mut self, turn: u64, happened: (u64, Vec<u32>)) -> Result<bool, String> {
+        if self.at_work_in != turn {
+            self.at_work.clear();
+            self.at_work_in = turn;
+        }
         // What the body has closed meanwhile, a fork that was on its way may still hold.
-        if self.looked_at.as_ref() == Some(&happened) && !self.has_run {
+        let is_seen = self.looked_at.as_ref() == Some(&happened) && !self.has_run;
+        if is_seen && self.at_work.is_empty() {
             let mut left = HashMap::new();
             for (pid, since) in std::mem::take(&mut self.forked) {
-                if since.elapsed() < EXEC && starts(pid)? {
+                if since.elapsed() < EXEC && (starts(pid)? || closes(&mut self.exec_ends, pid)) {
                     left.insert(pid, since);
                 }
             }
@@ -891,15 +940,27 @@ impl Gate {
         self.execed
             .retain(|thread, _| sims.iter().any(|(other, _)| other == thread));
         self.forked.clear();
+        let (mut is_one_at_work, mut has_streams) = (false, None);
         for (thread, sight) in sims {
             // In this order: what it forks after it was seen at rest, it forks without our pipes.
             let is_parked = sight.is_parked.load(Ordering::Acquire);
             let parks = sight.parks.load(Ordering::Acquire);
             let (execed, clear_at) = self.execed.entry(thread).or_default();
             if is_parked && *clear_at == Some(parks) {
+                self.at_work.remove(&thread);
                 continue;
             }
-            let children = children::of_thread(thread)
+            // A fork copies the descriptors before its child is there to be seen.
+            let may_fork = sight.runs_code.load(Ordering::Acquire) && !children::is_quiet(thread);
+            if may_fork && *has_streams.get_or_insert_with(|| self.ready.has_streams()) {
+                let now = AtWork::now(thread, &sight);
+                let since = self.at_work.entry(thread).or_insert_with(|| now.clone());
+                if !since.has_gone_on(&now) {
+                    is_one_at_work = true;
+                    continue;
+                }
+            }
+            let children = children::of_busy_thread(thread)
                 .map_err(blind("the children of another sim cannot be listed"))?
                 .unwrap_or_default();
             execed.retain(|pid| children.contains(pid));
@@ -908,7 +969,7 @@ impl Gate {
                 if execed.contains(&pid) {
                     continue;
                 }
-                if starts(pid)? {
+                if starts(pid)? || closes(&mut self.exec_ends, pid) {
                     self.forked.insert(pid, Instant::now());
                     is_clear = false;
                 } else {
@@ -917,8 +978,11 @@ impl Gate {
             }
             *clear_at = (is_clear && is_parked).then_some(parks);
         }
+        if !is_one_at_work {
+            self.at_work.clear();
+        }
         self.looked_at = Some(happened);
-        Ok(!self.forked.is_empty())
+        Ok(is_one_at_work || !self.forked.is_empty())
     }
 
     /// Whether a thread that the code under test has not started, but may use, has forked an agent that has
@@ -1009,6 +1073,23 @@ const UNKNOWN_CHILD: &str = "what a child is and does cannot be told";
 fn starts(pid: u32) -> Result<bool, String> {
     let has_no_words = || has_no_words(pid).map_err(blind(UNKNOWN_CHILD));
     Ok(is_unexeced(pid) || has_no_words()? && !is_zombie(pid))
+}
+
+/// Whether a child has its new arguments, and may still have descriptors that its exec closes: the kernel puts off the
+/// last of that until it goes on in its program. It has done so once it sleeps, or has run for a while.
+fn closes(exec_ends: &mut HashMap<u32, u64>, pid: u32) -> bool {
+    let ran = ran_for(pid);
+    let is_closing = match (children::state(&format!("/proc/{pid}")), ran) {
+        (Some('R' | 'D'), Some(ran)) => {
+            let since = *exec_ends.entry(pid).or_insert(ran);
+            Duration::from_nanos(ran - since) < CLOSING
+        }
+        _ => false,
+    };
+    if !is_closing {
+        exec_ends.remove(&pid);
+    }
+    is_closing
 }
 
 /// Whether a child was forked and still runs this program: with its arguments, too, where this program

@@ -228,6 +228,7 @@ impl Sim {
         let asked = Arc::clone(&gate);
         let parked = Arc::clone(&sight);
         builder.on_thread_park(move || {
+            parked.runs_code.store(false, Ordering::Release);
             parked.parks.fetch_add(1, Ordering::Relaxed);
             parked.is_parked.store(true, Ordering::Relaxed);
             if let Some(gate) = &mut *asked.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -243,6 +244,7 @@ impl Sim {
             if let Some(gate) = &mut *going_on.lock().unwrap_or_else(PoisonError::into_inner) {
                 gate.unpark();
             }
+            unparked.runs_code.store(true, Ordering::Release);
         });
         let pool = Arc::new(Pool::default());
         let (begun, over) = (Arc::clone(&pool), Arc::clone(&pool));
@@ -324,6 +326,7 @@ impl Sim {
                 }
                 ended
             });
+            sight.runs_code.store(true, Ordering::Release);
             runtime.block_on(Body::new(body, Arc::clone(&gate), Arc::clone(&waker)))
         }));
         // What its tasks say as they are dropped is still theirs.
@@ -332,6 +335,7 @@ impl Sim {
             result = result.and(Err(payload));
         }
         // What happens from here on is the sim's doing.
+        sight.runs_code.store(false, Ordering::Release);
         let mut remarks = watched.remarks();
         let (mut timeline, lost) = {
             let mut server = shared.lock();

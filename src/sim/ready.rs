@@ -27,6 +27,8 @@ pub(crate) struct Ready {
     info: Option<File>,
     /// Whose pidfds are registered, by their inodes; None where it is no pidfd.
     inodes: HashMap<(u64, u64), Option<u32>>,
+    /// How many of those that are no pidfds are not the code's.
+    own: usize,
 }
 
 /// A descriptor that is registered with tokio.
@@ -49,6 +51,7 @@ impl Ready {
             epoll: None,
             info: None,
             inodes: HashMap::new(),
+            own: 0,
         }
     }
 
@@ -71,6 +74,23 @@ impl Ready {
         };
         let mut fds = [PollFd::new(epoll, PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Takes what is registered now, which is no pidfd, for the runtime's and the harness's own.
+    pub(crate) fn take_own(&mut self) {
+        self.own = self.count_streams();
+    }
+
+    /// Whether pipes or sockets of the code under test may be registered: what ends when the last copy of its other end
+    /// is closed.
+    pub(crate) fn has_streams(&mut self) -> bool {
+        !kernel_is_since(6, 9) || self.count_streams() > self.own
+    }
+
+    /// How many are registered that have an inode of their own, and are no pidfds.
+    fn count_streams(&mut self) -> usize {
+        let _ = self.pids();
+        self.inodes.values().filter(|pid| pid.is_none()).count()
     }
 
     fn registrations(&mut self) -> Vec<Registered> {

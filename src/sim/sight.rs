@@ -16,6 +16,8 @@ pub(crate) struct Sight {
     /// How often tokio has begun to look for events, and how often it has gone on, together: odd while it looks, or
     /// waits for them.
     pub(crate) looks: AtomicU64,
+    /// Whether code under test may be at work on the sim's thread: not while the gate is.
+    pub(crate) runs_code: AtomicBool,
     /// Whether the runtime is at rest now.
     pub(crate) is_parked: AtomicBool,
     /// Whether the gate had nothing against time passing, the last time.

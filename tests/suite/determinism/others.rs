@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use supervise_harness::{Script, Sim, SimHandle};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
@@ -137,6 +139,23 @@ fn what_a_shell_reaps_last_is_seen_at_the_end_while_others_start_processes() {
     for other in others {
         other.join().unwrap();
     }
+}
+
+/// A fork of another sim copies every descriptor before its child is there to be seen, and holds the copies until its exec.
+#[test]
+fn what_is_closed_while_others_start_processes_ends_at_once() {
+    assert_same_beside(2, async |sim: SimHandle, log| {
+        for _ in 0..10 {
+            let agent = sim.agent("a", Script::new().run_for(Duration::from_secs(1)).exit(1));
+            Command::from(agent.command()).status().await.unwrap();
+            let (one, mut other) = UnixStream::pair().unwrap();
+            sleep(Duration::from_millis(1)).await;
+            let begun = Instant::now();
+            drop(one);
+            let read = timeout(Duration::from_secs(10), other.read_to_end(&mut Vec::new())).await;
+            log.say(format!("{read:?} after {:?}", begun.elapsed()));
+        }
+    });
 }
 
 /// It is no agent: the machine decides how long it takes, and no virtual time passes meanwhile.
