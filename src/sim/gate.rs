@@ -140,7 +140,9 @@ impl AtWork {
 
     /// Whether it is through with a fork that it was in the middle of.
     fn has_gone_on(&self, now: &AtWork) -> bool {
-        let ran = now.ran.zip(self.ran).map(|(now, then)| now - then);
+        // A thread that began since may have the number of one that ended.
+        let ran = now.ran.zip(self.ran);
+        let ran = ran.map(|(now, then)| now.saturating_sub(then));
         let has_run = ran.is_none_or(|ran| Duration::from_nanos(ran) > FORK);
         self.parks != now.parks || has_run || now.at - self.at > EXEC
     }
@@ -981,6 +983,8 @@ impl Gate {
         if !is_one_at_work {
             self.at_work.clear();
         }
+        let forked = &self.forked;
+        self.exec_ends.retain(|pid, _| forked.contains_key(pid));
         self.looked_at = Some(happened);
         Ok(is_one_at_work || !self.forked.is_empty())
     }
@@ -1082,7 +1086,7 @@ fn closes(exec_ends: &mut HashMap<u32, u64>, pid: u32) -> bool {
     let is_closing = match (children::state(&format!("/proc/{pid}")), ran) {
         (Some('R' | 'D'), Some(ran)) => {
             let since = *exec_ends.entry(pid).or_insert(ran);
-            Duration::from_nanos(ran - since) < CLOSING
+            Duration::from_nanos(ran.saturating_sub(since)) < CLOSING
         }
         _ => false,
     };
