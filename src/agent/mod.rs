@@ -4,9 +4,11 @@ mod locked;
 mod member;
 mod script;
 mod server;
+mod waits;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::Command;
@@ -26,6 +28,7 @@ pub(crate) use locked::at_work;
 pub(crate) use member::{KernelState, Member};
 pub use script::Script;
 pub(crate) use server::{Server, parent_and_start};
+pub(crate) use waits::Waits;
 
 use crate::spawner::SpawnerOptions;
 use crate::status::ExitStatus;
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) is_given_up: AtomicBool,
     /// Whether the code under test has let go of the sim's thread, for the last time.
     pub(crate) is_let_go: AtomicBool,
+    /// What the body of the sim waits for.
+    pub(crate) waits: Waits,
 }
 
 impl Shared {
@@ -61,6 +66,7 @@ impl Shared {
             is_virtual,
             is_given_up: AtomicBool::new(false),
             is_let_go: AtomicBool::new(false),
+            waits: Waits::of_this_thread(),
         })
     }
 
@@ -101,8 +107,14 @@ impl Shared {
         server.record(&who, What::Note { text });
     }
 
-    /// Waits until `look` finds something. Cancel-safe as far as `look` is.
-    async fn until<T>(&self, mut look: impl FnMut(&mut Server) -> Option<T>) -> T {
+    /// Waits until `look` finds something. Cancel-safe as far as `look` is. Until then, the text of a sim that is
+    /// stuck has the name of the function that waits, and what has not come.
+    async fn until<T>(
+        &self,
+        wait: impl Fn() -> (&'static str, String),
+        mut look: impl FnMut(&mut Server) -> Option<T>,
+    ) -> T {
+        let mut begun = None;
         loop {
             let mut changed = pin!(self.changed.notified());
             // Registered before the look: nothing that comes after it is missed.
@@ -110,7 +122,12 @@ impl Shared {
             if let Some(found) = look(&mut self.lock()) {
                 return found;
             }
-            changed.await;
+            let begun = begun.get_or_insert_with(|| self.waits.begin(wait()));
+            std::future::poll_fn(|context| {
+                begun.is_polled();
+                changed.as_mut().poll(context)
+            })
+            .await;
         }
     }
 }
@@ -237,7 +254,14 @@ impl Agent {
     /// Cancel-safe.
     pub async fn started(&self) -> Run {
         let place = self.place;
-        let member = self.shared.until(|server| {
+        let wait = || {
+            let missing = format!(
+                "no further run of `{}` has started, and come to rest",
+                self.name
+            );
+            ("Agent::started", missing)
+        };
+        let member = self.shared.until(wait, |server| {
             let agent = &server.agents[place];
             let member = *agent.runs.get(agent.taken)?;
             if !server.has_started(member) {
@@ -409,7 +433,7 @@ impl Run {
     /// Exits with the code. Returns when it has ended.
     pub async fn exit(&self, code: u8) -> Option<ExitStatus> {
         self.order(Statement::Exit(code));
-        self.ended().await
+        self.ended_after("Run::exit").await
     }
 
     /// Dies by the signal, without a core dump. Returns when it has ended. For a signal that does
@@ -419,7 +443,7 @@ impl Run {
             signal,
             core: false,
         });
-        self.ended().await
+        self.ended_after("Run::die_by").await
     }
 
     /// Says that it is ready, on its control connection. Returns when it has said so.
@@ -428,7 +452,10 @@ impl Run {
         let before = self.shared.lock().members[member].readies;
         self.order(Statement::Ready(agent_stub::script::Channel::Control));
         self.shared
-            .until(|server| (server.members[member].readies > before).then_some(()))
+            .until(
+                || ("Run::ready", self.lacks("has not said that it is ready")),
+                |server| (server.members[member].readies > before).then_some(()),
+            )
             .await;
     }
 
@@ -472,8 +499,14 @@ impl Run {
     /// Cancel-safe.
     pub async fn at_gate(&self, gate: &str) {
         let member = self.member;
+        let wait = || {
+            let missing = format!("is not at its gate `{gate}`");
+            ("Run::at_gate", self.lacks(&missing))
+        };
         self.shared
-            .until(|server| (server.members[member].gate.as_deref() == Some(gate)).then_some(()))
+            .until(wait, |server| {
+                (server.members[member].gate.as_deref() == Some(gate)).then_some(())
+            })
             .await;
     }
 
@@ -489,8 +522,14 @@ impl Run {
         let member = self.member;
         let before = self.shared.lock().members[member].hygiene_reports.len();
         self.order(Statement::Hygiene(Destination::Control));
+        let wait = || {
+            (
+                "Run::hygiene",
+                self.lacks("has not reported what it inherited"),
+            )
+        };
         self.shared
-            .until(|server| {
+            .until(wait, |server| {
                 let member = &server.members[member];
                 match member.hygiene_reports.get(before) {
                     Some(report) => Some(Some(report.clone())),
@@ -506,7 +545,10 @@ impl Run {
     pub async fn became_ready(&self) {
         let member = self.member;
         self.shared
-            .until(|server| (server.members[member].readies > 0).then_some(()))
+            .until(
+                || ("Run::became_ready", self.lacks("has not become ready")),
+                |server| (server.members[member].readies > 0).then_some(()),
+            )
             .await;
     }
 
@@ -515,10 +557,22 @@ impl Run {
     ///
     /// Cancel-safe.
     pub async fn ended(&self) -> Option<ExitStatus> {
+        self.ended_after("Run::ended").await
+    }
+
+    async fn ended_after(&self, function: &'static str) -> Option<ExitStatus> {
         let member = self.member;
         self.shared
-            .until(|server| server.members[member].ended)
+            .until(
+                || (function, self.lacks("has not ended")),
+                |server| server.members[member].ended,
+            )
             .await
+    }
+
+    fn lacks(&self, what: &str) -> String {
+        let who = Who::run(Arc::clone(&self.name), self.number);
+        format!("{who} {what}")
     }
 
     /// Waits until a descendant of it has said hello, and says which process that is.
@@ -527,7 +581,8 @@ impl Run {
     #[cfg(feature = "properties")]
     pub(crate) async fn descendant(&self, name: &str) -> Run {
         let who = Who::descendant(Arc::clone(&self.name), self.number, name);
-        let found = self.shared.until(|server| {
+        let wait = || ("Run::descendant", format!("{who} has not started"));
+        let found = self.shared.until(wait, |server| {
             let place = server.members.iter().position(|member| member.who == who);
             place.map(|place| (place, server.members[place].pid))
         });
@@ -546,7 +601,10 @@ impl Run {
     pub(crate) async fn reaped(&self) {
         let member = self.member;
         self.shared
-            .until(|server| server.members[member].reaped.then_some(()))
+            .until(
+                || ("Run::reaped", self.lacks("was not reaped")),
+                |server| server.members[member].reaped.then_some(()),
+            )
             .await;
     }
 

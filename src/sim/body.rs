@@ -117,7 +117,9 @@ impl<F: Future> Future for Body<F> {
             gate.run();
         }
         let mut own = Context::from_waker(&this.waker);
+        this.own.shared.waits.begin_poll();
         let result = this.body.as_mut().poll(&mut own);
+        this.own.shared.waits.end_poll();
         if result.is_pending()
             && let Some(gate) = &mut *this.gate.lock().unwrap_or_else(PoisonError::into_inner)
         {

@@ -67,6 +67,9 @@ impl Watched {
                 ),
             });
         }
+        if !is_held {
+            self.shared.waits.texts().into_iter().for_each(&mut line);
+        }
         for trouble in &server.troubles {
             line(trouble.clone());
         }
