@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use agent_stub::Hygiene;
 use agent_stub::protocol::{Lines, MessageError, Order, Report};
@@ -227,8 +228,8 @@ pub(crate) struct Member {
     hygiene: Hygiene,
     /// What it inherited, each time it said so.
     pub(crate) hygiene_reports: Vec<Hygiene>,
-    /// The last thing it said, for whoever asks what it does.
-    pub(crate) last: String,
+    /// The last thing it said since its hello, for whoever asks what it does.
+    last: Option<Report>,
     /// How it ended; None inside where nobody could tell.
     pub(crate) ended: Option<Option<ExitStatus>>,
     pub(crate) reaped: bool,
@@ -276,7 +277,7 @@ impl Member {
             signals: Vec::new(),
             hygiene: Hygiene::default(),
             hygiene_reports: Vec::new(),
-            last: "hello".to_owned(),
+            last: None,
             ended: None,
             reaped: false,
             pinged: None,
@@ -342,7 +343,7 @@ impl Member {
         self.rested = None;
         self.is_watching = matches!(report, Report::Watching(_));
         if !matches!(report, Report::Turn { .. }) {
-            self.last = report.to_string();
+            self.last = Some(report.clone());
         }
         match report {
             Report::Blocked(stream) => self.blocked = Some(*stream),
@@ -465,9 +466,43 @@ impl Member {
         } else {
             ""
         };
-        format!(
-            "{} is {state}{cut}; its last message was `{}`",
-            self.who, self.last
-        )
+        let said = match state.starts_with("blocked") {
+            true => String::new(),
+            false => format!("; {}", self.said()),
+        };
+        format!("{} is {state}{cut}{said}", self.who)
+    }
+
+    /// What it said last, in words: as of itself.
+    pub(crate) fn said(&self) -> String {
+        let Some(last) = &self.last else {
+            return "it has only said who it is".to_owned();
+        };
+        let what = match last {
+            Report::Idle => "it has done all that it was told".to_owned(),
+            Report::Wait { nanos, .. } => {
+                format!("it waits for {:?}", Duration::from_nanos(*nanos))
+            }
+            Report::Watching(path) => format!("it waits for the file {path}"),
+            Report::Gate(gate) => format!("it waits at its gate {gate}"),
+            Report::Blocked(stream) => format!("its {stream} takes no more"),
+            Report::Wrote(stream, 1) => format!("it wrote 1 byte to its {stream}"),
+            Report::Wrote(stream, bytes) => format!("it wrote {bytes} bytes to its {stream}"),
+            Report::Got(signal, 1) => format!("it took {signal}"),
+            Report::Got(signal, count) => format!("it took {signal}, {count} times by then"),
+            Report::Ready => "it is ready".to_owned(),
+            Report::Beat => "it is alive (`beat`)".to_owned(),
+            Report::Locked(path) => format!("it has the lock on {path}"),
+            Report::Started { name, .. } => format!("it started {name}"),
+            Report::Reaped { .. } => "it reaped one that it had started".to_owned(),
+            Report::Freezing => "it stops itself".to_owned(),
+            Report::Thawed => "it goes on after it was stopped".to_owned(),
+            Report::Exiting(code) => format!("it exits with code {code}"),
+            Report::Dying(signal) => format!("it dies by {signal}"),
+            Report::Hygiene(_) => "what it inherited".to_owned(),
+            Report::Error(text) => format!("this could not be done: {text}"),
+            other => format!("`{other}`"),
+        };
+        format!("it last said: {what}")
     }
 }

@@ -83,9 +83,11 @@ impl Server {
         let this = &self.members[member];
         (spent.lines > TALK && spent.since == self.now && this.is_alive()).then(|| {
             format!(
-                "{} does not stop talking: it has said {} lines at {}, its last message was `{}`, and time waits \
-                 for it",
-                this.who, spent.lines, self.now, this.last
+                "{} does not stop talking: it has said {} lines at {}, and time waits for it; {}",
+                this.who,
+                spent.lines,
+                self.now,
+                this.said()
             )
         })
     }
@@ -134,10 +136,10 @@ impl Server {
         }
         messages.clear();
         connection.close();
-        let (who, last) = (&self.members[member].who, &self.members[member].last);
+        let (who, said) = (&self.members[member].who, self.members[member].said());
         self.spoken.excess = Some(format!(
-            "{who} does not stop talking: it has said {} lines, {bytes} bytes, at {now}, its last message was \
-             `{last}`, and time waits for it\n  its connection was closed, and it was killed",
+            "{who} does not stop talking: it has said {} lines, {bytes} bytes, at {now}, and time waits for it; \
+             {said}\n  its connection was closed, and it was killed",
             spent.lines
         ));
         self.members[member].kill();

@@ -114,6 +114,7 @@ fn an_agent_that_does_not_stop_talking_is_named() {
             Command::from(talker.command()).status().await.unwrap();
         }));
         assert_contains(&text, "talker#1 does not stop talking: it has said ");
+        assert_contains(&text, "and time waits for it; it last said: it is ");
     }
 }
 

@@ -151,7 +151,10 @@ fn waiting_for_what_never_comes() {
         wait_for_ever(&sim).await;
     }));
     assert_contains(&text, "everything waits at 0.000s, and no timer is pending");
-    assert_contains(&text, "worker#1 is waiting; its last message was `idle`");
+    assert_contains(
+        &text,
+        "worker#1 is waiting; it last said: it has done all that it was told",
+    );
 }
 
 #[test]
