@@ -42,19 +42,31 @@ where
         .filter(|rule| rule.lacking(&profile).is_some())
         .map(|rule| rule.id.to_owned())
         .collect();
-    let missing: Vec<&String> = unsupported.difference(&listed).collect();
-    let too_many: Vec<&String> = listed.difference(&unsupported).collect();
+    let missing = names(unsupported.difference(&listed));
+    let too_many = names(listed.difference(&unsupported));
     assert!(
         missing.is_empty() && too_many.is_empty(),
-        "the rules listed as unsupported are not those of the profile of `{}`: \
-         missing {missing:?}, listed for nothing {too_many:?}",
-        profile.name
+        "the rules listed as unsupported are not those of the profile of `{}`\n  \
+         to add to suite!(.., unsupported = [..]): {}\n  to take out of it: {}",
+        profile.name,
+        or_none(&missing),
+        or_none(&too_many),
     );
     assert!(
         unsupported.len() < working().count(),
         "the profile of `{}` supports no rule: a suite that runs nothing is no pass",
         profile.name
     );
+}
+
+/// As the macro takes them.
+fn names<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<String> = ids.map(|id| id.replace('-', "_")).collect();
+    names.join(", ")
+}
+
+fn or_none(names: &str) -> &str {
+    if names.is_empty() { "none" } else { names }
 }
 
 /// One `#[test]` for each rule, named by its id with `_` for `-`, on a supervisor of yours.
