@@ -157,7 +157,7 @@ impl fmt::Debug for Agent {
 
 /// Refuses what no agent can do where it is given. The agent would say so later, and then wait for ever.
 #[track_caller]
-fn check(agent: &str, script: Result<(), ScriptError>) {
+fn check(agent: &str, script: Result<(), String>) {
     if let Err(error) = script {
         panic!("agent {agent:?} cannot do what its script says: {error}");
     }

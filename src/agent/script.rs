@@ -17,7 +17,9 @@ use crate::Signal;
 /// A run whose script is over stays up and does what the test says.
 ///
 /// What no agent can do, such as a gate without a name or a text of more than 8 MiB, makes
-/// [`SimHandle::agent`](crate::SimHandle::agent) panic.
+/// [`SimHandle::agent`](crate::SimHandle::agent) panic. So does what would never be done: a
+/// [`then`](Script::then) after statements that are for all runs that are left, and a script with
+/// [`runs`](Script::runs) of its own where one run's is asked for.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct Script {
     first: Vec<(u32, script::Script)>,
     /// All later runs.
     rest: script::Script,
+    /// Why it is not what was meant: part of it has no place.
+    mistake: Option<String>,
 }
 
 impl Script {
@@ -44,19 +48,56 @@ impl Script {
         Script::default()
     }
 
-    /// The first `count` runs do this; what the later ones do is said by [`then`](Script::then).
-    /// Where `script` differs by run itself, its last part is taken.
+    /// The first `count` runs do this. The runs after them do what is added to this, or what
+    /// [`then`](Script::then) says. Where nothing is said of them, they stay up and do what the test
+    /// says: the last script is not repeated.
+    ///
+    /// ```
+    /// use supervise_harness::Script;
+    ///
+    /// let crash = || Script::new().exit(1);
+    /// let script = Script::runs(2, crash());
+    /// assert_eq!(script.of_run(2).to_string(), "exit 1");
+    /// // It stays up.
+    /// assert_eq!(script.of_run(3).to_string(), "");
+    ///
+    /// let script = Script::runs(2, crash()).then(Script::runs(1, Script::new().exit(0))).ready();
+    /// assert_eq!(script.of_run(3).to_string(), "exit 0");
+    /// assert_eq!(script.of_run(4).to_string(), "ready");
+    /// assert_eq!(script.of_run(1000).to_string(), "ready");
+    /// ```
     pub fn runs(count: u32, script: Script) -> Script {
-        Script {
-            first: vec![(count, script.rest)],
-            rest: script::Script::default(),
-        }
+        let mut runs = Script::new();
+        let each = runs.take_one("runs", script);
+        runs.first.push((count, each));
+        runs
     }
 
     /// The runs after those before do this.
+    ///
+    /// It adds no statements to a run. Those before it have to be inside of [`runs`](Script::runs): what
+    /// stands outside is for all runs that are left, so that none would be left for `script`, and
+    /// [`SimHandle::agent`](crate::SimHandle::agent) panics.
+    ///
+    /// ```should_panic
+    /// use supervise_harness::{Script, Sim};
+    ///
+    /// Sim::new().run(async |sim| {
+    ///     // To crash once: `Script::runs(1, Script::new().exit(1)).then(Script::new().stay())`.
+    ///     sim.agent("worker", Script::new().exit(1).then(Script::new().stay()));
+    /// });
+    /// ```
     pub fn then(mut self, script: Script) -> Script {
+        if !self.rest.0.is_empty() {
+            let before = start_of(&self.rest);
+            self.note(format!(
+                "`then` comes after `{before}`, which all runs do that are left, so that none is left for what \
+                 comes then: write `Script::runs(1, ...)` around what one run does"
+            ));
+        }
         self.first.extend(script.first);
         self.rest = script.rest;
+        self.mistake = self.mistake.or(script.mistake);
         self
     }
 
@@ -99,8 +140,9 @@ impl Script {
     }
 
     /// Traps the signal and does this, before what was going on.
-    pub fn on(self, signal: Signal, script: Script) -> Script {
-        self.add(Statement::On(signal, Response::Handle(script.rest)))
+    pub fn on(mut self, signal: Signal, script: Script) -> Script {
+        let handler = self.take_one("on", script);
+        self.add(Statement::On(signal, Response::Handle(handler)))
     }
 
     /// Says that it is ready, on its control connection.
@@ -127,12 +169,13 @@ impl Script {
     }
 
     /// Starts a descendant that does this.
-    pub fn start(self, name: &str, placement: Placement, script: Script) -> Script {
+    pub fn start(mut self, name: &str, placement: Placement, script: Script) -> Script {
+        let script = self.take_one("start", script);
         self.add(Statement::Start(script::Descendant {
             name: Quoted::from(name),
             placement,
             output: script::Output::Hold,
-            script: script.rest,
+            script,
         }))
     }
 
@@ -151,7 +194,8 @@ impl Script {
         Ok(self)
     }
 
-    /// What run `run`, from 1, does.
+    /// What run `run`, from 1, does. It does not look for mistakes, as
+    /// [`SimHandle::agent`](crate::SimHandle::agent) does.
     #[must_use]
     pub fn of_run(&self, run: u32) -> &script::Script {
         let mut last = 0u32;
@@ -164,12 +208,36 @@ impl Script {
         &self.rest
     }
 
-    /// Checks that the agent will understand it: that what it prints, which is how it is sent, is a
-    /// script.
-    pub(super) fn check(&self) -> Result<(), ScriptError> {
-        let mut all = self.first.iter().map(|(_, script)| script);
-        all.try_for_each(check)?;
-        check(&self.rest)
+    /// Checks that all of it will be done, and that the agent will understand it: that what it prints, which
+    /// is how it is sent, is a script.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
+        }
+        let all = self.first.iter().map(|(_, script)| script);
+        all.chain([&self.rest])
+            .try_for_each(check)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The script of one run that `method` was given.
+    fn take_one(&mut self, method: &str, script: Script) -> script::Script {
+        if let Some((_, first)) = script.first.first() {
+            let first = start_of(first);
+            self.note(format!(
+                "`{method}` takes what one run does, and was given a script with `Script::runs(...)` of its own, \
+                 `{first}`: write `Script::runs(...).then(Script::runs(...))` for the one after the other"
+            ));
+        }
+        if let Some(mistake) = script.mistake {
+            self.note(mistake);
+        }
+        script.rest
+    }
+
+    /// The first mistake is the one to mend.
+    fn note(&mut self, mistake: String) {
+        self.mistake.get_or_insert(mistake);
     }
 
     fn add(mut self, statement: Statement) -> Script {
@@ -179,15 +247,26 @@ impl Script {
 }
 
 /// As [`Script::check`].
-pub(super) fn check(script: &script::Script) -> Result<(), ScriptError> {
+fn check(script: &script::Script) -> Result<(), ScriptError> {
     script.to_string().parse::<script::Script>().map(drop)
+}
+
+/// As much of it as tells which it is.
+fn start_of(script: &script::Script) -> String {
+    const SHOWN: usize = 60;
+    let text = script.to_string();
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 impl From<script::Script> for Script {
     fn from(rest: script::Script) -> Script {
         Script {
-            first: Vec::new(),
             rest,
+            ..Script::default()
         }
     }
 }

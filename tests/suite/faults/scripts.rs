@@ -41,6 +41,26 @@ fn a_long_script_runs() {
     Script::new().die_by(supervise_harness::Signal::CHLD),
     "a signal that kills by default"
 )]
+#[case::then_after_what_all_runs_do(
+    Script::new().write("lost").then(Script::new().exit(1)),
+    "`then` comes after `write \"lost\"`, which all runs do that are left"
+)]
+#[case::then_after_what_all_later_runs_do(
+    Script::runs(3, Script::new().exit(1)).ready().then(Script::new().stay()),
+    "`then` comes after `ready`, which all runs do that are left"
+)]
+#[case::runs_of_runs(
+    Script::runs(3, Script::runs(1, Script::new().exit(1)).ready()),
+    "`runs` takes what one run does, and was given a script with `Script::runs(...)` of its own, `exit 1`"
+)]
+#[case::runs_in_a_handler(
+    Script::new().on(supervise_harness::Signal::TERM, Script::runs(1, Script::new().exit(1))),
+    "`on` takes what one run does"
+)]
+#[case::a_mistake_inside(
+    Script::runs(1, Script::new().ready().then(Script::new().exit(1))).then(Script::new()),
+    "`then` comes after `ready`, which all runs do that are left"
+)]
 fn what_no_agent_can_do_is_refused_with_its_name(#[case] script: Script, #[case] expected: &str) {
     let failure = Sim::new().try_run(async |sim| {
         let _ = sim.agent("worker", script.clone());
