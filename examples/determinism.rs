@@ -19,6 +19,7 @@ mod generated;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
+use std::io::IsTerminal;
 use std::process::{Child, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -164,15 +165,48 @@ impl Drop for Busy {
     }
 }
 
+/// Says on standard error how far it has got: on a terminal each second, else each tenth of the way.
+struct Progress {
+    what: &'static str,
+    times: u32,
+    said: Instant,
+    on_terminal: bool,
+}
+
+impl Progress {
+    fn begin(what: &'static str, times: u32) -> Progress {
+        Progress {
+            what,
+            times,
+            said: Instant::now(),
+            on_terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn tell(&mut self, done: u32) {
+        let tenths = |done: u32| u64::from(done) * 10 / u64::from(self.times);
+        let is_due = match self.on_terminal {
+            true => self.said.elapsed() >= Duration::from_secs(1),
+            false => tenths(done) > tenths(done - 1),
+        };
+        if is_due {
+            eprintln!("{}{done} of {} done", self.what, self.times);
+            self.said = Instant::now();
+        }
+    }
+}
+
 /// What came of that many runs, and how much virtual time has passed in all.
-fn repeat(times: u32, sim: &Sim) -> (Outcomes, Duration) {
+fn repeat(what: &'static str, times: u32, sim: &Sim) -> (Outcomes, Duration) {
     let (mut outcomes, mut virtual_time) = (Outcomes::default(), Duration::ZERO);
-    for _ in 0..times {
+    let mut progress = Progress::begin(what, times);
+    for done in 1..=times {
         let log = Log::default();
         let sim = sim.clone();
         let result = sim.try_run(async |sim| scenario(sim, Rc::clone(&log)).await);
         virtual_time += result.as_ref().map_or(Duration::ZERO, length);
         outcomes.add(&result, log.borrow().join("\n"));
+        progress.tell(done);
     }
     (outcomes, virtual_time)
 }
@@ -186,7 +220,7 @@ fn length(timeline: &Timeline) -> Duration {
 /// The scenario above, and once more without the gate.
 fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let (outcomes, virtual_time) = repeat(times, &Sim::new());
+    let (outcomes, virtual_time) = repeat("", times, &Sim::new());
     let took = start.elapsed().as_secs_f64();
     println!("{times} runs: {}", outcomes.counts());
     println!(
@@ -201,7 +235,7 @@ fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
         .allow_leaks()
         .watchdog(Duration::from_secs(1))
         .build()?;
-    let (ungated, _) = repeat(contrast, &sim);
+    let (ungated, _) = repeat("without the gate, ", contrast, &sim);
     println!("without the gate, {contrast} runs: {}", ungated.counts());
     if outcomes.is_one() && outcomes.failed() == 0 {
         return Ok(());
