@@ -23,7 +23,7 @@ pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 /// assert_eq!(squares.next_delay(3), Duration::from_secs(9));
 /// ```
 ///
-/// Source: the seed's `BackoffStrategy`.
+/// Source: `BackoffStrategy` of the Go package `supervise`.
 pub trait BackoffStrategy {
     /// The delay before restart number `attempt`, counted from 0, the first retry, since the last
     /// reset. It should not panic for any `attempt`, `u32::MAX` included.

@@ -67,6 +67,9 @@
 //! lifetimes, and says what it does. A [`SupervisorGroup`] keeps several, in a start order, with what
 //! the end of one means to the others.
 //!
+//! Many of these parts follow the Go package `supervise`, which starts a process, waits for its end and starts it
+//! again after a backoff. The docs name it where something comes from there.
+//!
 //! # Time
 //!
 //! All of them go by a [`Clock`]: tokio's, or a [`FakeClock`] on which an hour passes when a test

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Which ends of a run are followed by a restart.
 ///
-/// Source: the seed's `RestartLoopPolicy`; `Restart=` of systemd.service(5); OTP `supervisor`
+/// Source: `RestartLoopPolicy` of the Go package `supervise`; `Restart=` of systemd.service(5); OTP `supervisor`
 /// calls them temporary, transient and permanent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -22,7 +22,7 @@ const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// The end of one process: which it was, and how it ended.
 ///
-/// Source: the seed's `WatchResult`.
+/// Source: `WatchResult` of the Go package `supervise`.
 ///
 /// ```
 /// use supervise_harness::{ExitStatus, Signal, WatchResult};

@@ -16,7 +16,7 @@ use crate::{
 /// Something that can be started, with one attempt a call. Any
 /// `FnMut(&CancellationToken) -> impl Future<Output = Result<(), E>> + Send` is one.
 ///
-/// Source: the seed's `Starter`.
+/// Source: `Starter` of the Go package `supervise`.
 pub trait Starter {
     /// Why an attempt failed.
     type Error;
@@ -66,7 +66,7 @@ where
 /// assert_eq!(clock.now().since_origin(), Duration::from_secs(1 + 2 + 4));
 /// ```
 ///
-/// Source: the seed's `RestartLoop`.
+/// Source: `RestartLoop` of the Go package `supervise`.
 #[must_use]
 pub struct RestartLoop {
     rules: RestartTracker,
@@ -225,7 +225,7 @@ impl RestartLoopBuilder {
         self
     }
 
-    /// The restarts allowed: N means N + 1 attempts, and 0, as in the seed, any number. Default: 0.
+    /// The restarts allowed: N means N + 1 attempts, and 0, as in the Go package `supervise`, any number. Default: 0.
     pub fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = restarts;
         self

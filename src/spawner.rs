@@ -44,7 +44,7 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 /// process in the child, and held by a pidfd (Linux 5.4 or later): no SIGCHLD handler is installed
 /// and nobody else's children are waited for.
 ///
-/// Source: the seed's `Spawner`; posix_spawn(3), pidfd_open(2).
+/// Source: `Spawner` of the Go package `supervise`; posix_spawn(3), pidfd_open(2).
 ///
 /// ```
 /// use std::io::{Read, Write};

@@ -7,7 +7,7 @@ use agent_stub::Signal;
 /// How a process ended: with a code, or killed by a signal. The two never mix: death by SIGKILL is
 /// not exit 137.
 ///
-/// Source: the seed's `WatchResult`, waitid(2).
+/// Source: `WatchResult` of the Go package `supervise`, waitid(2).
 ///
 /// ```
 /// use supervise_harness::{ExitStatus, Signal};
@@ -34,7 +34,7 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The exit code, 0 to 255; −1 for a death by signal, as in the seed.
+    /// The exit code, 0 to 255; −1 for a death by signal, as in the Go package `supervise`.
     #[must_use]
     pub fn exit_code(self) -> i32 {
         match self {

@@ -50,7 +50,8 @@ use life::{Command, Request};
 /// Dropping the supervisor kills the agent and its process group, without a grace, and so a probe that
 /// runs; the task that this takes ends with the runtime at the latest, and they with it.
 ///
-/// Source: the seed's loop over whole lifetimes; the form is that of s6-supervise's documentation.
+/// Source: the loop of the Go package `supervise`, over whole lifetimes; the form is that of s6-supervise's
+/// documentation.
 ///
 /// ```
 /// use std::time::Duration;

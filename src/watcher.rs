@@ -43,7 +43,7 @@ pub enum WatchError {
 /// It outlives the [`AgentHandle`] that it came from: closing or dropping the handle ends the agent,
 /// and the watcher gets the status.
 ///
-/// Source: the seed's `Watcher`, whose second wait fails; pidfd_open(2).
+/// Source: `Watcher` of the Go package `supervise`, whose second wait fails; pidfd_open(2).
 ///
 /// ```
 /// use supervise_harness::{Signal, SpawnerOptions, WatchError};

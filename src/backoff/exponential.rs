@@ -10,7 +10,7 @@ use super::{BackoffError, BackoffStrategy, bounds};
 /// How chance spreads the delays. Below, `v` is `min(max, initial·multiplierⁿ)`, and `U(a, b)` a
 /// uniform draw from a to b, both included.
 ///
-/// Source: the seed's relative jitter; full, equal and decorrelated as in Marc Brooker,
+/// Source: the relative jitter of the Go package `supervise`; full, equal and decorrelated as in Marc Brooker,
 /// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Where they could pass the cap
 /// these draw within it; clamping afterwards would pile the delays up on the cap, and with them
 /// the restarts that jitter is there to spread.

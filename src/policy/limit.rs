@@ -11,7 +11,7 @@ use super::{PolicyError, period};
 /// How many automatic restarts are allowed before giving up. What counts is restarts: the first
 /// start is free, and so is every start that a person asks for.
 ///
-/// Source: the seed's `MaxRestarts`; OTP `supervisor` (intensity and period);
+/// Source: `MaxRestarts` of the Go package `supervise`; OTP `supervisor` (intensity and period);
 /// `StartLimitBurst=` of systemd.unit(5), which counts the first start too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

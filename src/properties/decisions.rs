@@ -33,7 +33,7 @@ fn first(decider: &mut impl Decider, end: &RunEnd) -> Decision {
 /// Rule `policy-matrix`: for each policy and each cause of end, whether the first end is followed by
 /// a restart: never; on failure, after all but code 0; always.
 ///
-/// Source: the seed's policies; the `Restart=` table of systemd.service(5).
+/// Source: the policies of the Go package `supervise`; the `Restart=` table of systemd.service(5).
 pub fn policy_matrix<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,

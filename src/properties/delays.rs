@@ -95,7 +95,7 @@ pub(super) fn broken(
 /// Rule `delay-curve`: without jitter, each delay is the curve's, to twice the declared
 /// resolution and one part in a million. Looks at the first 33 attempts, as far as the curve is below the cap.
 ///
-/// Source: the seed's `ExponentialBackoff`; `RestartSteps=` of systemd.service(5).
+/// Source: `ExponentialBackoff` of the Go package `supervise`; `RestartSteps=` of systemd.service(5).
 pub fn delay_curve<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,

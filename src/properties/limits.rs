@@ -64,8 +64,8 @@ fn capacity<D: Decider, E: Display>(
 
 /// Rule `limit-boundary`: of crashes at one moment, exactly as many are restarted as the limit allows.
 ///
-/// Source: OTP `supervisor` intensity; `StartLimitBurst=` of systemd.unit(5); the seed's
-/// `MaxRestarts`.
+/// Source: OTP `supervisor` intensity; `StartLimitBurst=` of systemd.unit(5); `MaxRestarts`
+/// of the Go package `supervise`.
 pub fn limit_boundary<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,

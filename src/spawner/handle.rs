@@ -69,7 +69,7 @@ enum Closing {
 /// happened; it blocks until the kernel is done with it, which is short. Watchers get the status.
 /// Descendants in groups of their own are out of reach.
 ///
-/// Source: the seed's `AgentHandle`.
+/// Source: `AgentHandle` of the Go package `supervise`.
 #[derive(Debug)]
 #[must_use = "dropping the handle kills the agent"]
 pub struct AgentHandle {

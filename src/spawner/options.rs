@@ -53,7 +53,7 @@ impl From<std::io::PipeWriter> for AgentStdio {
 
 /// What agents are started with: a builder of [`Spawner`].
 ///
-/// Source: the seed's `SpawnerOptions`.
+/// Source: `SpawnerOptions` of the Go package `supervise`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -114,7 +114,7 @@ impl SpawnerOptions {
 
     /// The program. Required. It is also the agent's argument 0, as given.
     ///
-    /// As in the seed, a path with a slash is used as it is, relative to the current directory at
+    /// As in the Go package `supervise`, a path with a slash is used as it is, relative to the current directory at
     /// the time of the spawn; a name without one is looked up in the absolute directories of this
     /// process's `PATH`, never in the current directory.
     pub fn agent_path(mut self, path: impl Into<PathBuf>) -> SpawnerOptions {
