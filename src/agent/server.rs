@@ -375,12 +375,14 @@ impl Server {
         self.by_pid.contains_key(&pid)
     }
 
+    /// The last member of that process's number.
+    pub(crate) fn last_of(&self, pid: u32) -> Option<&Member> {
+        self.by_pid.get(&pid).map(|&member| &self.members[member])
+    }
+
     /// The member of that process, while it lives or is a zombie.
     pub(crate) fn member_of(&self, pid: u32) -> Option<&Member> {
-        self.by_pid
-            .get(&pid)
-            .map(|&member| &self.members[member])
-            .filter(|member| !member.reaped)
+        self.last_of(pid).filter(|member| !member.reaped)
     }
 
     /// The members that have not ended, and their places.

@@ -30,6 +30,8 @@ pub struct Found {
     pub run: Option<u32>,
     /// The name of its parent's program.
     pub parent_program: Option<String>,
+    /// Who leads its group or session, in words, where it is an orphan and that is known.
+    pub(crate) leader: Option<String>,
     /// Who should have ended it.
     pub owner: Owner,
     /// What was done about it.
@@ -146,8 +148,16 @@ impl fmt::Display for Found {
             }
             Owner::Ended { of } => {
                 write!(f, ", orphan: its parent has ended")?;
-                if let Some(leader) = of {
-                    write!(f, "; it is of the group or session of process {leader}")?;
+                let leader = match (&self.leader, of) {
+                    (Some(leader), _) => Some(leader.clone()),
+                    // A number says less than the agent's name.
+                    (None, Some(leader)) if self.agent.is_none() => {
+                        Some(format!("process {leader}, which has ended"))
+                    }
+                    (None, _) => None,
+                };
+                if let Some(leader) = leader {
+                    write!(f, "; its process group or session is that of {leader}")?;
                 }
             }
         }

@@ -363,6 +363,10 @@ pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unrea
                     .find(|leader| *leader != stat.pid()),
             }
         };
+        let leader = match owner {
+            Owner::Ended { of: Some(leader) } => leader_in_words(leader, &own)?,
+            _ => None,
+        };
         let stub = is_stub(stat, image);
         let of_stub = |name| option(image, name).filter(|_| stub);
         let found = Found {
@@ -380,12 +384,26 @@ pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unrea
             descendant: of_stub("--descendant").map(|lineage| name_of(&lineage).to_owned()),
             run: None,
             parent_program: parent,
+            leader,
             owner,
             fate: Fate::Left,
         };
         described.push((stat.identity, found));
     }
     Ok(described)
+}
+
+/// Who leads a group or a session. None where that has ended: no other gets its number while somebody is in it.
+fn leader_in_words(leader: u32, own: &Stat) -> Result<Option<String>, Unreadable> {
+    if [own.pid(), own.group, own.session].contains(&leader) {
+        return Ok(Some("this process".to_owned()));
+    }
+    // Whether it was reaped yet decides nothing.
+    let Some(stat) = proc::stat(leader)?.filter(|stat| !stat.is_exiting()) else {
+        return Ok(None);
+    };
+    let image = proc::image(leader)?.unwrap_or_default();
+    Ok(Some(format!("`{}`", program(&stat, &image).escape_debug())))
 }
 
 /// The processes above this one: one of them, or init, is given what is orphaned.

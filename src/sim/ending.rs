@@ -13,7 +13,7 @@ use super::foreign;
 use super::mark::Mark;
 use super::pool::Pool;
 use crate::agent::{Member, Server, Shared};
-use crate::leaks::{self, Found, Unreadable};
+use crate::leaks::{self, Found, Owner, Unreadable};
 use crate::process;
 
 /// real-time: how long what was killed may take to end.
@@ -110,7 +110,10 @@ pub(crate) fn end_all(
                 let rank = server.member_of(found.pid).map(Member::rank);
                 (rank.is_none(), rank)
             });
-            found.iter().map(|found| named(&server, found)).collect()
+            found
+                .into_iter()
+                .map(|found| named(&server, found))
+                .collect()
         }
         Err(unreadable) => {
             end_known(&server);
@@ -169,8 +172,14 @@ pub(crate) fn end_without(shared: &Shared, thread: Pid) {
     super::children::leave(thread);
 }
 
-/// A line that says which run it is, where it is one.
-fn named(server: &Server, found: &Found) -> String {
+/// A line that says which run it is, where it is one, and of whose group it is, where that was one.
+fn named(server: &Server, mut found: Found) -> String {
+    if let Owner::Ended { of: Some(leader) } = found.owner {
+        let is_it = |member: &&Member| !member.reaped || found.leader.is_none();
+        if let Some(member) = server.last_of(leader).filter(is_it) {
+            found.leader = Some(member.who.to_string());
+        }
+    }
     match server.member_of(found.pid) {
         Some(member) => format!("{}: {found}", member.who),
         None => found.to_string(),

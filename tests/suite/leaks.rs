@@ -8,7 +8,7 @@ mod killed;
 mod process_wide;
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -253,13 +253,39 @@ fn an_orphan_is_found_by_its_mark_in_the_environment() {
     let found = only(&leaks);
     assert_eq!(found.pid, orphan);
     assert_eq!(found.descendant.as_deref(), Some("helper"));
-    let Owner::Ended { of: Some(leader) } = found.owner else {
-        panic!("expected an orphan: {leaks}")
-    };
-    assert!(leaks.to_string().contains(&format!(
-        "orphan: its parent has ended; it is of the group or session of process {leader}"
-    )));
+    assert!(
+        matches!(found.owner, Owner::Ended { of: Some(_) }),
+        "{leaks}"
+    );
+    // Who led its session is gone, and the agent is named.
+    let expected =
+        "descendant `helper`), running, orphan: its parent has ended; killed by the guard";
+    assert!(leaks.to_string().contains(expected), "{leaks}");
     assert!(has_ended(&watch));
+}
+
+#[test]
+fn an_orphan_s_group_is_told_by_who_leads_it() {
+    for ends in [false, true] {
+        let mut guard = Guard::new();
+        let mut command = Command::new("sh");
+        command.args(["-c", "(sleep 1000 &); echo; read _"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.process_group(0).spawn().unwrap();
+        let mut line = [0];
+        child.stdout.take().unwrap().read_exact(&mut line).unwrap();
+        guard.watch(child.id());
+        let mut leader = "`sh`".to_owned();
+        if ends {
+            end(&mut child);
+            leader = format!("process {}, which has ended", child.id());
+        }
+        let leaks = guard.check().unwrap_err().to_string();
+        let expected = format!(
+            "sleep, running, orphan: its parent has ended; its process group or session is that of {leader};"
+        );
+        assert!(leaks.contains(&expected), "{leaks}");
+    }
 }
 
 #[test]

@@ -197,8 +197,27 @@ fn an_orphan_is_left_behind_and_ended() {
         .unwrap_err();
     assert_eq!(failure.leaks().len(), 1, "{failure}");
     assert_contains(&failure.leaks()[0], "worker#1/helper: process ");
-    assert_contains(&failure.leaks()[0], "orphan");
+    // Its session was that of a process that nobody knows.
+    let expected = ", orphan: its parent has ended; killed by the guard";
+    assert_contains(&failure.leaks()[0], expected);
     assert!(!is_there(pids[0]));
+}
+
+#[test]
+fn an_orphan_of_an_agent_s_group_names_the_run() {
+    let failure = Sim::new()
+        .try_run(async |sim| {
+            let helper = Script::new().stay();
+            let script = Script::new().start("helper", Placement::SameGroup, helper);
+            let worker = sim.agent("worker", script.run_for(seconds(1)).exit(0));
+            let mut command = Command::from(worker.command());
+            command.process_group(0).status().await.unwrap();
+        })
+        .unwrap_err();
+    assert_eq!(failure.leaks().len(), 1, "{failure}");
+    let expected =
+        "orphan: its parent has ended; its process group or session is that of worker#1;";
+    assert_contains(&failure.leaks()[0], expected);
 }
 
 /// How far it gets before it is killed is the kernel's choice, and the timeline does not show it.
