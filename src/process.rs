@@ -20,6 +20,11 @@ use crate::status::ExitStatus;
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which libc lacks. Since Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
+/// How a status is lost, and what to do.
+pub(crate) const TAKEN: &str = "its exit status is gone. Either another part of this program waits for all children, \
+     as `waitpid(-1)` does, and has to wait for its own ones alone; or SIGCHLD is ignored here, and has to be reset \
+     to its default";
+
 /// The end of one process: which it was, and how it ended.
 ///
 /// Source: `WatchResult` of the Go package `supervise`.

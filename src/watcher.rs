@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{Process, WaitError, WatchResult};
+use crate::process::{Process, TAKEN, WaitError, WatchResult};
 use crate::spawner::AgentHandle;
 
 /// Why [`Watcher::wait`] has no status.
@@ -21,9 +21,7 @@ pub enum WatchError {
     },
     /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
     /// ended, and its status went there.
-    #[error(
-        "cannot tell how process {pid} ended: another part of this program reaped it, or SIGCHLD is ignored here"
-    )]
+    #[error("cannot tell how process {pid} ended: {}", TAKEN)]
     StatusTaken {
         /// The agent's process id.
         pid: u32,

@@ -452,7 +452,10 @@ impl Member {
                 let stream = self
                     .blocked
                     .map_or(String::new(), |stream| stream.to_string());
-                format!("blocked: nobody reads its {stream}")
+                format!(
+                    "blocked in a write, since its {stream} is full and nobody reads it: have the code under test \
+                     read it, or start the run with `Stdio::null()` there"
+                )
             }
             (None, _) if self.says_it_rests() => "waiting".to_owned(),
             (None, _) => "running".to_owned(),

@@ -1,7 +1,7 @@
 //! What becomes of what a service writes.
 
 use super::{Check, Group, Need, Observed, Rule, Verdict};
-use crate::timeline::What;
+use crate::timeline::{Event, What, Who};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -27,14 +27,15 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "held-pipe-exit",
         group: Group::Output,
-        invariant: "an exit is noticed though a descendant still holds stdout",
-        rationale: "Whoever waits for the end of the output waits for a helper that never ends.",
+        invariant: "the end of a run is noticed at once, also while a process that it started has its stdout open",
+        rationale: "A supervisor that waits for the end of the output waits for every process that has it open, \
+                    and a helper may never end.",
         origin: "wait(2): the end of a process is told by the kernel, not by its pipes.",
         bug: None,
         needs: &[Need::Output, Need::ReportsEnds],
         check: Check::Trial(
             held_pipe_exit,
-            "a run that exits while a descendant holds its output",
+            "a run that exits while a process that it started has its stdout open",
         ),
     },
 ];
@@ -105,5 +106,36 @@ fn held_pipe_exit(observed: &Observed) -> Verdict {
     let Some((exit, place)) = observed.first_exit() else {
         return Verdict::unknown("the run has not ended");
     };
-    observed.end_is_reported(exit, place)
+    let mut verdict = observed.end_is_reported(exit, place);
+    if let Verdict::Fail(violation) = &mut verdict
+        && let Some(holder) = outlives(observed)
+    {
+        let text = format!(
+            ". `{holder}` lives and has the run's stdout open: wait for the end of the run's own process, not for \
+             the end of its output"
+        );
+        violation.actual.push_str(&text);
+    }
+    verdict
+}
+
+/// Who was started by run 1, and has not ended.
+fn outlives(observed: &Observed) -> Option<&Who> {
+    let events = observed.timeline.events();
+    let is_of_run = |who: &&Who| {
+        matches!(
+            who,
+            Who::Run {
+                run: 1,
+                descendant: Some(_),
+                ..
+            }
+        )
+    };
+    let has_ended = |who: &Who| {
+        let is_end = |event: &Event| event.who == *who && matches!(event.what, What::Exit { .. });
+        events.iter().any(is_end)
+    };
+    let all = events.iter().map(|event| &event.who);
+    all.filter(is_of_run).find(|who| !has_ended(who))
 }

@@ -329,7 +329,17 @@ fn a_flood_may_kill_and_an_end_be_noticed_late() {
     expect(
         id,
         &said(observed(&ended), &[(1.002, exited(1))]),
-        "fail: it is reported at",
+        "fail: it is reported at 1.002s",
+    );
+    let held = [
+        "+0.000  worker#1  start",
+        "+0.000  worker#1/helper  start",
+        "+1.000  worker#1  exit  code=1",
+    ];
+    expect(
+        id,
+        &said(observed(&held), &[(1.002, exited(1))]),
+        "fail: it is reported at 1.002s. `worker#1/helper` lives and has the run's stdout open: wait for",
     );
 }
 

@@ -12,6 +12,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
+use crate::process::TAKEN;
+
 /// Why an agent could not be started. Whatever the reason, no descriptor, child or zombie is left.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -126,7 +128,7 @@ pub enum SpawnError {
     },
     /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
     /// ended, and its status went there.
-    #[error("lost `{}`, process {pid}: another part of this program reaped it as it started, or SIGCHLD is ignored here", path.display())]
+    #[error("cannot watch `{}`, which was started as process {pid} and has ended: {}", path.display(), TAKEN)]
     StatusTaken {
         /// The program's path.
         path: PathBuf,

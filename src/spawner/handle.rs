@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::process::{Process, WaitError, WatchResult};
+use crate::process::{Process, TAKEN, WaitError, WatchResult};
 use crate::timestamp::Timestamp;
 
 /// A signal that could not be sent.
@@ -33,9 +33,7 @@ pub struct SignalError {
 pub enum CloseError {
     /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
     /// ended, and its status went there.
-    #[error(
-        "cannot tell how process {pid} ended: another part of this program reaped it, or SIGCHLD is ignored here"
-    )]
+    #[error("cannot tell how process {pid} ended: {}", TAKEN)]
     StatusTaken {
         /// The agent's process id.
         pid: u32,

@@ -204,6 +204,8 @@ async fn a_stolen_status_is_an_error_of_its_own_for_every_waiter() {
             matches!(error, WatchError::StatusTaken { pid } if pid == agent.pid()),
             "{error:?}"
         );
+        let text = error.to_string();
+        assert!(text.contains("as `waitpid(-1)` does"), "{text}");
     }
 }
 

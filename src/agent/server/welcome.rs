@@ -191,7 +191,7 @@ impl Server {
                 ),
                 _ => self.trouble(
                     &format!(
-                        "agent {agent:?} said hello, and was let go, since its process cannot be held"
+                        "the connection of agent {agent:?} was closed, since no pidfd of its process can be opened"
                     ),
                     &error,
                 ),
@@ -295,15 +295,21 @@ impl Server {
 
     /// Of the processes that ended before they said hello, those that were seen.
     pub(crate) fn lost(&self) -> Option<String> {
-        let who = match self.lost.len() {
+        let (who, run) = match self.lost.len() {
             0 => return None,
-            1 => "a process of the agents' program was ended before it said hello: it has no run"
-                .to_owned(),
-            count => format!(
-                "{count} processes of the agents' program were ended before they said hello: they have no runs"
+            1 => (
+                "a process that ran the agents' program was".to_owned(),
+                "run that was, so that the timeline lacks it",
+            ),
+            count => (
+                format!("{count} processes that ran the agents' program were"),
+                "runs those were, so that the timeline lacks them",
             ),
         };
-        Some(who)
+        Some(format!(
+            "{who} ended before the sim knew whose {run}. To have a run in the \
+             timeline, wait for `Agent::started` before you end it"
+        ))
     }
 
     /// The next number of the agent's runs.

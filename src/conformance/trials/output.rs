@@ -66,7 +66,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 .run_for(profile.unit())
                 .exit(1);
             vec![written(
-                "a helper in a session of its own",
+                "a helper, in a session of its own, keeps the stdout open",
                 script,
                 |stage| {
                     Box::pin(async move {

@@ -263,7 +263,8 @@ fn the_text_of_a_failure_says_that_an_agent_was_killed_before_it_said_hello() {
         .unwrap_err();
     assert_contains(
         &failure.to_string(),
-        "processes of the agents' program were ended before they said hello",
+        "processes that ran the agents' program were ended before the sim knew whose runs those were, so that the \
+         timeline lacks them. To have a run in the timeline, wait for `Agent::started` before you end it",
     );
 }
 
