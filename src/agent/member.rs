@@ -221,7 +221,8 @@ pub(crate) struct Member {
     /// Whether it was told something, or has nothing to be told.
     pub(crate) was_told: bool,
     pub(crate) gate: Option<String>,
-    pub(crate) frozen: bool,
+    /// Whether it said that it goes on, which the gate sees: a stop may have come with the SIGCONT, or a death.
+    pub(crate) has_thawed: bool,
     /// How often it said that it is ready.
     pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
@@ -272,7 +273,7 @@ impl Member {
             has_rested: false,
             was_told: false,
             gate: None,
-            frozen: false,
+            has_thawed: false,
             readies: 0,
             signals: Vec::new(),
             hygiene: Hygiene::default(),
@@ -348,8 +349,7 @@ impl Member {
         match report {
             Report::Blocked(stream) => self.blocked = Some(*stream),
             Report::Gate(name) => self.gate = Some(String::from_utf8_lossy(&name.0).into_owned()),
-            Report::Freezing => self.frozen = true,
-            Report::Thawed => self.frozen = false,
+            Report::Thawed => self.has_thawed = true,
             Report::Ready => self.readies += 1,
             Report::Wrote(..) => (self.blocked, self.is_blocked_said) = (None, false),
             Report::Hygiene(agent_stub::Finding::End) => {

@@ -133,6 +133,8 @@ pub(crate) struct Server {
     zombies: BTreeSet<usize>,
     /// Members that somebody else than this process has reaped, which is not on the timeline yet.
     reaped_by_others: BTreeSet<usize>,
+    /// The processes that are no agents and were blocked in a read when all were at rest last.
+    readers: HashSet<u32>,
     /// Members that are dead, and of which nobody has said yet how they ended.
     dying: BTreeSet<usize>,
     turns: Turns,
@@ -205,6 +207,7 @@ impl Server {
             alive: BTreeSet::new(),
             zombies: BTreeSet::new(),
             reaped_by_others: BTreeSet::new(),
+            readers: HashSet::new(),
             dying: BTreeSet::new(),
             turns: Turns::default(),
             is_ending: false,
@@ -385,6 +388,11 @@ impl Server {
         self.last_of(pid).filter(|member| !member.reaped)
     }
 
+    /// What the kernel calls a process that runs the agents' program.
+    pub(crate) fn program(&self) -> Option<&str> {
+        self.program.as_deref()
+    }
+
     /// The members that have not ended, and their places.
     pub(crate) fn alive(&self) -> impl Iterator<Item = (usize, &Member)> {
         self.alive
@@ -474,11 +482,11 @@ impl Server {
         ends.chain(strangers).collect()
     }
 
-    /// Whether a connection is there that has not said whose it is.
+    /// Whether a connection is there that has not said whose it is. What is stopped says nothing.
     pub(crate) fn has_strangers(&self) -> bool {
-        self.strangers
-            .values()
-            .any(|stranger| stranger.hello.is_none())
+        let strangers = self.strangers.values();
+        let mut silent = strangers.filter(|stranger| stranger.hello.is_none());
+        silent.any(|stranger| !stranger.pid.is_some_and(is_stopped))
     }
 
     /// Whether a run has first come to rest, is blocked, or has ended.
@@ -506,6 +514,21 @@ impl Server {
         any
     }
 
+    /// Takes note of who goes on after it was frozen, now that all are at rest: who was stopped or killed with it may
+    /// have got to say so, or not. True where somebody does.
+    pub(crate) fn see_thawed(&mut self) -> bool {
+        let has_thawed = |(place, member): (usize, &Member)| {
+            let goes_on = || member.kernel_state() != KernelState::Stopped;
+            (member.has_thawed && goes_on()).then_some(place)
+        };
+        let thawed: Vec<usize> = self.alive().filter_map(has_thawed).collect();
+        for &member in &thawed {
+            self.members[member].has_thawed = false;
+            self.record_of(member, What::Thawed);
+        }
+        !thawed.is_empty()
+    }
+
     /// Whether one waits until there is room in a stream: whoever reads there, or closes it, wakes it.
     pub(crate) fn has_blocked(&self) -> bool {
         let mut alive = self.alive();
@@ -521,8 +544,8 @@ impl Server {
                 continue;
             }
             let is_stopped = || this.kernel_state() == KernelState::Stopped;
-            let is_at_rest = this.says_it_rests() || is_stopped();
-            if is_at_rest && !self.turns.has_due(self.now, member) {
+            let is_at_rest = this.says_it_rests();
+            if is_stopped() || is_at_rest && !self.turns.has_due(self.now, member) {
                 self.members[member].has_rested = true;
                 self.progress += 1;
             }
@@ -554,9 +577,11 @@ impl Server {
         self.turns.next_after(self.now)
     }
 
-    /// Grants the first turn that is due: whose it is.
+    /// Grants the first turn that is due, of those who can act: whose it is.
     pub(crate) fn grant_next_turn(&mut self) -> Option<usize> {
-        let (member, order) = self.turns.next(self.now)?;
+        let members = &self.members;
+        let can_act = |member: usize| members[member].kernel_state() != KernelState::Stopped;
+        let (member, order) = self.turns.next(self.now, can_act)?;
         self.step += 1;
         self.progress += 1;
         self.tell(member, &order);
@@ -628,4 +653,11 @@ impl Server {
     pub(crate) fn signals(&self, member: usize) -> Vec<(Signal, u64, Timestamp)> {
         self.members[member].signals.clone()
     }
+}
+
+/// By the third field of its stat, of proc(5).
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next();
+    state.is_some_and(|state| state.starts_with('T'))
 }

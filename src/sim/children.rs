@@ -423,6 +423,29 @@ pub(crate) fn mentions(pid: u32, word: &str) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether a process, by its command line or environment, is for another sim of this process than the one of that
+/// address: a thread that several sims share may have started it.
+pub(crate) fn is_for_another_sim(pid: u32, address: &str) -> io::Result<bool> {
+    // An address ends in the sim's number, after the number of this process.
+    let all = format!(
+        "{}-",
+        address.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
+    );
+    let has = |text: &[u8], part: &str| {
+        text.windows(part.len())
+            .any(|found| found == part.as_bytes())
+    };
+    let mut is_for_any = false;
+    for file in ["cmdline", "environ"] {
+        let text = words(pid, file)?.unwrap_or_default();
+        if has(&text, address) {
+            return Ok(false);
+        }
+        is_for_any |= has(&text, &all);
+    }
+    Ok(is_for_any)
+}
+
 /// None where it is gone, or nobody's to read.
 fn words(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
     let path = format!("/proc/{pid}/{file}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, gettid};
 
-use super::children::Children;
+use super::children::{self, Children};
 use super::foreign;
 use super::mark::Mark;
 use super::pool::Pool;
@@ -94,7 +94,10 @@ pub(crate) fn end_all(
     let found = roots(gettid(), before, pool).and_then(|mut roots| {
         // Always: what began and lost its parents between two looks was never seen.
         if let Some(mark) = mark {
-            roots.extend(mark.processes()?);
+            let is_ours = |one: &leaks::Identity| {
+                !matches!(children::is_for_another_sim(one.pid, &address), Ok(true))
+            };
+            roots.extend(mark.processes()?.into_iter().filter(is_ours));
         }
         // What nobody can have left behind need not be looked for among all processes of the machine.
         if roots.is_empty() && !saw_foreign && !has_left {

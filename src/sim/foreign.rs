@@ -4,12 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::libc;
 
 use super::children;
+use super::mark::Mark;
 
 /// real-time: how long a process that runs, and may have been killed, has to show that it ends.
 const SURE: Duration = Duration::from_millis(100);
@@ -41,21 +44,37 @@ pub(crate) enum Known {
 /// The processes of one sim that are no agents.
 #[derive(Debug, Default)]
 pub(crate) struct Foreigners {
-    /// Whether all ends of a pipe are the sim's, by the pipe's number.
-    pipes: HashMap<u64, bool>,
+    /// What the processes of the sim have inherited.
+    mark: Option<Arc<Mark>>,
+    /// What the kernel calls a process that runs the agents' program.
+    program: Option<String>,
+    /// Whether all ends of a pipe are the sim's.
+    pipes: HashMap<Pipe, bool>,
     /// Those that live, at this look.
     pub(crate) there: HashSet<u32>,
+    /// Those that are blocked in a read, at this look.
+    pub(crate) reading: HashSet<u32>,
     /// Their threads that run or wait for a processor, at this look.
     pub(crate) running: Vec<u32>,
 }
 
 impl Foreigners {
+    pub(crate) fn new(mark: Option<Arc<Mark>>, program: Option<String>) -> Foreigners {
+        Foreigners {
+            mark,
+            program,
+            ..Foreigners::default()
+        }
+    }
+
     /// Forgets what the last look saw, and may have changed.
     pub(crate) fn begin_look(&mut self) {
         self.there.clear();
+        self.reading.clear();
         self.running.clear();
-        // Whose ends were all the sim's, only the sim's processes have got since.
-        self.pipes.retain(|_, is_inside| *is_inside);
+        // Whose ends were all the sim's, only the sim's processes have got since. One with a name anybody may open.
+        self.pipes
+            .retain(|pipe, is_inside| *is_inside && !pipe.has_name());
     }
 
     /// How the process stands, with all below it. `address` is the word that agents have in their
@@ -67,7 +86,10 @@ impl Foreigners {
         known: &impl Fn(u32) -> Known,
     ) -> io::Result<Standing> {
         let Stat {
-            state, is_single, ..
+            name,
+            state,
+            is_single,
+            ..
         } = stat_of(pid);
         if state == Some('Z') || matches!(state, None | Some('?')) && children::is_zombie(pid) {
             return Ok(Standing::Zombie);
@@ -78,7 +100,10 @@ impl Foreigners {
         } else {
             children_of(pid)?
         };
-        if below.is_empty() && is_about_to_be_agent(pid, address)? || has_ended(pid) {
+        // A shell that becomes an agent may have started others before. What is stopped begins nothing.
+        let runs_program = || name.is_some() && name == self.program;
+        let may_begin = (below.is_empty() || runs_program()) && state != Some('T');
+        if may_begin && is_about_to_be_agent(pid, address)? || has_ended(pid) {
             return Ok(Standing::Begins);
         }
         let mut waits = false;
@@ -137,9 +162,12 @@ impl Foreigners {
             libc::SYS_wait4 | libc::SYS_waitid | libc::SYS_rt_sigsuspend => {
                 has_children.then_some(true)
             }
-            libc::SYS_read | libc::SYS_readv | libc::SYS_write | libc::SYS_writev => {
+            libc::SYS_rt_sigtimedwait if argument(2) == 0 => has_children.then_some(true),
+            libc::SYS_read | libc::SYS_readv => {
+                self.reading.insert(pid);
                 self.is_inside(pid, argument(0))?.then_some(true)
             }
+            libc::SYS_write | libc::SYS_writev => self.is_inside(pid, argument(0))?.then_some(true),
             libc::SYS_futex if argument(3) == 0 => Some(false),
             number if is_poll(number, &call) => {
                 let count = usize::try_from(argument(1)).unwrap_or(usize::MAX);
@@ -148,6 +176,12 @@ impl Foreigners {
                     None => None,
                 }
             }
+            number if is_select(number, &call) => match selected(pid, &call) {
+                // It waits for a signal, as its children's ends give one.
+                Some(descriptors) if descriptors.is_empty() => has_children.then_some(true),
+                Some(descriptors) => self.are_inside(pid, &descriptors)?.then_some(true),
+                None => None,
+            },
             libc::SYS_epoll_pwait if is_forever(argument(3)) => {
                 self.epoll_waits(pid, argument(0))?
             }
@@ -183,9 +217,11 @@ impl Foreigners {
         Ok(!descriptors.is_empty())
     }
 
-    /// Whether the descriptor is that of a pipe of which all ends are this process's and its descendants'.
+    /// Whether the descriptor is that of a pipe of which all ends are this process's, its descendants' and those of
+    /// others of the sim's.
     fn is_inside(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
-        let Some(pipe) = pipe_of(&PathBuf::from(format!("/proc/{pid}/fd/{descriptor}"))) else {
+        let link = format!("/proc/{pid}/fd/{descriptor}");
+        let Some(pipe) = pipe_of(Path::new(&link)) else {
             return Ok(false);
         };
         if let Some(is_inside) = self.pipes.get(&pipe) {
@@ -195,9 +231,10 @@ impl Foreigners {
         // is among the second, and so not taken for a stranger.
         let all = numbers("/proc")?;
         let own = descendants(std::process::id())?;
+        let has_mark = |pid| self.mark.as_ref().is_some_and(|mark| mark.is_on(pid));
         let mut is_inside = true;
         for other in all {
-            if !own.contains(&other) && holds(other, pipe) {
+            if !own.contains(&other) && !has_mark(other) && holds(other, &pipe) {
                 is_inside = false;
                 break;
             }
@@ -303,21 +340,71 @@ fn polled(pid: u32, address: u64, count: usize) -> Option<Vec<u64>> {
     (count <= 1024).then_some(descriptors?.into_iter().flatten().collect())
 }
 
-/// The number of the pipe behind a link of /proc/PID/fd.
-fn pipe_of(link: &PathBuf) -> Option<u64> {
+/// Whether the call is a select(2) without a limit in time.
+fn is_select(number: libc::c_long, call: &Call) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if number == libc::SYS_select {
+        return call.arguments[4] == 0;
+    }
+    number == libc::SYS_pselect6 && call.arguments[4] == 0
+}
+
+/// The descriptors that it selects from: its three sets, of which a null pointer is an empty one. None where they
+/// cannot be read.
+fn selected(pid: u32, call: &Call) -> Option<Vec<u64>> {
+    use std::os::unix::fs::FileExt;
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
+    let count = call.arguments[0] & 0xffff_ffff;
+    // The kernel reads whole words.
+    let words = usize::try_from(count.div_ceil(64)).ok()?;
+    let mut all = Vec::new();
+    for set in &call.arguments[1..4] {
+        if *set == 0 || words > 1024 {
+            continue;
+        }
+        let mut bytes = vec![0; words * 8];
+        memory.read_exact_at(&mut bytes, *set).ok()?;
+        let has = |descriptor: &u64| {
+            let (byte, bit) = (descriptor / 8, descriptor % 8);
+            // In the byte order of this machine, which both targets have: the lowest first.
+            usize::try_from(byte).is_ok_and(|byte| bytes[byte] >> bit & 1 == 1)
+        };
+        all.extend((0..count).filter(has));
+    }
+    (words <= 1024).then_some(all)
+}
+
+/// A pipe, or a FIFO, as the links of /proc/PID/fd have it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pipe(PathBuf);
+
+impl Pipe {
+    /// Whether it is a FIFO, which has a path: fifo(7).
+    fn has_name(&self) -> bool {
+        self.0.is_absolute()
+    }
+}
+
+/// The pipe behind a link of /proc/PID/fd.
+fn pipe_of(link: &Path) -> Option<Pipe> {
     let target = fs::read_link(link).ok()?;
-    let number = target.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?;
-    number.parse().ok()
+    let is_fifo = || fs::metadata(link).is_ok_and(|file| file.file_type().is_fifo());
+    let is_pipe = if target.is_absolute() {
+        is_fifo()
+    } else {
+        target.to_str()?.starts_with("pipe:[")
+    };
+    is_pipe.then_some(Pipe(target))
 }
 
 /// Whether the process has the pipe open. Who may not be looked at is another user's, and was given none.
-fn holds(pid: u32, pipe: u64) -> bool {
+fn holds(pid: u32, pipe: &Pipe) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return false;
     };
     descriptors
         .flatten()
-        .any(|entry| pipe_of(&entry.path()) == Some(pipe))
+        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == pipe.0))
 }
 
 /// The process and all below it.
@@ -343,7 +430,7 @@ fn children_of(pid: u32) -> io::Result<Vec<u32>> {
 }
 
 /// The children of one thread of a process; none where it is gone.
-fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> {
     match children::contents(&format!("/proc/{pid}/task/{thread}/children")) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
@@ -360,6 +447,8 @@ const EXITING: u64 = 0x4;
 
 /// What its `stat`, of proc(5), says of a process.
 struct Stat {
+    /// What the kernel calls it.
+    name: Option<String>,
     /// As [`children::state`] has it.
     state: Option<char>,
     /// Whether its only thread is on its way out: it ends by itself.
@@ -372,18 +461,24 @@ fn stat_of(pid: u32) -> Stat {
     let folder = format!("/proc/{pid}");
     let Ok(stat) = children::contents(&format!("{folder}/stat")) else {
         return Stat {
+            name: None,
             state: children::state(&folder),
             is_exiting: false,
             is_single: false,
         };
     };
     let stat = String::from_utf8_lossy(&stat);
+    let name = stat
+        .split_once('(')
+        .and_then(|(_, rest)| rest.rsplit_once(") "));
+    let name = name.map(|(name, _)| name.to_owned());
     // From the third on.
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let state = fields.next().and_then(|state| state.chars().next());
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
     let is_single = fields.nth(10) == Some("1");
     Stat {
+        name,
         state,
         is_exiting: is_single && flags.is_some_and(|flags| flags & EXITING != 0),
         is_single,

@@ -21,7 +21,7 @@ use tokio::time::Instant as TokioInstant;
 
 use super::body::BodyWaker;
 use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
-use super::foreign::{Foreigners, Known, Standing};
+use super::foreign::{Foreigners, Known, Standing, children_of_thread, has_ended};
 use super::mark::Mark;
 use super::orphans::Orphans;
 use super::patience::{Patience, ran_for};
@@ -212,6 +212,8 @@ pub(crate) struct Gate {
     threads_seen: Option<u64>,
     /// Children of other threads that have nothing to do with the sim.
     strangers: HashSet<u32>,
+    /// What threads of the sim have started for another.
+    for_others: HashSet<u32>,
     /// Those that still run this program: since when.
     unexeced: HashMap<u32, Instant>,
     /// Other sims' children that have got through their exec, by thread, and how often that sim had
@@ -240,6 +242,7 @@ impl Gate {
         news: OwnedFd,
     ) -> Gate {
         ready.take_own();
+        let program = body.shared.lock().program().map(str::to_owned);
         Gate {
             before,
             shared: Arc::clone(&body.shared),
@@ -248,9 +251,9 @@ impl Gate {
             body,
             children: Children::of_this_thread(),
             origin: TokioInstant::now(),
+            foreigners: Foreigners::new(mark.clone(), program),
             mark,
             threads: Threads::default(),
-            foreigners: Foreigners::default(),
             orphans: Orphans::default(),
             has_seen_end: false,
             ready,
@@ -274,6 +277,7 @@ impl Gate {
             sees_others: false,
             threads_seen: None,
             strangers: HashSet::new(),
+            for_others: HashSet::new(),
             unexeced: HashMap::new(),
             execed: HashMap::new(),
             forked: HashMap::new(),
@@ -584,11 +588,12 @@ impl Gate {
             {
                 let before = server.progress;
                 server.pump(Duration::ZERO);
-                if server.progress == before {
+                if server.progress == before && !server.see_thawed() {
+                    server.look_at_parents();
                     if self.saw_all {
                         self.has_run = has_tasks();
+                        server.see_readers(std::mem::take(&mut self.foreigners.reading));
                     }
-                    server.look_at_parents();
                     self.was_quiet = true;
                     return (server, true);
                 }
@@ -707,18 +712,21 @@ impl Gate {
         };
         let others = self.children.of_other_threads();
         let others = others.map_err(blind("the children of other threads cannot be listed"))?;
-        let sorted = match &self.mark {
+        let mut sorted = match &self.mark {
             Some(mark) => self.threads.sort(mark, &others),
             None => OthersChildren::unknown(&others),
         };
+        self.leave_to_others(server, &mut sorted.own)
+            .map_err(blind(UNKNOWN_CHILD))?;
         match self.standing(server, &sorted.own)? {
             Standing::Begins => return Ok(Survey::Start),
             standing => is_busy |= standing == Standing::Busy,
         }
         children.extend(&sorted.own);
         let hellos: HashSet<u32> = server.hellos().collect();
-        if self.orphans_begin(server, &hellos)? {
-            return Ok(Survey::Start);
+        match self.orphans_stand(server, &hellos)? {
+            Standing::Begins => return Ok(Survey::Start),
+            standing => is_busy |= standing == Standing::Busy,
         }
         if is_busy {
             // It comes and goes without a word.
@@ -737,6 +745,9 @@ impl Gate {
             }
             self.welcome.end();
             // What starts one after the other has reaped the one before.
+            if hellos.iter().any(|pid| sorted.own.contains(pid)) {
+                server.see_reaped();
+            }
             server.look_at_parents();
             server.welcome_all(&children);
             self.registered.extend(self.ready.pids());
@@ -759,19 +770,90 @@ impl Gate {
         Ok(Survey::Nobody)
     }
 
-    /// Whether a process that lost its parent is about to be an agent.
-    fn orphans_begin(&mut self, server: &Server, hellos: &HashSet<u32>) -> Result<bool, String> {
-        let before = &self.before;
-        let is_known =
-            |pid| server.member_of(pid).is_some() || hellos.contains(&pid) || before.contains(&pid);
+    /// Leaves out what threads of this sim, which all may share, have started for other sims.
+    fn leave_to_others(&mut self, server: &Server, own: &mut Vec<u32>) -> io::Result<()> {
+        self.for_others.retain(|pid| own.contains(pid));
+        for &pid in &*own {
+            let is_known = server.member_of(pid).is_some() || self.for_others.contains(&pid);
+            if !is_known && children::is_for_another_sim(pid, server.address())? {
+                self.for_others.insert(pid);
+            }
+        }
+        own.retain(|pid| !self.for_others.contains(pid));
+        Ok(())
+    }
+
+    /// How those stand that are in no tree below this process, all together.
+    fn orphans_stand(
+        &mut self,
+        server: &mut Server,
+        hellos: &HashSet<u32>,
+    ) -> Result<Standing, String> {
+        let mut orphans = std::mem::take(&mut self.orphans);
+        let standing = self.orphans_of(&mut orphans, server, hellos);
+        self.orphans = orphans;
+        standing
+    }
+
+    fn orphans_of(
+        &mut self,
+        orphans: &mut Orphans,
+        server: &mut Server,
+        hellos: &HashSet<u32>,
+    ) -> Result<Standing, String> {
+        let is_over = |server: &Server, pid: u32| {
+            let is_known = server.member_of(pid).is_some() || hellos.contains(&pid);
+            let is_anothers = || {
+                let seen = children::is_for_another_sim(pid, server.address());
+                matches!(seen, Ok(true))
+            };
+            is_known || server.has_refused(pid) || has_ended(pid) || is_anothers()
+        };
+        // A shell that became an agent may have started others before.
+        for &pid in hellos {
+            let below = children_of_thread(pid, pid).map_err(blind(UNKNOWN_CHILD))?;
+            below.into_iter().for_each(|pid| orphans.add(pid));
+        }
+        let living = orphans.living(|pid| is_over(server, pid));
+        let standing = self.stand(orphans, server, &living)?;
+        if standing == Standing::Begins {
+            return Ok(standing);
+        }
         let there = std::mem::take(&mut self.foreigners.there);
-        let has_ended = std::mem::take(&mut self.has_seen_end);
-        self.orphans
-            .look(self.mark.as_deref(), there, has_ended, &is_known)
+        let has_seen_end = std::mem::take(&mut self.has_seen_end);
+        let before = &self.before;
+        let is_known = |pid| {
+            let is_agent = server.member_of(pid).is_some() || hellos.contains(&pid);
+            is_agent || server.has_refused(pid) || before.contains(&pid)
+        };
+        let are_more = orphans
+            .look(self.mark.as_deref(), there, has_seen_end, &is_known)
             .map_err(|unreadable| {
                 format!("what has lost its parent cannot be told: {unreadable}")
             })?;
-        Ok(self.orphans.begin(server.address(), &is_known))
+        if !are_more {
+            return Ok(standing);
+        }
+        let living = orphans.living(|pid| is_over(server, pid));
+        self.stand(orphans, server, &living)
+    }
+
+    /// How these of the orphans stand, all together.
+    fn stand(
+        &mut self,
+        orphans: &mut Orphans,
+        server: &mut Server,
+        living: &[u32],
+    ) -> Result<Standing, String> {
+        let mut all = Standing::AtRest;
+        for &pid in living {
+            match self.standing(server, &[pid])? {
+                Standing::Begins if !orphans.is_overdue(pid) => return Ok(Standing::Begins),
+                Standing::Begins | Standing::Busy => all = Standing::Busy,
+                Standing::AtRest | Standing::Zombie => {}
+            }
+        }
+        Ok(all)
     }
 
     /// How those of the children stand that are no agents, all together.

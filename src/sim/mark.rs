@@ -47,6 +47,15 @@ pub(crate) struct Mark {
     taken: Instant,
 }
 
+/// Who has started a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Ours,
+    /// Another sim of this process has, which may be over.
+    AnotherSims,
+    Nobodys,
+}
+
 /// real-time: in which no machine gives all its process ids, of which there are 32,768 at least by default.
 const ROUND: Duration = Duration::from_millis(100);
 
@@ -105,6 +114,15 @@ impl Mark {
     /// Whether that thread or process has inherited it.
     pub(crate) fn is_on(&self, thread: u32) -> bool {
         of(thread) == Some(self.number)
+    }
+
+    /// Whose mark that thread has.
+    pub(crate) fn whose(&self, thread: u32) -> Whose {
+        match of(thread) {
+            Some(number) if number == self.number => Whose::Ours,
+            Some(_) => Whose::AnotherSims,
+            None => Whose::Nobodys,
+        }
     }
 
     /// The processes that have inherited it, wherever they are, but for this one.

@@ -88,6 +88,12 @@ use watchdog::Watched;
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
 ///   for each of them, and orders nothing between them.
+/// - **What a pool of threads does that several sims share while they run beside each other, or that was there before
+///   any sim.** Threads are known by the sim that started them. One whose sim is over is waited for by all that come
+///   after, for up to 20 ms on a processor; one of another that runs, too, but which of the two it works for is not to
+///   be seen. Sims with such a pool are exact one after the other, as with `--test-threads=1` or `cargo nextest`.
+/// - **Whether a run that is stopped or killed before [`Agent::started`](crate::Agent::started) has returned had said
+///   hello by then.** It is a process like any other until it says whose it is.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
 ///   or on pipes whose ends are all the sim's, is at rest.
 /// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
@@ -104,7 +110,8 @@ use watchdog::Watched;
 ///   the sim's own address in their arguments;
 /// - the children of the sim's thread since the sim began, of its `spawn_blocking` tasks, and of the threads that
 ///   these start, agents or not, with all below them. Threads and processes inherit a mark from the sim's thread, in
-///   bits of the I/O priority that no scheduler reads (since Linux 6.5).
+///   bits of the I/O priority that no scheduler reads (since Linux 6.5). What sets its own, as ionice(1) does, and has
+///   lost its parents, too, is not found.
 ///
 /// Never what another sim or another test of the process may have started. So these are left alone:
 ///

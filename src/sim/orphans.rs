@@ -1,5 +1,6 @@
-//! Processes of the code under test that lost their parents before they said hello, as `sh -c 'agent & true'` leaves
-//! one: nobody's children here, and about to be agents.
+//! Processes of the code under test that are in no tree below this process: those that lost their parents, as what
+//! `sh -c 'agent | cat &'` starts, and what a program had started before it became an agent, as in
+//! `sh -c 'job & exec agent'`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -10,13 +11,13 @@ use super::patience::Patience;
 use crate::agent::parent_and_start;
 use crate::leaks::Unreadable;
 
-/// real-time: how long time stands still for one of them. It may have anything to do before it says hello, and it may
+/// real-time: how long one that has an agent's arguments is taken to be about to say hello, which holds all up. It may
 /// never say it.
 const HELLO: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    /// Those that may still become agents, and how long they are waited for.
+    /// Those that live, and how long they are waited for. Some may be agents by now.
     left: HashMap<u32, Patience>,
     /// The processes that were no agents at the last look.
     before: HashSet<u32>,
@@ -24,14 +25,16 @@ pub(crate) struct Orphans {
 
 impl Orphans {
     /// Looks for more of them where one that was no agent is gone: those who have the mark. `there` are those that
-    /// are no agents and have a parent, now. `is_known` tells agents, and what is none of the sim's.
+    /// are no agents and can be reached, now. `is_known` tells agents, and what is none of the sim's. True where
+    /// there are more.
     pub(crate) fn look(
         &mut self,
         mark: Option<&Mark>,
         there: HashSet<u32>,
         has_ended: bool,
         is_known: &impl Fn(u32) -> bool,
-    ) -> Result<(), Unreadable> {
+    ) -> Result<bool, Unreadable> {
+        let count = self.left.len();
         let is_gone = |pid: &u32| !there.contains(pid) && !is_known(*pid);
         if let Some(mark) = mark
             && (has_ended || self.before.iter().any(is_gone))
@@ -43,12 +46,17 @@ impl Orphans {
                 if is_other(one.pid)
                     && parent_and_start(one.pid).is_some_and(|(parent, _)| is_left(parent))
                 {
-                    self.left.entry(one.pid).or_default();
+                    self.add(one.pid);
                 }
             }
         }
         self.before = there;
-        Ok(())
+        Ok(self.left.len() > count)
+    }
+
+    /// A process is one of them.
+    pub(crate) fn add(&mut self, pid: u32) {
+        self.left.entry(pid).or_default();
     }
 
     /// Whether there are any.
@@ -56,27 +64,19 @@ impl Orphans {
         !self.left.is_empty()
     }
 
-    /// Whether one of them is about to be an agent: `address` is the word that those have in their arguments.
-    pub(crate) fn begin(&mut self, address: &str, is_known: &impl Fn(u32) -> bool) -> bool {
-        let mut begin = false;
-        self.left.retain(|&pid, patience| {
-            let folder = format!("/proc/{pid}");
-            let state = children::state(&folder);
-            if is_known(pid) || matches!(state, None | Some('Z' | 'X')) {
-                return false;
-            }
-            let is_awake = state != Some('S');
-            let running = if is_awake { &[pid][..] } else { &[] };
-            // While it is forked it has its parent's words, in which the address may be a part of one.
-            let has_address = || {
-                let words = children::contents(&format!("{folder}/cmdline")).unwrap_or_default();
-                let address = address.as_bytes();
-                words.is_empty() && is_awake
-                    || words.windows(address.len()).any(|part| part == address)
-            };
-            begin |= !patience.is_over(HELLO, running) && has_address();
-            true
-        });
-        begin
+    /// Their process ids, of those that live and are no agents.
+    pub(crate) fn living(&mut self, is_over: impl Fn(u32) -> bool) -> Vec<u32> {
+        self.left.retain(|pid, _| !is_over(*pid));
+        let mut living: Vec<u32> = self.left.keys().copied().collect();
+        living.sort_unstable();
+        living
+    }
+
+    /// Whether one that seems to be about to be an agent is waited for as such no more.
+    pub(crate) fn is_overdue(&mut self, pid: u32) -> bool {
+        let is_asleep = children::state(&format!("/proc/{pid}")) == Some('S');
+        let running = if is_asleep { &[][..] } else { &[pid] };
+        let patience = self.left.entry(pid).or_default();
+        patience.is_over(HELLO, running)
     }
 }

@@ -1,6 +1,6 @@
 //! The threads of the code under test: those that its sim's thread has started, and they in turn.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 
@@ -8,11 +8,15 @@ use nix::libc;
 use nix::unistd::gettid;
 
 use super::children::{self, Call, ThreadsChildren};
-use super::mark::Mark;
+use super::mark::{Mark, Whose};
 use super::patience::ran_for;
 
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
 const HANDLER: u64 = 1_000_000;
+
+/// How long a thread that another sim has started may run before it is taken to be none of this sim's business, in
+/// time on a processor. A pool of threads that is there for all sims was made in one of them.
+const SHARED: u64 = 20_000_000;
 
 /// What the threads of the code under test do.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub(crate) struct Threads {
     leader: Option<(u32, bool)>,
     /// How long the first thread had run when it was seen at work.
     leader_ran: Option<u64>,
+    /// How long those that another sim has started had run when they were seen at work.
+    shared_ran: HashMap<u32, u64>,
 }
 
 /// What the other threads of this process have started.
@@ -94,12 +100,16 @@ impl Threads {
         let leader = std::process::id();
         self.are_there = false;
         for &thread in others {
-            let is_ours = mark.is_on(thread);
+            let whose = mark.whose(thread);
+            let is_ours = whose == Whose::Ours;
             if thread == leader && !is_ours {
                 if self.leader_is_at_work() {
                     return Ok(Activity::Busy(thread));
                 }
                 continue;
+            }
+            if whose == Whose::AnotherSims && self.shared_is_at_work(thread) {
+                return Ok(Activity::Busy(thread));
             }
             if !is_ours {
                 continue;
@@ -121,6 +131,32 @@ impl Threads {
             }
         }
         Ok(Activity::AtRest)
+    }
+
+    /// Whether a thread that another sim has started is at work, and has not been for long: what it does may be for
+    /// this one.
+    fn shared_is_at_work(&mut self, thread: u32) -> bool {
+        let task = format!("/proc/self/task/{thread}");
+        let is_at_work = match children::state(&task) {
+            Some('S') => {
+                let call = children::call_of(&task);
+                // One that waits for others of them does not go on by what an agent does.
+                self.are_there |= call != Call::Blocked(libc::SYS_futex);
+                call == Call::None
+            }
+            Some('R' | 'D') => {
+                self.are_there = true;
+                true
+            }
+            _ => false,
+        };
+        let ran = if is_at_work { ran_for(thread) } else { None };
+        let Some(ran) = ran else {
+            self.shared_ran.remove(&thread);
+            return false;
+        };
+        let since = *self.shared_ran.entry(thread).or_insert(ran);
+        ran.saturating_sub(since) < SHARED
     }
 
     /// Whether the process's first thread, which takes the signals that are sent to the process, is at

@@ -8,6 +8,8 @@ mod others;
 mod reading;
 mod scenarios;
 mod shells;
+mod stops;
+mod threads;
 
 #[path = "../../fixtures/generated/mod.rs"]
 mod generated;
@@ -29,6 +31,10 @@ struct Log(Rc<RefCell<Vec<String>>>);
 impl Log {
     fn say(&self, text: impl Into<String>) {
         self.0.borrow_mut().push(text.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.borrow().clone()
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Spoken {
     lines: HashMap<usize, u64>,
     /// Who has said more than there is room for.
     excess: Option<String>,
-    /// Processes that were refused, those that were named.
+    /// Processes that were refused. Only the first are named.
     refused: BTreeSet<u32>,
     /// How many descriptors this process may have, and how many agents lived, when there were no more.
     lack: Option<(u64, u64)>,
@@ -169,11 +169,16 @@ impl Server {
         Some((pid, text))
     }
 
+    /// Whether it was refused.
+    pub(crate) fn has_refused(&self, pid: u32) -> bool {
+        self.spoken.refused.contains(&pid)
+    }
+
     /// Says, once for each process, whose connection was refused. Not in the timeline: it is no doing of
     /// the code under test.
     pub(super) fn name_refused(&mut self, pid: u32, what: &str) {
         let refused = &mut self.spoken.refused;
-        if refused.len() < NAMED && refused.insert(pid) {
+        if refused.insert(pid) && refused.len() <= NAMED {
             crate::said::say(&format!(
                 "supervise-harness: the connection of a stranger to the sim was refused: {what}, which is \
                  neither this process's user nor its descendant"

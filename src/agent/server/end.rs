@@ -121,7 +121,7 @@ impl Server {
         this.close();
         // Who reaps a descendant, and when, is its parent's affair; and who reaps an orphan is init's.
         let parent = std::mem::replace(&mut this.parent, Parent::This);
-        if !this.is_descendant && parent.has_reaped() {
+        if !this.is_descendant && parent.has_reaped(&self.readers) {
             self.record_of(member, What::Reap);
         }
     }

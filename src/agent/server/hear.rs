@@ -67,6 +67,7 @@ impl Server {
                 self.record_of(member, What::Signal { signal, count });
             }
             Report::Freezing => self.record_of(member, What::Frozen),
+            Report::Thawed if self.is_gated => {}
             Report::Thawed => self.record_of(member, What::Thawed),
             Report::Gate(name) => {
                 self.record_of(

@@ -93,13 +93,16 @@ impl Turns {
         self.waiting.insert(turn, order);
     }
 
-    /// The next turn that is due, which is granted.
-    pub(super) fn next(&mut self, now: Timestamp) -> Option<(usize, Order)> {
-        let first = self.waiting.first_entry()?;
-        (first.key().at <= now).then(|| {
-            let (turn, order) = first.remove_entry();
-            (turn.member, order)
-        })
+    /// The next turn that is due, which is granted. Who cannot act, as it is stopped, has its turn later.
+    pub(super) fn next(
+        &mut self,
+        now: Timestamp,
+        can_act: impl Fn(usize) -> bool,
+    ) -> Option<(usize, Order)> {
+        let mut due = self.waiting.keys().take_while(|turn| turn.at <= now);
+        let turn = due.find(|turn| can_act(turn.member))?.clone();
+        let order = self.waiting.remove(&turn)?;
+        Some((turn.member, order))
     }
 
     /// Whether the next turn that is due is the first of its member.
@@ -146,7 +149,7 @@ mod tests {
     }
 
     fn order(turns: &mut Turns, now: Timestamp) -> Vec<usize> {
-        std::iter::from_fn(|| turns.next(now).map(|(member, _)| member)).collect()
+        std::iter::from_fn(|| turns.next(now, |_| true).map(|(member, _)| member)).collect()
     }
 
     #[test]
@@ -161,6 +164,17 @@ mod tests {
         turns.tell(now, rank(1, &[]), 6, Order::Go(0));
         turns.tell(now, rank(0, &[]), 7, Order::Go(0));
         assert_eq!(order(&mut turns, now), [6, 7, 5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn who_cannot_act_has_its_turn_when_it_can() {
+        let now = Timestamp::ORIGIN;
+        let mut turns = Turns::default();
+        turns.wait(now, rank(0, &[]), 1, 1);
+        turns.wait(now, rank(1, &[]), 2, 1);
+        assert_eq!(turns.next(now, |member| member != 1).unwrap().0, 2);
+        assert!(turns.next(now, |member| member != 1).is_none());
+        assert_eq!(order(&mut turns, now), [1]);
     }
 
     #[test]

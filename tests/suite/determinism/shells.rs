@@ -1,21 +1,39 @@
 //! Agents behind a shell, as job runners and dev servers start them: who starts first, and who reaps.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rstest::rstest;
 use supervise_harness::{Agent, Script, SimHandle};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{Duration, sleep};
 
-use super::{Busy, assert_same};
+use super::{Busy, Log, assert_same};
 
 /// A command line of the agent for a shell.
 pub(super) fn words(agent: &Agent) -> String {
     let words = std::iter::once(agent.program().into()).chain(agent.args());
     let quoted = words.map(|word| format!("'{}'", word.into_string().unwrap()));
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// Reads what a command's processes write to its standard output, and when.
+async fn read_lines(mut command: Command, sim: &SimHandle, log: &Log) -> ExitStatus {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        log.say(format!("{line} {:?}", sim.now().since_origin()));
+    }
+    child.wait().await.unwrap()
+}
+
+/// An agent that writes a line after a second, and one after two.
+fn talker(sim: &SimHandle) -> Agent {
+    let script =
+        Script::new().then_do("run 1s; write \"one\\n\"; run 1s; write \"two\\n\"; exit 3");
+    sim.agent("talker", script.unwrap())
 }
 
 fn shell(text: &str) -> Command {
@@ -135,5 +153,96 @@ fn a_shell_that_is_stopped_goes_on_when_it_is_told(#[case] is_group: bool) {
         assert_eq!(shell.try_wait().unwrap(), None);
         tell(Signal::SIGCONT);
         assert_eq!(shell.wait().await.unwrap().code(), Some(4));
+    });
+}
+
+/// It has no parent here any more, and is no agent: what it writes is to be waited for all the same.
+#[rstest]
+#[case::a_pipeline("A | cat & exit 0")]
+#[case::two_in_a_session_of_their_own("setsid sh -c \"A & wait\" & exit 0")]
+#[case::and_one_more("setsid sh -c \"A | cat | cat\" & exit 0")]
+fn what_outlives_its_shell_and_works_is_waited_for(#[case] text: &str) {
+    let _busy = Busy::new();
+    assert_same(30, async |sim: SimHandle, log| {
+        let text = text.replace('A', &words(&talker(&sim)));
+        assert!(read_lines(shell(&text), &sim, &log).await.success());
+        assert_eq!(log.lines(), ["one 1s", "two 2s"]);
+    });
+}
+
+#[test]
+fn what_a_shell_had_started_before_it_became_an_agent_is_waited_for() {
+    let _busy = Busy::new();
+    assert_same(30, async |sim: SimHandle, log| {
+        let job = sim.agent("job", Script::new().run_for(Duration::from_secs(5)).exit(6));
+        // The first holds the output open until it ends.
+        let text = "(B; cat /dev/null) & exec A".replace('B', &words(&job));
+        let text = text.replace('A', &words(&talker(&sim)));
+        let status = read_lines(shell(&text), &sim, &log).await;
+        assert_eq!(status.code(), Some(3));
+        assert_eq!(log.lines(), ["one 1s", "two 2s"]);
+        assert_eq!(sim.now().since_origin(), Duration::from_secs(5));
+        assert_eq!(sim.timeline().exits("job").len(), 1);
+    });
+}
+
+/// Bash is told of the end of the run in a process substitution after it has read to the end, or before.
+#[test]
+fn a_shell_that_ends_with_what_it_reads_is_not_said_to_have_reaped() {
+    let _busy = Busy::new();
+    assert_same(60, async |sim: SimHandle, log| {
+        let text = "while read x; do echo \"<$x>\"; done < <(A); echo end";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &text.replace('A', &words(&talker(&sim)))]);
+        read_lines(bash, &sim, &log).await;
+        assert_eq!(log.lines(), ["<one> 1s", "<two> 2s", "end 2s"]);
+        let timeline = sim.timeline().to_string();
+        assert!(!timeline.contains("reap"), "{timeline}");
+    });
+}
+
+/// make(1) waits in select(2) for its jobs.
+#[test]
+fn who_waits_in_select_for_an_agent_is_at_rest() {
+    assert_same(20, async |sim: SimHandle, log| {
+        let text = "$| = 1; open($p, '-|', @ARGV); vec($set, fileno($p), 1) = 1;
+            do { select($ready = $set, undef, undef, undef); $n = sysread($p, $_, 99); print } while $n;";
+        let agent = talker(&sim);
+        let mut perl = Command::new("perl");
+        perl.args(["-e", text])
+            .arg(agent.program())
+            .args(agent.args());
+        read_lines(perl, &sim, &log).await;
+        assert_eq!(log.lines(), ["one 1s", "two 2s"]);
+    });
+}
+
+/// The same with an empty set: it waits for a signal alone.
+#[test]
+fn who_waits_in_select_for_a_signal_of_its_agent_is_at_rest() {
+    assert_same(20, async |sim: SimHandle, log| {
+        let text = "$SIG{CHLD} = sub { $ended = 1 }; exec(@ARGV) if !fork();
+            select(undef, undef, undef, undef) while !$ended; wait; print $? >> 8, \"\\n\"";
+        let agent = talker(&sim);
+        let mut perl = Command::new("perl");
+        perl.args(["-e", text])
+            .arg(agent.program())
+            .args(agent.args());
+        read_lines(perl, &sim, &log).await;
+        assert_eq!(log.lines(), ["one 1s", "two 2s", "3 2s"]);
+    });
+}
+
+#[test]
+fn a_fifo_between_processes_of_a_shell_is_the_sims() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let fifo = fifo.to_str().unwrap();
+    assert_same(20, async |sim: SimHandle, log| {
+        let text = "A > F & cat < F; wait; echo end".replace('F', fifo);
+        let text = text.replace("A ", &format!("{} ", words(&talker(&sim))));
+        read_lines(shell(&text), &sim, &log).await;
+        assert_eq!(log.lines(), ["one 1s", "two 2s", "end 2s"]);
     });
 }
