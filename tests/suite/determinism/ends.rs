@@ -62,7 +62,7 @@ async fn assert_in_order(waits: [JoinHandle<()>; 2], log: &Log) {
 #[test]
 fn ends_are_found_in_the_order_of_the_agents() {
     let _busy = Busy::new();
-    assert_same(30, async |sim, log| {
+    assert_same(20, async |sim, log| {
         let (children, pids) = two(&sim).await;
         let waits = wait_for(children, &log);
         sleep(Duration::from_secs(1)).await;
@@ -75,7 +75,7 @@ fn ends_are_found_in_the_order_of_the_agents() {
 #[test]
 fn a_body_that_a_task_wakes_finds_ends_in_the_order_of_the_agents() {
     let _busy = Busy::new();
-    assert_same(60, async |sim, log| {
+    assert_same(30, async |sim, log| {
         let (children, pids) = two(&sim).await;
         let waits = wait_for(children, &log);
         let (tell, told) = oneshot::channel();
@@ -92,7 +92,7 @@ fn a_body_that_a_task_wakes_finds_ends_in_the_order_of_the_agents() {
 #[test]
 fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
     let _busy = Busy::new();
-    assert_same(60, async |sim, log| {
+    assert_same(30, async |sim, log| {
         let (children, pids) = two(&sim).await;
         let waits = wait_for(children, &log);
         sleep(Duration::from_secs(1)).await;
@@ -105,7 +105,7 @@ fn a_body_that_yields_finds_ends_in_the_order_of_the_agents() {
 #[test]
 fn ends_of_what_the_body_started_in_the_same_turn_are_there_when_its_tasks_have_theirs() {
     let _busy = Busy::new();
-    assert_same(60, async |_, log| {
+    assert_same(30, async |_, log| {
         sleep(Duration::from_secs(1)).await;
         let sleeps = [(); 2].map(|()| Command::new("/bin/sleep").arg("1000").spawn().unwrap());
         kill_both([&sleeps[0], &sleeps[1]].map(pid_of));
@@ -118,7 +118,7 @@ fn ends_of_what_the_body_started_in_the_same_turn_are_there_when_its_tasks_have_
 #[test]
 fn ends_in_the_bodys_first_turn_are_found_in_the_order_of_their_starts() {
     let _busy = Busy::new();
-    assert_same(60, async |_, log| {
+    assert_same(30, async |_, log| {
         let sleeps = [(); 2].map(|()| Command::new("/bin/sleep").arg("1000").spawn().unwrap());
         let pids = [&sleeps[0], &sleeps[1]].map(pid_of);
         let waits = wait_for(sleeps, &log);
@@ -147,7 +147,7 @@ fn ends_that_two_tasks_cause_are_found_in_the_order_of_the_agents() {
 #[test]
 fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time() {
     let _busy = Busy::new();
-    assert_same(60, async |sim, _| {
+    assert_same(30, async |sim, _| {
         let ([a, b], pids) = two(&sim).await;
         kill_both(pids);
         drop(a);
@@ -162,7 +162,7 @@ fn a_child_that_is_killed_as_it_is_dropped_is_reaped_in_the_next_turn_each_time(
 #[test]
 fn a_frozen_agent_that_is_left_behind_is_named_without_its_guard() {
     let _busy = Busy::new();
-    let outcomes = outcomes(100, async |sim, _| {
+    let outcomes = outcomes(40, async |sim, _| {
         let mut child = spawn(&sim, "freeze", |_| {});
         let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
     });
@@ -254,7 +254,7 @@ fn what_a_task_let_die_unreaped_is_a_leak_all_the_same() {
 fn a_writer_ends_at_the_instant_at_which_another_agent_closes_its_pipe() {
     for is_busy in [false, true] {
         let _busy = is_busy.then(Busy::new);
-        assert_same(60, async |sim: SimHandle, _| {
+        assert_same(30, async |sim: SimHandle, _| {
             let writer = sim.agent("a", Script::new().then_do("write 1MiB; exit 0").unwrap());
             let mut writer = Command::from(writer.command());
             let mut writer = writer.stdout(Stdio::piped()).spawn().unwrap();

@@ -49,7 +49,7 @@ fn shell(text: &str) -> Command {
 #[case::one_in_the_background("A & B; wait")]
 fn a_shell_that_starts_two_starts_them_in_its_order(#[case] text: &str) {
     let _busy = Busy::new();
-    assert_same(60, async |sim, log| {
+    assert_same(20, async |sim, log| {
         let [a, b] = [("a", 3), ("b", 5)].map(|(name, secs)| {
             let script = Script::new().run_for(Duration::from_secs(secs)).exit(1);
             sim.agent(name, script)
@@ -72,7 +72,7 @@ fn a_shell_and_its_agent_that_end_as_one_group_leave_no_reap(
     #[values("A; true", "A | cat; true")] text: &str,
 ) {
     let _busy = Busy::new();
-    assert_same(40, async |sim, _| {
+    assert_same(15, async |sim, _| {
         let job = sim.agent("job", Script::new().stay());
         let mut shell = shell(&text.replace('A', &words(&job)));
         let mut shell = shell.process_group(0).spawn().unwrap();
@@ -121,7 +121,7 @@ fn an_agent_that_outlives_its_shell_has_no_reap() {
 #[case::and_one_more("x=$(A | cat); y=$(A | tr v w; A); test $x$y = valwalval")]
 fn the_output_of_agents_is_taken_into_a_variable(#[case] text: &str) {
     let _busy = Busy::new();
-    assert_same(60, async |sim: SimHandle, log| {
+    assert_same(20, async |sim: SimHandle, log| {
         let script = Script::new()
             .then_do("run 1s; write \"val\"; exit 3")
             .unwrap();
@@ -163,7 +163,7 @@ fn a_shell_that_is_stopped_goes_on_when_it_is_told(#[case] is_group: bool) {
 #[case::and_one_more("setsid sh -c \"A | cat | cat\" & exit 0")]
 fn what_outlives_its_shell_and_works_is_waited_for(#[case] text: &str) {
     let _busy = Busy::new();
-    assert_same(30, async |sim: SimHandle, log| {
+    assert_same(12, async |sim: SimHandle, log| {
         let text = text.replace('A', &words(&talker(&sim)));
         assert!(read_lines(shell(&text), &sim, &log).await.success());
         assert_eq!(log.lines(), ["one 1s", "two 2s"]);
@@ -173,7 +173,7 @@ fn what_outlives_its_shell_and_works_is_waited_for(#[case] text: &str) {
 #[test]
 fn what_a_shell_had_started_before_it_became_an_agent_is_waited_for() {
     let _busy = Busy::new();
-    assert_same(30, async |sim: SimHandle, log| {
+    assert_same(12, async |sim: SimHandle, log| {
         let job = sim.agent("job", Script::new().run_for(Duration::from_secs(5)).exit(6));
         // The first holds the output open until it ends.
         let text = "(B; cat /dev/null) & exec A".replace('B', &words(&job));
@@ -190,7 +190,7 @@ fn what_a_shell_had_started_before_it_became_an_agent_is_waited_for() {
 #[test]
 fn a_shell_that_ends_with_what_it_reads_is_not_said_to_have_reaped() {
     let _busy = Busy::new();
-    assert_same(60, async |sim: SimHandle, log| {
+    assert_same(20, async |sim: SimHandle, log| {
         let text = "while read x; do echo \"<$x>\"; done < <(A); echo end";
         let mut bash = Command::new("bash");
         bash.args(["-c", &text.replace('A', &words(&talker(&sim)))]);

@@ -21,7 +21,7 @@ fn pid(child: &Child) -> Pid {
 #[case::a_kill(Signal::SIGKILL)]
 fn who_dies_as_it_goes_on_is_not_said_to_have_gone_on(#[case] signal: Signal) {
     let _busy = Busy::new();
-    assert_same(60, async |sim: SimHandle, _| {
+    assert_same(20, async |sim: SimHandle, _| {
         let mut child = spawn(&sim, "run 1s; freeze", |_| {});
         sleep(Duration::from_secs(2)).await;
         kill(pid(&child), Signal::SIGCONT).unwrap();
@@ -35,7 +35,7 @@ fn who_dies_as_it_goes_on_is_not_said_to_have_gone_on(#[case] signal: Signal) {
 #[test]
 fn who_is_stopped_as_it_goes_on_goes_on_once() {
     let _busy = Busy::new();
-    assert_same(60, async |sim: SimHandle, log: Log| {
+    assert_same(20, async |sim: SimHandle, log: Log| {
         let mut child = spawn(&sim, "run 1s; freeze; freeze; exit 3", |_| {});
         sleep(Duration::from_secs(2)).await;
         kill(pid(&child), Signal::SIGCONT).unwrap();

@@ -16,7 +16,7 @@ use super::{Busy, Log, assert_same};
 #[test]
 fn a_thread_that_restarts_reaps_before_it_starts() {
     let _busy = Busy::new();
-    assert_same(20, async |sim: SimHandle, log: Log| {
+    assert_same(8, async |sim: SimHandle, log: Log| {
         let script = Script::new().run_for(Duration::from_secs(1)).exit(1);
         let agent = sim.agent("job", script);
         let (tell, mut told) = unbounded_channel();
@@ -79,7 +79,7 @@ fn work() {
 #[test]
 fn what_a_pool_of_all_sims_works_is_waited_for() {
     let _busy = Busy::new();
-    assert_same(20, async |sim: SimHandle, log: Log| {
+    assert_same(8, async |sim: SimHandle, log: Log| {
         for _ in 0..3 {
             let (tell, told) = oneshot::channel();
             share(Box::new(move || {
