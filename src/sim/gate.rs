@@ -705,6 +705,7 @@ impl Gate {
         self.has_others = true;
         self.sees_others = false;
         self.foreigners.begin_look();
+        self.sight.begin_look();
         // First: where one is about to be an agent, nothing else has to be looked at.
         let mut is_busy = match self.standing(server, &children)? {
             Standing::Begins => return Ok(Survey::Start),
@@ -849,7 +850,11 @@ impl Gate {
         for &pid in living {
             match self.standing(server, &[pid])? {
                 Standing::Begins if !orphans.is_overdue(pid) => return Ok(Standing::Begins),
-                Standing::Begins | Standing::Busy => all = Standing::Busy,
+                Standing::Busy => all = Standing::Busy,
+                Standing::Begins => {
+                    self.sight.see_busy(pid);
+                    all = Standing::Busy;
+                }
                 Standing::AtRest | Standing::Zombie => {}
             }
         }
@@ -883,7 +888,10 @@ impl Gate {
                 Standing::Zombie => self.has_seen_end |= server.see_zombie(pid),
                 Standing::Begins => return Ok(Standing::Begins),
                 Standing::AtRest => {}
-                Standing::Busy => all = Standing::Busy,
+                Standing::Busy => {
+                    self.sight.see_busy(pid);
+                    all = Standing::Busy;
+                }
             }
         }
         Ok(all)

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::sync::Notify;
+
+use crate::agent::parent_and_start;
 
 /// What others want to know about the gate: the watchdog, and the gates of other sims.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub(crate) struct Sight {
     pub(crate) is_over: AtomicBool,
     /// Every child that had not said hello when the gate saw it.
     pub(crate) seen: Mutex<HashSet<u32>>,
+    /// The processes that are no agents and held time at the last look, and when each started, in the kernel's ticks.
+    busy: Mutex<Vec<(u32, u64)>>,
     /// Why the sim cannot go on.
     fault: Mutex<Option<String>>,
     /// Told when there is a reason.
@@ -61,6 +65,27 @@ impl Sight {
     pub(crate) fn see(&self, pid: u32) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(pid);
+    }
+
+    /// The gate looks at all processes anew.
+    pub(crate) fn begin_look(&self) {
+        self.lock_busy().clear();
+    }
+
+    /// The gate has seen that a process that is no agent holds time.
+    pub(crate) fn see_busy(&self, pid: u32) {
+        if let Some((_, start)) = parent_and_start(pid) {
+            self.lock_busy().push((pid, start));
+        }
+    }
+
+    /// Those that hold time, of which none may be there any more.
+    pub(crate) fn busy(&self) -> Vec<(u32, u64)> {
+        self.lock_busy().clone()
+    }
+
+    fn lock_busy(&self) -> MutexGuard<'_, Vec<(u32, u64)>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The runtime of this thread comes to rest, and the gate has nothing against that.

@@ -19,7 +19,7 @@ use super::failure::SimFailure;
 use super::kernel::sleep_of;
 use super::pool::Pool;
 use super::sight::Sight;
-use crate::agent::Shared;
+use crate::agent::{Shared, parent_and_start};
 use crate::process::{ended_status, open_pidfd, send_signal};
 use crate::timeline::{Timeline, TimelineClock};
 use crate::{Signal, Timestamp};
@@ -462,19 +462,28 @@ impl Watched {
         children
     }
 
-    /// Shows the running children of the sim's threads that are no agents, one after the other: there
-    /// may be a single descriptor to look at them with.
+    /// Shows the running children of the sim's threads that are no agents, and what else has held time, one after the
+    /// other: there may be a single descriptor to look at them with.
     fn each_foreign(&self, mut each: impl FnMut(u32, BorrowedFd<'_>)) {
-        for pid in self.children() {
+        let children = self.children();
+        let mut all: Vec<(u32, Option<u64>)> = children.iter().map(|pid| (*pid, None)).collect();
+        let busy = self.sight.busy().into_iter();
+        let others = busy.filter(|(pid, _)| !children.contains(pid));
+        all.extend(others.map(|(pid, start)| (pid, Some(start))));
+        for (pid, start) in all {
             let server = self.shared.lock_within(LOCKED_AGAIN);
             let is_agent = server.is_some_and(|server| server.member_of(pid).is_some());
             if is_agent || self.before.contains(&pid) {
                 continue;
             }
-            // What is still a child was it when it was opened.
+            // What is still a child was it when it was opened, as what has started then has the number still.
+            let is_it = || match start {
+                None => self.children().contains(&pid),
+                Some(_) => parent_and_start(pid).map(|(_, start)| start) == start,
+            };
             if let Ok(pidfd) = open_pidfd(pid)
                 && ended_status(pidfd.as_fd()).is_none()
-                && self.children().contains(&pid)
+                && is_it()
             {
                 each(pid, pidfd.as_fd());
             }

@@ -137,6 +137,41 @@ fn waiting_for_a_foreign_child_in_spawn_blocking() {
     );
 }
 
+#[test]
+fn waiting_for_a_foreign_child_of_a_thread() {
+    let text = stuck(short().try_run(async |_| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let status = std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .status();
+            let _ = tell.send(status);
+        });
+        let _ = told.await;
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
+fn waiting_for_a_foreign_process_that_lost_its_parent() {
+    let text = stuck(short().try_run(async |_| {
+        let mut shell = Command::new("sh");
+        let mut shell = shell
+            .args(["-c", "setsid sleep 1000 & exit 0"])
+            .spawn()
+            .unwrap();
+        shell.wait().await.unwrap();
+        tokio::time::sleep(seconds(1)).await;
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
 /// Waits for an agent that does nothing until it is told to.
 async fn wait_for_ever(sim: &SimHandle) {
     let worker = sim.agent("worker", Script::new());
