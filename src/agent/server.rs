@@ -624,6 +624,10 @@ impl Server {
     pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
         self.lives += 1;
+        if let Order::Do(script) = &order {
+            let told = &mut self.members[member].statements;
+            *told = told.saturating_add(script.statements());
+        }
         if let Order::Open(gate) = &order {
             self.members[member].pass(&gate.0);
         }

@@ -34,13 +34,14 @@ fn each_act_asks_for_a_turn_of_its_own(#[case] act: &str, #[case] reports: &[&st
     let directory = tempfile::tempdir().unwrap();
     let here = |text: &str| text.replace("DIR", &directory.path().display().to_string());
     // Each of another file, since a lock is held.
-    let second = here(act).replace("/f", "/g").replace("stdin", "stderr");
+    let another = |text: &str| here(&text.replace("/f", "/g"));
+    let second = another(&act.replace("stdin", "stderr"));
     let mut stub = start(&format!("{}; {second}; stay", here(act))).spawn();
     stub.expect(&["turn 1", "rest 0"]);
     stub.order("go 1");
     let wait = reports.iter().any(|report| report.starts_with("wait"));
     for report in reports {
-        stub.expect(&[&here(report).replace("ID", "2")]);
+        stub.expect(&[&here(&report.replace("ID", "2"))]);
     }
     if wait {
         // Its go is for the act that follows the wait.
@@ -53,7 +54,7 @@ fn each_act_asks_for_a_turn_of_its_own(#[case] act: &str, #[case] reports: &[&st
     assert_eq!(stub.ping(), [""; 0]);
     stub.order("go 2");
     for report in reports {
-        stub.expect(&[&here(report).replace("/f", "/g")]);
+        stub.expect(&[&another(report)]);
     }
     stub.expect(&["rest 2"]);
 }

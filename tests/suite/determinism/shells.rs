@@ -19,6 +19,15 @@ pub(super) fn words(agent: &Agent) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
+/// The text with this for each of these letters. All at once: what stands for one may have another in it.
+fn filled(text: &str, words: &[(char, &str)]) -> String {
+    let word = |letter: char| {
+        let found = words.iter().find(|(name, _)| *name == letter);
+        found.map_or_else(|| letter.to_string(), |(_, word)| (*word).to_owned())
+    };
+    text.chars().map(word).collect()
+}
+
 /// Reads what a command's processes write to its standard output, and when.
 async fn read_lines(mut command: Command, sim: &SimHandle, log: &Log) -> ExitStatus {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -54,7 +63,7 @@ fn a_shell_that_starts_two_starts_them_in_its_order(#[case] text: &str) {
             let script = Script::new().run_for(Duration::from_secs(secs)).exit(1);
             sim.agent(name, script)
         });
-        let text = text.replace('A', &words(&a)).replace('B', &words(&b));
+        let text = filled(text, &[('A', &words(&a)), ('B', &words(&b))]);
         log.say(format!("{}", shell(&text).status().await.unwrap()));
         let timeline = sim.timeline().to_string();
         let starts = timeline.lines().filter(|line| line.contains("start"));
@@ -176,8 +185,8 @@ fn what_a_shell_had_started_before_it_became_an_agent_is_waited_for() {
     assert_same(12, async |sim: SimHandle, log| {
         let job = sim.agent("job", Script::new().run_for(Duration::from_secs(5)).exit(6));
         // The first holds the output open until it ends.
-        let text = "(B; cat /dev/null) & exec A".replace('B', &words(&job));
-        let text = text.replace('A', &words(&talker(&sim)));
+        let names = [('A', &*words(&talker(&sim))), ('B', &words(&job))];
+        let text = filled("(B; cat /dev/null) & exec A", &names);
         let status = read_lines(shell(&text), &sim, &log).await;
         assert_eq!(status.code(), Some(3));
         assert_eq!(log.lines(), ["one 1s", "two 2s"]);
@@ -240,8 +249,8 @@ fn a_fifo_between_processes_of_a_shell_is_the_sims() {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let fifo = fifo.to_str().unwrap();
     assert_same(20, async |sim: SimHandle, log| {
-        let text = "A > F & cat < F; wait; echo end".replace('F', fifo);
-        let text = text.replace("A ", &format!("{} ", words(&talker(&sim))));
+        let names = [('A', &*words(&talker(&sim))), ('F', fifo)];
+        let text = filled("A > F & cat < F; wait; echo end", &names);
         read_lines(shell(&text), &sim, &log).await;
         assert_eq!(log.lines(), ["one 1s", "two 2s", "end 2s"]);
     });

@@ -132,6 +132,23 @@ fn a_script_that_comes_to_an_end_may_take_longer_than_the_limit(#[case] script: 
     });
 }
 
+/// Nor is what the test tells it one by one, all at one instant.
+#[test]
+fn what_an_agent_is_told_may_take_longer_than_the_limit() {
+    // real-time: less than so many turns take, and more than the start of an agent does on a busy machine.
+    let sim = Sim::builder().watchdog(Duration::from_millis(500)).build();
+    sim.unwrap().run(async |sim| {
+        let worker = sim.agent("worker", Script::new());
+        let mut child = Command::from(worker.command()).spawn().unwrap();
+        let run = worker.started().await;
+        for _ in 0..5_000 {
+            run.perform("beat").unwrap();
+        }
+        run.exit(0).await;
+        child.wait().await.unwrap();
+    });
+}
+
 /// In one instant, as much as a test may want.
 #[test]
 fn an_agent_may_say_much() {
