@@ -624,10 +624,12 @@ impl Server {
     pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
         self.lives += 1;
-        if let Order::Do(script) = &order {
-            let told = &mut self.members[member].statements;
-            *told = told.saturating_add(script.statements());
-        }
+        let statements = match &order {
+            Order::Do(script) => script.statements(),
+            _ => 1,
+        };
+        let told = &mut self.members[member].statements;
+        *told = told.saturating_add(statements);
         if let Order::Open(gate) = &order {
             self.members[member].pass(&gate.0);
         }

@@ -285,7 +285,8 @@ impl Watched {
         last.is_locked_out = server.is_none();
         let server = server?;
         Some(Seen {
-            progress: server.progress,
+            // Code that starts one program after the other is not stuck.
+            progress: server.progress + server.ends,
             now: server.now,
             waiter: server.next_waiter().map(ToString::to_string),
             excess: server.excess().map(str::to_owned),

@@ -32,6 +32,10 @@ const REAL_INSTANT: std::time::Duration = std::time::Duration::from_secs(1);
 /// How many descriptors whatever else is open may need.
 const ROOM: u64 = 256;
 
+/// How many processes may end at one instant of virtual time. Code that starts one after the other without a delay
+/// would never let time pass.
+const ENDS: u64 = 5_000;
+
 /// How many of those that were refused are named.
 const NAMED: usize = 16;
 
@@ -44,6 +48,8 @@ pub(super) struct Spoken {
     lines: HashMap<usize, u64>,
     /// Who has said more than there is room for.
     excess: Option<String>,
+    /// How many processes have ended at which instant.
+    ends: (Timestamp, u64),
     /// Processes that were refused. Only the first are named.
     refused: BTreeSet<u32>,
     /// How many descriptors this process may have, and how many agents lived, when there were no more.
@@ -71,7 +77,25 @@ impl Server {
         Some(&self.members.get(self.turns.first()?)?.who)
     }
 
-    /// Who has said more than there is room for, and what was done about that.
+    /// A process has ended, an agent or another.
+    pub(super) fn count_end(&mut self) {
+        self.ends += 1;
+        let (at, count) = &mut self.spoken.ends;
+        if *at != self.now {
+            (*at, *count) = (self.now, 0);
+        }
+        *count += 1;
+        if self.is_virtual && *count > ENDS {
+            let text = format!(
+                "{ENDS} processes have ended at {}, and time has not passed: the code under test starts one after the \
+                 other without a delay",
+                self.now
+            );
+            self.spoken.excess.get_or_insert(text);
+        }
+    }
+
+    /// Who has said more than there is room for, or what there was too much of, and what was done about that.
     pub(crate) fn excess(&self) -> Option<&str> {
         self.spoken.excess.as_deref()
     }
@@ -245,6 +269,21 @@ fn descends_from_this(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timeline::TimelineClock;
+
+    #[test]
+    fn so_many_ends_at_one_instant_are_too_many() {
+        let mut server = Server::new(TimelineClock::Virtual).unwrap();
+        for _ in 0..2 {
+            (0..ENDS).for_each(|_| server.count_end());
+            assert_eq!(server.excess(), None);
+            server.now = server.now + std::time::Duration::from_secs(1);
+        }
+        (0..=ENDS).for_each(|_| server.count_end());
+        let expected = "5000 processes have ended at 2.000s, and time has not passed: the code under test starts one \
+                        after the other without a delay";
+        assert_eq!(server.excess(), Some(expected));
+    }
 
     #[test]
     fn a_child_descends_from_this_process_and_init_does_not() {

@@ -104,7 +104,7 @@ impl Server {
         self.dying.remove(&member);
         self.zombies.insert(member);
         self.lives += 1;
-        self.ends += 1;
+        self.count_end();
         self.record_of(member, What::Exit { status });
     }
 

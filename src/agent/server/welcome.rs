@@ -268,7 +268,7 @@ impl Server {
             return false;
         }
         self.strange_deaths.push(pid);
-        self.ends += 1;
+        self.count_end();
         let status = open_pidfd(pid)
             .ok()
             .and_then(|pidfd| ended_status(pidfd.as_fd()));

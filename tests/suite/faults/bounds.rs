@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
-use supervise_harness::{Agent, RestartLimit, RestartTracker, Script, Sim, Supervisor};
+use supervise_harness::{Agent, RestartLimit, RestartTracker, Run, Script, Sim, Supervisor};
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -133,8 +133,10 @@ fn a_script_that_comes_to_an_end_may_take_longer_than_the_limit(#[case] script: 
 }
 
 /// Nor is what the test tells it one by one, all at one instant.
-#[test]
-fn what_an_agent_is_told_may_take_longer_than_the_limit() {
+#[rstest]
+#[case::to_do_something(|run: &Run| run.perform("beat").unwrap())]
+#[case::to_pass_a_gate_where_it_is_not(|run: &Run| run.open("none"))]
+fn what_an_agent_is_told_may_take_longer_than_the_limit(#[case] tell: fn(&Run)) {
     // real-time: less than so many turns take, and more than the start of an agent does on a busy machine.
     let sim = Sim::builder().watchdog(Duration::from_millis(500)).build();
     sim.unwrap().run(async |sim| {
@@ -142,11 +144,32 @@ fn what_an_agent_is_told_may_take_longer_than_the_limit() {
         let mut child = Command::from(worker.command()).spawn().unwrap();
         let run = worker.started().await;
         for _ in 0..5_000 {
-            run.perform("beat").unwrap();
+            tell(&run);
         }
         run.exit(0).await;
         child.wait().await.unwrap();
     });
+}
+
+/// It would never end: each of its processes does.
+#[rstest]
+#[case::of_an_agent(true)]
+#[case::of_another_program(false)]
+#[ignore = "starts 5,000 processes: .ci/run asks for it"]
+fn a_restart_loop_without_a_delay_is_named(#[case] is_agent: bool) {
+    let text = stuck(Sim::new().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().exit(1));
+        loop {
+            let mut command = match is_agent {
+                true => Command::from(worker.command()),
+                false => Command::new("false"),
+            };
+            command.status().await.unwrap();
+        }
+    }));
+    let expected = "5000 processes have ended at 0.000s, and time has not passed: the code under test starts one \
+                    after the other without a delay";
+    assert_contains(&text, expected);
 }
 
 /// In one instant, as much as a test may want.

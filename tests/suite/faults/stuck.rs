@@ -137,6 +137,20 @@ fn waiting_for_a_foreign_child_in_spawn_blocking() {
     );
 }
 
+/// What is no agent has no virtual time, and takes as long as it takes.
+#[test]
+fn code_that_starts_one_foreign_child_after_the_other_is_not_stuck() {
+    let limit = Duration::from_millis(500);
+    let sim = Sim::builder().watchdog(limit).build().unwrap();
+    sim.run(async |_| {
+        let begun = std::time::Instant::now();
+        // real-time: three times the limit, in which each child takes a few milliseconds.
+        while begun.elapsed() < limit * 3 {
+            assert!(Command::new("true").status().await.unwrap().success());
+        }
+    });
+}
+
 #[test]
 fn waiting_for_a_foreign_child_of_a_thread() {
     let text = stuck(short().try_run(async |_| {
