@@ -277,7 +277,7 @@ mod tests {
         for _ in 0..2 {
             (0..ENDS).for_each(|_| server.count_end());
             assert_eq!(server.excess(), None);
-            server.now = server.now + std::time::Duration::from_secs(1);
+            server.now += std::time::Duration::from_secs(1);
         }
         (0..=ENDS).for_each(|_| server.count_end());
         let expected = "5000 processes have ended at 2.000s, and time has not passed: the code under test starts one \
