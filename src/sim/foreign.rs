@@ -13,9 +13,14 @@ use nix::libc;
 
 use super::children;
 use super::mark::Mark;
+use super::patience::Patience;
 
 /// real-time: how long a process that runs, and may have been killed, has to show that it ends.
 const SURE: Duration = Duration::from_millis(100);
+
+/// real-time: how long one that has an agent's arguments is taken to be about to say hello, which holds all up. It may
+/// have other things to do before, as flock(1) has, and it may never say it.
+const HELLO: Duration = Duration::from_millis(20);
 
 /// How a process that is no agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,10 @@ pub(crate) struct Foreigners {
     program: Option<String>,
     /// Whether all ends of a pipe are the sim's.
     pipes: HashMap<Pipe, bool>,
+    /// Those that seem to be about to be agents, and how long they are waited for as such.
+    begins: HashMap<u32, Patience>,
+    /// Those of them that were seen at this look.
+    beginners: HashSet<u32>,
     /// Those that live, at this look.
     pub(crate) there: HashSet<u32>,
     /// Those that are blocked in a read, at this look.
@@ -70,6 +79,8 @@ impl Foreigners {
     /// Forgets what the last look saw, and may have changed.
     pub(crate) fn begin_look(&mut self) {
         self.there.clear();
+        let seen = std::mem::take(&mut self.beginners);
+        self.begins.retain(|pid, _| seen.contains(pid));
         self.reading.clear();
         self.running.clear();
         // Whose ends were all the sim's, only the sim's processes have got since. One with a name anybody may open.
@@ -103,8 +114,15 @@ impl Foreigners {
         // A shell that becomes an agent may have started others before. What is stopped begins nothing.
         let runs_program = || name.is_some() && name == self.program;
         let may_begin = (below.is_empty() || runs_program()) && state != Some('T');
-        if may_begin && is_about_to_be_agent(pid, address)? || has_ended(pid) {
+        if has_ended(pid) {
             return Ok(Standing::Begins);
+        }
+        if may_begin && is_about_to_be_agent(pid, address)? {
+            self.beginners.insert(pid);
+            let running = if state == Some('S') { &[][..] } else { &[pid] };
+            if !self.begins.entry(pid).or_default().is_over(HELLO, running) {
+                return Ok(Standing::Begins);
+            }
         }
         let mut waits = false;
         for thread in numbers(&format!("/proc/{pid}/task"))? {

@@ -816,7 +816,7 @@ impl Gate {
             below.into_iter().for_each(|pid| orphans.add(pid));
         }
         let living = orphans.living(|pid| is_over(server, pid));
-        let standing = self.stand(orphans, server, &living)?;
+        let standing = self.standing(server, &living)?;
         if standing == Standing::Begins {
             return Ok(standing);
         }
@@ -836,29 +836,7 @@ impl Gate {
             return Ok(standing);
         }
         let living = orphans.living(|pid| is_over(server, pid));
-        self.stand(orphans, server, &living)
-    }
-
-    /// How these of the orphans stand, all together.
-    fn stand(
-        &mut self,
-        orphans: &mut Orphans,
-        server: &mut Server,
-        living: &[u32],
-    ) -> Result<Standing, String> {
-        let mut all = Standing::AtRest;
-        for &pid in living {
-            match self.standing(server, &[pid])? {
-                Standing::Begins if !orphans.is_overdue(pid) => return Ok(Standing::Begins),
-                Standing::Busy => all = Standing::Busy,
-                Standing::Begins => {
-                    self.sight.see_busy(pid);
-                    all = Standing::Busy;
-                }
-                Standing::AtRest | Standing::Zombie => {}
-            }
-        }
-        Ok(all)
+        self.standing(server, &living)
     }
 
     /// How those of the children stand that are no agents, all together.

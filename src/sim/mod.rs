@@ -88,6 +88,10 @@ use watchdog::Watched;
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
 ///   for each of them, and orders nothing between them.
+/// - **What a thread or a shell does to another agent at the instant at which one acts**, as a shell that kills one when
+///   another ends. They do it while the sim takes note of the first: the two may stand in either order in the timeline,
+///   and what was written just before a kill may be missing there. Tokio code on the sim's own thread comes after it.
+/// - **When init reaps an orphan**, and so when `kill(pid, 0)` no longer finds it. A pidfd tells of its end at once.
 /// - **What a pool of threads does that several sims share while they run beside each other, or that was there before
 ///   any sim.** Threads are known by the sim that started them. One whose sim is over is waited for by all that come
 ///   after, for up to 20 ms on a processor; one of another that runs, too, but which of the two it works for is not to
@@ -95,7 +99,8 @@ use watchdog::Watched;
 /// - **Whether a run that is stopped or killed before [`Agent::started`](crate::Agent::started) has returned had said
 ///   hello by then.** It is a process like any other until it says whose it is.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
-///   or on pipes whose ends are all the sim's, is at rest.
+///   or on pipes and open FIFOs whose ends are all the sim's, is at rest. One that waits on a socket, for a file lock, or
+///   to open a FIFO, is not.
 /// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
 ///   that is an agent; else the timeline says `status=?`, each time.
 ///

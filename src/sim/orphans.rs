@@ -2,23 +2,16 @@
 //! `sh -c 'agent | cat &'` starts, and what a program had started before it became an agent, as in
 //! `sh -c 'job & exec agent'`.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::collections::HashSet;
 
-use super::children;
 use super::mark::Mark;
-use super::patience::Patience;
 use crate::agent::parent_and_start;
 use crate::leaks::Unreadable;
 
-/// real-time: how long one that has an agent's arguments is taken to be about to say hello, which holds all up. It may
-/// never say it.
-const HELLO: Duration = Duration::from_millis(20);
-
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
-    /// Those that live, and how long they are waited for. Some may be agents by now.
-    left: HashMap<u32, Patience>,
+    /// Those that live. Some may be agents by now.
+    left: HashSet<u32>,
     /// The processes that were no agents at the last look.
     before: HashSet<u32>,
 }
@@ -56,7 +49,7 @@ impl Orphans {
 
     /// A process is one of them.
     pub(crate) fn add(&mut self, pid: u32) {
-        self.left.entry(pid).or_default();
+        self.left.insert(pid);
     }
 
     /// Whether there are any.
@@ -66,17 +59,9 @@ impl Orphans {
 
     /// Their process ids, of those that live and are no agents.
     pub(crate) fn living(&mut self, is_over: impl Fn(u32) -> bool) -> Vec<u32> {
-        self.left.retain(|pid, _| !is_over(*pid));
-        let mut living: Vec<u32> = self.left.keys().copied().collect();
+        self.left.retain(|pid| !is_over(*pid));
+        let mut living: Vec<u32> = self.left.iter().copied().collect();
         living.sort_unstable();
         living
-    }
-
-    /// Whether one that seems to be about to be an agent is waited for as such no more.
-    pub(crate) fn is_overdue(&mut self, pid: u32) -> bool {
-        let is_asleep = children::state(&format!("/proc/{pid}")) == Some('S');
-        let running = if is_asleep { &[][..] } else { &[pid] };
-        let patience = self.left.entry(pid).or_default();
-        patience.is_over(HELLO, running)
     }
 }

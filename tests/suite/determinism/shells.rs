@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rstest::rstest;
 use supervise_harness::{Agent, Script, SimHandle};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{Duration, sleep};
 
@@ -253,5 +253,28 @@ fn a_fifo_between_processes_of_a_shell_is_the_sims() {
         let text = filled("A > F & cat < F; wait; echo end", &names);
         read_lines(shell(&text), &sim, &log).await;
         assert_eq!(log.lines(), ["one 1s", "two 2s", "end 2s"]);
+    });
+}
+
+/// Its arguments are the agent's, as those of `flock FILE agent` are, and it has something else to do before.
+#[rstest]
+#[case::it_waits_for_its_input("read x; exec \"$@\"")]
+#[case::and_has_a_child_by_then("read x; \"$@\"; exit $?")]
+fn a_wrapper_that_waits_before_it_becomes_an_agent_is_at_rest(#[case] text: &str) {
+    assert_same(20, async |sim: SimHandle, log| {
+        let agent = talker(&sim);
+        let mut wrapper = Command::new("sh");
+        wrapper.args(["-c", text, "sh"]).arg(agent.program());
+        wrapper.args(agent.args()).stdin(Stdio::piped());
+        let mut child = wrapper.stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        sleep(Duration::from_secs(3)).await;
+        input.write_all(b"go\n").await.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            log.say(format!("{line} {:?}", sim.now().since_origin()));
+        }
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
+        assert_eq!(log.lines(), ["one 4s", "two 5s"]);
     });
 }
