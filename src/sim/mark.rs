@@ -51,8 +51,9 @@ pub(crate) struct Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Ours,
-    /// Another sim of this process has, which may be over.
-    AnotherSims,
+    /// A sim of this process has that is over.
+    AnEndedSims,
+    /// Another sim, or nobody that is known.
     Nobodys,
 }
 
@@ -120,8 +121,8 @@ impl Mark {
     pub(crate) fn whose(&self, thread: u32) -> Whose {
         match of(thread) {
             Some(number) if number == self.number => Whose::Ours,
-            Some(_) => Whose::AnotherSims,
-            None => Whose::Nobodys,
+            Some(number) if !is_taken(number) => Whose::AnEndedSims,
+            _ => Whose::Nobodys,
         }
     }
 
@@ -150,6 +151,12 @@ impl Drop for Mark {
 /// Takes the mark off this thread, which belongs to no sim although one started it.
 pub(crate) fn clear() {
     set_priority(0);
+}
+
+/// Whether a sim of this process that is not over has that mark.
+fn is_taken(number: u16) -> bool {
+    let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    taken.as_ref().is_some_and(|taken| taken.contains(&number))
 }
 
 /// Whether a thread of this process still has that mark.

@@ -94,8 +94,7 @@ use watchdog::Watched;
 /// - **When init reaps an orphan**, and so when `kill(pid, 0)` no longer finds it. A pidfd tells of its end at once.
 /// - **What a pool of threads does that several sims share while they run beside each other, or that was there before
 ///   any sim.** Threads are known by the sim that started them. One whose sim is over is waited for by all that come
-///   after, for up to 20 ms on a processor; one of another that runs, too, but which of the two it works for is not to
-///   be seen. Sims with such a pool are exact one after the other, as with `--test-threads=1` or `cargo nextest`.
+///   after, for up to 20 ms on a processor. Sims with such a pool are exact one after the other, as with `--test-threads=1` or `cargo nextest`.
 /// - **Whether a run that is stopped or killed before [`Agent::started`](crate::Agent::started) has returned had said
 ///   hello by then.** It is a process like any other until it says whose it is.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,

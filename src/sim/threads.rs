@@ -14,7 +14,7 @@ use super::patience::ran_for;
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
 const HANDLER: u64 = 1_000_000;
 
-/// How long a thread that another sim has started may run before it is taken to be none of this sim's business, in
+/// How long a thread that a sim has started which is over may run before it is taken to be none of this sim's business, in
 /// time on a processor. A pool of threads that is there for all sims was made in one of them.
 const SHARED: u64 = 20_000_000;
 
@@ -40,7 +40,7 @@ pub(crate) struct Threads {
     leader: Option<(u32, bool)>,
     /// How long the first thread had run when it was seen at work.
     leader_ran: Option<u64>,
-    /// How long those that another sim has started had run when they were seen at work.
+    /// How long those that a sim has started which is over had run when they were seen at work.
     shared_ran: HashMap<u32, u64>,
 }
 
@@ -108,7 +108,7 @@ impl Threads {
                 }
                 continue;
             }
-            if whose == Whose::AnotherSims && self.shared_is_at_work(thread) {
+            if whose == Whose::AnEndedSims && self.shared_is_at_work(thread) {
                 return Ok(Activity::Busy(thread));
             }
             if !is_ours {
@@ -133,8 +133,8 @@ impl Threads {
         Ok(Activity::AtRest)
     }
 
-    /// Whether a thread that another sim has started is at work, and has not been for long: what it does may be for
-    /// this one.
+    /// Whether a thread that a sim has started which is over is at work, and has not been for long: what it does may be
+    /// for this one.
     fn shared_is_at_work(&mut self, thread: u32) -> bool {
         let task = format!("/proc/self/task/{thread}");
         let is_at_work = match children::state(&task) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use supervise_harness::{Script, SimHandle};
+use supervise_harness::{Script, Sim, SimHandle};
 use tokio::sync::{mpsc::unbounded_channel, oneshot};
 use tokio::time::{interval, timeout};
 
@@ -48,21 +48,25 @@ fn a_thread_that_restarts_reaps_before_it_starts() {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A pool that the first sim makes, and all later ones use.
+/// A pool that a sim makes, and all later ones use.
 fn share(job: Job) {
     static POOL: LazyLock<Mutex<Sender<Job>>> = LazyLock::new(|| {
         let (sender, jobs) = channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
-        for _ in 0..4 {
-            let jobs = Arc::clone(&jobs);
-            thread::spawn(move || {
-                loop {
-                    let job = jobs.lock().unwrap().recv();
-                    let Ok(job) = job else { return };
-                    job();
-                }
-            });
-        }
+        let work = move || {
+            loop {
+                let job = jobs.lock().unwrap().recv();
+                let Ok(job) = job else { return };
+                job();
+            }
+        };
+        let make = async |_| {
+            for _ in 0..4 {
+                thread::spawn(work.clone());
+            }
+        };
+        let first = thread::scope(|scope| scope.spawn(|| Sim::new().run(make)).join());
+        first.unwrap();
         Mutex::new(sender)
     });
     POOL.lock().unwrap().send(job).unwrap();
