@@ -114,10 +114,12 @@ impl Foreigners {
         // A shell that becomes an agent may have started others before. What is stopped begins nothing.
         let runs_program = || name.is_some() && name == self.program;
         let may_begin = (below.is_empty() || runs_program()) && state != Some('T');
+        // In this order: what ends meanwhile has no words any more.
+        let is_about_to = may_begin && is_about_to_be_agent(pid, address)?;
         if has_ended(pid) {
             return Ok(Standing::Begins);
         }
-        if may_begin && is_about_to_be_agent(pid, address)? {
+        if is_about_to {
             self.beginners.insert(pid);
             let running = if state == Some('S') { &[][..] } else { &[pid] };
             if !self.begins.entry(pid).or_default().is_over(HELLO, running) {
