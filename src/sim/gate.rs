@@ -790,18 +790,6 @@ impl Gate {
         server: &mut Server,
         hellos: &HashSet<u32>,
     ) -> Result<Standing, String> {
-        let mut orphans = std::mem::take(&mut self.orphans);
-        let standing = self.orphans_of(&mut orphans, server, hellos);
-        self.orphans = orphans;
-        standing
-    }
-
-    fn orphans_of(
-        &mut self,
-        orphans: &mut Orphans,
-        server: &mut Server,
-        hellos: &HashSet<u32>,
-    ) -> Result<Standing, String> {
         let is_over = |server: &Server, pid: u32| {
             let is_known = server.member_of(pid).is_some() || hellos.contains(&pid);
             let is_anothers = || {
@@ -813,9 +801,9 @@ impl Gate {
         // A shell that became an agent may have started others before.
         for &pid in hellos {
             let below = children_of_thread(pid, pid).map_err(blind(UNKNOWN_CHILD))?;
-            below.into_iter().for_each(|pid| orphans.add(pid));
+            below.into_iter().for_each(|pid| self.orphans.add(pid));
         }
-        let living = orphans.living(|pid| is_over(server, pid));
+        let living = self.orphans.living(|pid| is_over(server, pid));
         let standing = self.standing(server, &living)?;
         if standing == Standing::Begins {
             return Ok(standing);
@@ -827,7 +815,8 @@ impl Gate {
             let is_agent = server.member_of(pid).is_some() || hellos.contains(&pid);
             is_agent || server.has_refused(pid) || before.contains(&pid)
         };
-        let are_more = orphans
+        let are_more = self
+            .orphans
             .look(self.mark.as_deref(), there, has_seen_end, &is_known)
             .map_err(|unreadable| {
                 format!("what has lost its parent cannot be told: {unreadable}")
@@ -835,7 +824,7 @@ impl Gate {
         if !are_more {
             return Ok(standing);
         }
-        let living = orphans.living(|pid| is_over(server, pid));
+        let living = self.orphans.living(|pid| is_over(server, pid));
         self.standing(server, &living)
     }
 
