@@ -8,7 +8,7 @@ use rstest::rstest;
 use supervise_harness::{Agent, Script, SimHandle};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::{Busy, Log, assert_same};
 
@@ -187,8 +187,10 @@ fn what_a_shell_had_started_before_it_became_an_agent_is_waited_for() {
         // The first holds the output open until it ends.
         let names = [('A', &*words(&talker(&sim))), ('B', &words(&job))];
         let text = filled("(B; cat /dev/null) & exec A", &names);
-        let status = read_lines(shell(&text), &sim, &log).await;
-        assert_eq!(status.code(), Some(3));
+        let all = read_lines(shell(&text), &sim, &log);
+        // Time would pass to here where nobody saw that the job's shell goes on.
+        let status = timeout(Duration::from_secs(100), all).await;
+        assert_eq!(status.unwrap().code(), Some(3));
         assert_eq!(log.lines(), ["one 1s", "two 2s"]);
         assert_eq!(sim.now().since_origin(), Duration::from_secs(5));
         assert_eq!(sim.timeline().exits("job").len(), 1);
