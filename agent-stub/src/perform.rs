@@ -265,6 +265,10 @@ impl Agent {
             if chunk.is_empty() {
                 return self.say(&Report::Wrote(stream, writing.done));
             }
+            let is_at_once = writing.done == 0 && chunk.len() as u64 == length(&writing.content);
+            if is_at_once && self.options.clock == ClockChoice::Harness {
+                self.say(&Report::Writing(stream, chunk.len() as u64));
+            }
             match sys::write_now(descriptor, &chunk) {
                 Ok(written) => writing.done += written as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -451,6 +455,14 @@ fn count(file: &Path) -> io::Result<u64> {
     file.rewind()?;
     file.write_all(now.to_string().as_bytes())?;
     Ok(now)
+}
+
+/// How many bytes it is.
+fn length(content: &Content) -> u64 {
+    match content {
+        Content::Text(text) => text.0.len() as u64,
+        Content::Fill(total) => *total,
+    }
 }
 
 /// The next bytes to write after `done`; none at the end.

@@ -80,6 +80,9 @@ pub enum Report {
     /// It cannot go on writing until somebody reads that stream. By the harness's clock it then asks for
     /// another turn.
     Blocked(Stream),
+    /// By the harness's clock only: it is about to write so many bytes to the stream at once. Whoever reads them
+    /// may end it before it can say that it wrote them.
+    Writing(Stream, u64),
     /// It has written that many bytes to the stream.
     Wrote(Stream, u64),
     /// It took a trapped signal, for the n-th time; by the harness's clock, in a turn.
@@ -170,6 +173,7 @@ impl fmt::Display for Report {
             Report::Rest(orders) => write!(f, "rest {orders}"),
             Report::Gate(name) => write!(f, "gate {name}"),
             Report::Blocked(stream) => write!(f, "blocked {stream}"),
+            Report::Writing(stream, bytes) => write!(f, "writing {stream} {bytes}"),
             Report::Wrote(stream, bytes) => write!(f, "wrote {stream} {bytes}"),
             Report::Got(signal, count) => write!(f, "got {signal} {count}"),
             Report::Ready => f.write_str("ready"),
@@ -260,6 +264,7 @@ impl FromStr for Report {
             "rest" => Report::Rest(fields.number("a number of orders")?),
             "gate" => Report::Gate(fields.quoted("the name of a gate in double quotes")?),
             "blocked" => Report::Blocked(fields.stream()?),
+            "writing" => Report::Writing(fields.stream()?, fields.number("a number of bytes")?),
             "wrote" => Report::Wrote(fields.stream()?, fields.number("a number of bytes")?),
             "got" => Report::Got(fields.signal()?, fields.number("a count")?),
             "ready" => Report::Ready,

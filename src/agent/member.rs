@@ -366,6 +366,22 @@ impl Member {
         self.rested == Some(self.sent)
     }
 
+    /// Whether it said that it is about to end.
+    pub(crate) fn ends_by_itself(&self) -> bool {
+        matches!(self.last, Some(Report::Exiting(_) | Report::Dying(_)))
+    }
+
+    /// What it was about to write when it ended, which is written: whoever reads it may have been faster than the
+    /// word that it is. A write of that length is done at once or not at all.
+    pub(crate) fn last_write(&self, status: Option<ExitStatus>) -> Option<(Stream, u64)> {
+        match self.last {
+            // Nobody reads it any more.
+            _ if status.is_some_and(|status| status.signal() == Some(Signal::PIPE)) => None,
+            Some(Report::Writing(stream, bytes)) => Some((stream, bytes)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn awaits_pong(&self) -> bool {
         self.pinged.is_some()
     }
@@ -489,6 +505,7 @@ impl Member {
             Report::Watching(path) => format!("it waits for the file {path}"),
             Report::Gate(gate) => format!("it waits at its gate {gate}"),
             Report::Blocked(stream) => format!("its {stream} takes no more"),
+            Report::Writing(stream, _) => format!("it writes to its {stream}"),
             Report::Wrote(stream, 1) => format!("it wrote 1 byte to its {stream}"),
             Report::Wrote(stream, bytes) => format!("it wrote {bytes} bytes to its {stream}"),
             Report::Got(signal, 1) => format!("it took {signal}"),

@@ -144,7 +144,9 @@ pub(crate) struct Server {
     pub(crate) is_gated: bool,
     /// Counts what happens one after the other within an instant: each turn of a process, and each of the
     /// code under test.
-    pub(crate) step: u64,
+    step: u64,
+    /// Who was granted the turn that this step is. What others do meanwhile, they do since it acted: the next step.
+    acting: Option<usize>,
     /// Counts the turns of the code under test: how often tokio has come to rest and looked for events.
     pub(crate) turns_of_code: u64,
     /// Whether waits were added that the timer does not know of.
@@ -213,6 +215,7 @@ impl Server {
             is_ending: false,
             is_gated: false,
             step: 0,
+            acting: None,
             turns_of_code: 0,
             has_new_deadline: false,
             recorder: Recorder::new(clock),
@@ -254,28 +257,42 @@ impl Server {
         self.agents.len() - 1
     }
 
+    /// Records what no process of the sim did in its turn.
     pub(crate) fn record(&mut self, who: &Who, what: What) {
-        self.record_at(who, &[], what);
+        self.progress += 1;
+        let instant = self.instant_of(false);
+        self.recorder.record(instant, who.clone(), &[], what);
     }
 
     /// Records what happened to a member.
     fn record_of(&mut self, member: usize, what: What) {
         // A reap is what the code did.
-        if !matches!(what, What::Reap) {
+        let is_reap = matches!(what, What::Reap);
+        if !is_reap {
             self.actors.insert(member);
         }
-        let Member { who, path, .. } = &self.members[member];
-        let (who, path) = (who.clone(), path.clone());
-        self.record_at(&who, &path, what);
+        self.progress += 1;
+        let this = &self.members[member];
+        let is_killed = matches!(what, What::Exit { .. }) && !this.ends_by_itself();
+        let is_its_act = self.acting == Some(member) && !is_reap && !is_killed;
+        let instant = self.instant_of(is_its_act);
+        self.recorder
+            .record(instant, this.who.clone(), &this.path, what);
     }
 
-    fn record_at(&mut self, who: &Who, path: &[u32], what: What) {
-        self.progress += 1;
-        let instant = Instant {
+    /// When something happens: in the turn of the process that has one, or since then. A thread or a shell that
+    /// hears of what a process did goes on before that process has come to rest.
+    fn instant_of(&self, is_the_turns: bool) -> Instant {
+        let is_since = self.acting.is_some() && !is_the_turns;
+        Instant {
             at: self.now,
-            step: self.step,
-        };
-        self.recorder.record(instant, who.clone(), path, what);
+            step: self.step + u64::from(is_since),
+        }
+    }
+
+    /// What happens from here on comes after all that was recorded.
+    pub(crate) fn begin_step(&mut self) {
+        self.step += 1 + u64::from(self.acting.take().is_some());
     }
 
     fn finding(&mut self, who: &Who, text: impl Into<String>) {
@@ -582,7 +599,8 @@ impl Server {
         let members = &self.members;
         let can_act = |member: usize| members[member].kernel_state() != KernelState::Stopped;
         let (member, order) = self.turns.next(self.now, can_act)?;
-        self.step += 1;
+        self.begin_step();
+        self.acting = Some(member);
         self.progress += 1;
         self.tell(member, &order);
         Some(member)

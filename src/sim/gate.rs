@@ -304,6 +304,9 @@ impl Gate {
         if !matches!(verdict, Verdict::Over) {
             self.sight.is_open.store(is_open, Ordering::Relaxed);
         }
+        if has_tasks() {
+            self.sight.see_turn();
+        }
         if is_open {
             self.sight.open();
             let opened = self.sight.opened.lock();
@@ -417,7 +420,8 @@ impl Gate {
     ) -> Locked<'a> {
         loop {
             let before = server.progress;
-            let suspects = if server.has_blocked() {
+            // A thread or a shell that hears of it may signal anybody.
+            let suspects = if self.has_others || server.has_blocked() {
                 Suspects::All
             } else {
                 Suspects::One(member)
@@ -481,7 +485,7 @@ impl Gate {
         // What the supervisors said while the tasks ran.
         server.hear_supervisors();
         server.now = self.now();
-        server.step += 1;
+        server.begin_step();
         let (mut server, quiet) = self.settle(shared, server, suspects, beside);
         // New waits are for the timer.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
@@ -491,6 +495,7 @@ impl Gate {
 
     /// The body is being polled.
     pub(crate) fn run(&mut self) {
+        self.sight.see_turn();
         self.has_run = true;
         self.has_settled = false;
     }
@@ -527,7 +532,7 @@ impl Gate {
             self.ready
                 .put_in_order(rank, &server.ended_since_the_last_look());
         }
-        server.step += 1;
+        server.begin_step();
     }
 
     /// Whether another runtime may be about to tell the tasks of a signal, as SIGCHLD, or to reap.

@@ -88,9 +88,8 @@ use watchdog::Watched;
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
 ///   for each of them, and orders nothing between them.
-/// - **What a thread or a shell does to another agent at the instant at which one acts**, as a shell that kills one when
-///   another ends. They do it while the sim takes note of the first: the two may stand in either order in the timeline,
-///   and what was written just before a kill may be missing there. Tokio code on the sim's own thread comes after it.
+/// - **How much one has written that a thread or a shell kills while it writes more than 4096 bytes at once.** They read
+///   what is there while it writes the rest.
 /// - **When init reaps an orphan**, and so when `kill(pid, 0)` no longer finds it. A pidfd tells of its end at once.
 /// - **What a pool of threads does that several sims share while they run beside each other, or that was there before
 ///   any sim.** Threads are known by the sim that started them. One whose sim is over is waited for by all that come

@@ -26,9 +26,11 @@ pub(crate) struct Sight {
     pub(crate) is_open: AtomicBool,
     /// How often the thread had slept when that was so, the last time.
     slept: AtomicI64,
-    /// How often that was so, and the runtime went on without any sleep. What wakes it for nothing, as
-    /// every child's end does once tokio listens for SIGCHLD, does not count.
+    /// How often that was so, the runtime went on without any sleep, and the code under test had a turn. What wakes
+    /// it for nothing, as every child's end does once tokio listens for SIGCHLD, does not count.
     pub(crate) turns: AtomicU64,
+    /// Whether it went on so, and nobody has had a turn yet.
+    went_on: AtomicBool,
     /// When that was so, the last time that it was.
     pub(crate) opened: Mutex<Option<Instant>>,
     /// Whether the sim is being ended: time passes no more.
@@ -88,6 +90,13 @@ impl Sight {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The body of this thread's sim has a turn, or one of its tasks may have had one.
+    pub(crate) fn see_turn(&self) {
+        if self.went_on.swap(false, Ordering::Relaxed) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// The runtime of this thread comes to rest, and the gate has nothing against that.
     pub(crate) fn open(&self) {
         self.slept.store(sleeps(), Ordering::Relaxed);
@@ -96,7 +105,7 @@ impl Sight {
     /// The runtime of this thread goes on.
     pub(crate) fn unpark(&self) {
         if self.is_open.load(Ordering::Relaxed) && self.slept.load(Ordering::Relaxed) == sleeps() {
-            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.went_on.store(true, Ordering::Relaxed);
         }
         self.is_parked.store(false, Ordering::Relaxed);
     }

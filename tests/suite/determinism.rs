@@ -5,6 +5,7 @@ mod clock;
 mod descendants;
 mod ends;
 mod others;
+mod reactions;
 mod reading;
 mod scenarios;
 mod shells;

@@ -190,6 +190,7 @@ fn report() -> impl Strategy<Value = Report> {
         any::<u64>().prop_map(Report::Rest),
         bytes().prop_map(Report::Gate),
         stream().prop_map(Report::Blocked),
+        (stream(), any::<u64>()).prop_map(|(stream, bytes)| Report::Writing(stream, bytes)),
         (stream(), any::<u64>()).prop_map(|(stream, bytes)| Report::Wrote(stream, bytes)),
         (any_signal(), any::<u64>()).prop_map(|(signal, count)| Report::Got(signal, count)),
         select(vec![

@@ -90,13 +90,16 @@ fn signals_that_come_before_the_turn_are_handled_in_the_order_of_their_numbers()
             "got SIGUSR2 1",
             "got SIGTERM 1",
             "got SIGRTMIN+2 1",
+            "writing stderr 3",
             "wrote stderr 3",
             "turn 2",
             "rest 1",
         ]);
         for (id, bytes) in [(2, 2), (3, 4), (4, 1)] {
             stub.order(&format!("go {id}"));
-            stub.expect(&[&format!("wrote stderr {bytes}")]);
+            for done in ["writing", "wrote"] {
+                stub.expect(&[&format!("{done} stderr {bytes}")]);
+            }
             stub.until(&format!("rest {id}"));
         }
     }
@@ -163,7 +166,7 @@ fn the_turn_of_what_a_handler_interrupts_is_not_the_handlers() {
     stub.order("go 3");
     stub.expect(&["beat", "turn 4", "rest 3"]);
     stub.order("go 4");
-    stub.expect(&["wrote stdout 1", "rest 4"]);
+    stub.expect(&["writing stdout 1", "wrote stdout 1", "rest 4"]);
 }
 
 #[test]

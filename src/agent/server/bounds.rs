@@ -20,8 +20,8 @@ const LINES: usize = 100_000;
 /// How many of them are much, where nothing else happens for as long as the watchdog waits.
 const TALK: usize = 1_000;
 
-/// How many a statement may take: it asks for its turn, is done, and it or what comes after it rests.
-const FOR_A_STATEMENT: u64 = 4;
+/// How many a statement may take: it asks for its turn, is begun, is done, and it or what comes after it rests.
+const FOR_A_STATEMENT: u64 = 5;
 
 /// How many bytes.
 const BYTES: u64 = 16 << 20;

@@ -105,6 +105,9 @@ impl Server {
         self.zombies.insert(member);
         self.lives += 1;
         self.count_end();
+        if let Some((stream, bytes)) = self.members[member].last_write(status) {
+            self.record_of(member, What::Wrote { stream, bytes });
+        }
         self.record_of(member, What::Exit { status });
     }
 

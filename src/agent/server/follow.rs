@@ -8,7 +8,7 @@ use super::Server;
 use crate::Timestamp;
 use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
-use crate::timeline::{Instant as Recorded, What, Who};
+use crate::timeline::{What, Who};
 
 /// A supervisor that is listened to.
 #[derive(Debug)]
@@ -88,10 +88,7 @@ impl Server {
 
     /// No progress: a supervisor that talks to itself for ever is stuck.
     fn say(&mut self, place: usize, text: String) {
-        let instant = Recorded {
-            at: self.now,
-            step: self.step,
-        };
+        let instant = self.instant_of(false);
         let who = self.run_of(place);
         self.recorder.record(instant, who, &[], What::Note { text });
     }

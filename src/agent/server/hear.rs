@@ -16,6 +16,7 @@ impl Server {
             message,
             Ok(Report::Rest(_)
                 | Report::Pong(_)
+                | Report::Writing(..)
                 | Report::Wait { .. }
                 | Report::Turn { .. }
                 | Report::Watching(_))

@@ -20,7 +20,7 @@ pub(super) fn words(agent: &Agent) -> String {
 }
 
 /// The text with this for each of these letters. All at once: what stands for one may have another in it.
-fn filled(text: &str, words: &[(char, &str)]) -> String {
+pub(super) fn filled(text: &str, words: &[(char, &str)]) -> String {
     let word = |letter: char| {
         let found = words.iter().find(|(name, _)| *name == letter);
         found.map_or_else(|| letter.to_string(), |(_, word)| (*word).to_owned())
@@ -45,7 +45,7 @@ fn talker(sim: &SimHandle) -> Agent {
     sim.agent("talker", script.unwrap())
 }
 
-fn shell(text: &str) -> Command {
+pub(super) fn shell(text: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", text]).stdout(Stdio::null());
     shell
