@@ -14,6 +14,7 @@ use nix::libc;
 use super::children;
 use super::mark::Mark;
 use super::patience::Patience;
+use super::socket;
 
 /// real-time: how long a process that runs, and may have been killed, has to show that it ends.
 const SURE: Duration = Duration::from_millis(100);
@@ -25,7 +26,7 @@ const HELLO: Duration = Duration::from_millis(20);
 /// How a process that is no agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It waits for children that are all at rest, or on pipes whose other ends are all the sim's.
+    /// It waits for children that are all at rest, or on pipes and unix sockets whose other ends are all the sim's.
     AtRest,
     /// It is about to be an agent, or dies.
     Begins,
@@ -53,8 +54,8 @@ pub(crate) struct Foreigners {
     mark: Option<Arc<Mark>>,
     /// What the kernel calls a process that runs the agents' program.
     program: Option<String>,
-    /// Whether all ends of a pipe are the sim's.
-    pipes: HashMap<Pipe, bool>,
+    /// Whether all ends of a channel are the sim's.
+    channels: HashMap<Channel, bool>,
     /// Those that seem to be about to be agents, and how long they are waited for as such.
     begins: HashMap<u32, Patience>,
     /// Those of them that were seen at this look.
@@ -84,8 +85,8 @@ impl Foreigners {
         self.reading.clear();
         self.running.clear();
         // Whose ends were all the sim's, only the sim's processes have got since. One with a name anybody may open.
-        self.pipes
-            .retain(|pipe, is_inside| *is_inside && !pipe.has_name());
+        self.channels
+            .retain(|channel, is_inside| *is_inside && !channel.has_name());
     }
 
     /// How the process stands, with all below it. `address` is the word that agents have in their
@@ -183,11 +184,13 @@ impl Foreigners {
                 has_children.then_some(true)
             }
             libc::SYS_rt_sigtimedwait if argument(2) == 0 => has_children.then_some(true),
-            libc::SYS_read | libc::SYS_readv => {
+            libc::SYS_read | libc::SYS_readv | libc::SYS_recvfrom | libc::SYS_recvmsg => {
                 self.reading.insert(pid);
-                self.is_inside(pid, argument(0))?.then_some(true)
+                self.is_held_up(pid, argument(0))?.then_some(true)
             }
-            libc::SYS_write | libc::SYS_writev => self.is_inside(pid, argument(0))?.then_some(true),
+            libc::SYS_write | libc::SYS_writev | libc::SYS_sendto | libc::SYS_sendmsg => {
+                self.is_held_up(pid, argument(0))?.then_some(true)
+            }
             libc::SYS_futex if argument(3) == 0 => Some(false),
             number if is_poll(number, &call) => {
                 let count = usize::try_from(argument(1)).unwrap_or(usize::MAX);
@@ -237,14 +240,21 @@ impl Foreigners {
         Ok(!descriptors.is_empty())
     }
 
-    /// Whether the descriptor is that of a pipe of which all ends are this process's, its descendants' and those of
+    /// Whether one that is blocked there is until somebody of the sim's does something.
+    fn is_held_up(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
+        let has_timeout =
+            || socket::is_socket(pid, descriptor) && socket::has_timeout(pid, descriptor);
+        Ok(self.is_inside(pid, descriptor)? && !has_timeout())
+    }
+
+    /// Whether the descriptor is that of a channel of which all ends are this process's, its descendants' and those of
     /// others of the sim's.
     fn is_inside(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
         let link = format!("/proc/{pid}/fd/{descriptor}");
-        let Some(pipe) = pipe_of(Path::new(&link)) else {
+        let Some(channel) = Channel::behind(Path::new(&link))? else {
             return Ok(false);
         };
-        if let Some(is_inside) = self.pipes.get(&pipe) {
+        if let Some(is_inside) = self.channels.get(&channel) {
             return Ok(*is_inside);
         }
         // Nobody gets it later who has not got it now but from those who have. In this order: what is forked meanwhile
@@ -254,12 +264,12 @@ impl Foreigners {
         let has_mark = |pid| self.mark.as_ref().is_some_and(|mark| mark.is_on(pid));
         let mut is_inside = true;
         for other in all {
-            if !own.contains(&other) && !has_mark(other) && holds(other, &pipe) {
+            if !own.contains(&other) && !has_mark(other) && channel.is_held_by(other) {
                 is_inside = false;
                 break;
             }
         }
-        self.pipes.insert(pipe, is_inside);
+        self.channels.insert(channel, is_inside);
         Ok(is_inside)
     }
 }
@@ -394,37 +404,47 @@ fn selected(pid: u32, call: &Call) -> Option<Vec<u64>> {
     (words <= 1024).then_some(all)
 }
 
-/// A pipe, or a FIFO, as the links of /proc/PID/fd have it.
+/// A pipe, a FIFO, or two unix sockets that are connected: its ends as the links of /proc/PID/fd have them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Pipe(PathBuf);
+struct Channel(Vec<PathBuf>);
 
-impl Pipe {
+impl Channel {
+    /// What is behind a link of /proc/PID/fd.
+    fn behind(link: &Path) -> io::Result<Option<Channel>> {
+        let Ok(target) = fs::read_link(link) else {
+            return Ok(None);
+        };
+        let name = target.to_str().unwrap_or_default();
+        if let Some(number) = socket::number_of(name) {
+            let peer = match socket::peer_of(number) {
+                Ok(peer) => peer,
+                Err(error) if children::is_own_lack(&error) => return Err(error),
+                // A kernel without sock_diag(7) does not say.
+                Err(_) => None,
+            };
+            let peer = peer.map(|peer| PathBuf::from(format!("socket:[{peer}]")));
+            return Ok(peer.map(|peer| Channel(vec![target, peer])));
+        }
+        let is_fifo = || fs::metadata(link).is_ok_and(|file| file.file_type().is_fifo());
+        let is_pipe = name.starts_with("pipe:[") || target.is_absolute() && is_fifo();
+        Ok(is_pipe.then(|| Channel(vec![target])))
+    }
+
     /// Whether it is a FIFO, which has a path: fifo(7).
     fn has_name(&self) -> bool {
-        self.0.is_absolute()
+        self.0.iter().any(|end| end.is_absolute())
     }
-}
 
-/// The pipe behind a link of /proc/PID/fd.
-fn pipe_of(link: &Path) -> Option<Pipe> {
-    let target = fs::read_link(link).ok()?;
-    let is_fifo = || fs::metadata(link).is_ok_and(|file| file.file_type().is_fifo());
-    let is_pipe = if target.is_absolute() {
-        is_fifo()
-    } else {
-        target.to_str()?.starts_with("pipe:[")
-    };
-    is_pipe.then_some(Pipe(target))
-}
-
-/// Whether the process has the pipe open. Who may not be looked at is another user's, and was given none.
-fn holds(pid: u32, pipe: &Pipe) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    descriptors
-        .flatten()
-        .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == pipe.0))
+    /// Whether the process has an end of it open. Who may not be looked at is another user's, and was given none.
+    fn is_held_by(&self, pid: u32) -> bool {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return false;
+        };
+        descriptors.flatten().any(|entry| {
+            let target = fs::read_link(entry.path());
+            target.is_ok_and(|target| self.0.contains(&target))
+        })
+    }
 }
 
 /// The process and all below it.

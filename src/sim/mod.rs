@@ -16,6 +16,7 @@ mod pool;
 mod ready;
 mod sight;
 mod signals;
+mod socket;
 mod surroundings;
 mod tellers;
 mod threads;
@@ -97,8 +98,8 @@ use watchdog::Watched;
 /// - **Whether a run that is stopped or killed before [`Agent::started`](crate::Agent::started) has returned had said
 ///   hello by then.** It is a process like any other until it says whose it is.
 /// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
-///   or on pipes and open FIFOs whose ends are all the sim's, is at rest. One that waits on a socket, for a file lock, or
-///   to open a FIFO, is not.
+///   or on pipes, open FIFOs and connected unix sockets whose ends are all the sim's, is at rest. One that waits on
+///   another socket or for a connection, for a file lock, or to open a FIFO, is not.
 /// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
 ///   that is an agent; else the timeline says `status=?`, each time.
 ///

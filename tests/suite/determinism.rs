@@ -9,6 +9,7 @@ mod reactions;
 mod reading;
 mod scenarios;
 mod shells;
+mod sockets;
 mod stops;
 mod threads;
 

@@ -93,6 +93,7 @@ fn who_is_killed_for_what_it_wrote_wrote_it(#[case] script: &'static str) {
             let mut output = BufReader::new(writer.stdout.take().unwrap());
             output.read_line(&mut line).unwrap();
             writer.kill().unwrap();
+            writer.wait().unwrap();
             other.kill().unwrap();
             other.wait().unwrap();
             line.len()

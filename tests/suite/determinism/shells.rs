@@ -29,7 +29,7 @@ pub(super) fn filled(text: &str, words: &[(char, &str)]) -> String {
 }
 
 /// Reads what a command's processes write to its standard output, and when.
-async fn read_lines(mut command: Command, sim: &SimHandle, log: &Log) -> ExitStatus {
+pub(super) async fn read_lines(mut command: Command, sim: &SimHandle, log: &Log) -> ExitStatus {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -39,7 +39,7 @@ async fn read_lines(mut command: Command, sim: &SimHandle, log: &Log) -> ExitSta
 }
 
 /// An agent that writes a line after a second, and one after two.
-fn talker(sim: &SimHandle) -> Agent {
+pub(super) fn talker(sim: &SimHandle) -> Agent {
     let script =
         Script::new().then_do("run 1s; write \"one\\n\"; run 1s; write \"two\\n\"; exit 3");
     sim.agent("talker", script.unwrap())
