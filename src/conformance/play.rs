@@ -18,7 +18,7 @@ use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
 use super::trials;
 use crate::rules::{self, Call, Profile, Rule, Time, Verdict};
-use crate::sim::{Sim, SimFailure};
+use crate::sim::{Sim, SimFailure, SimThread};
 
 /// How long a subject is waited for.
 #[derive(Clone, Copy)]
@@ -104,9 +104,11 @@ where
     let lines: Mutex<Vec<(usize, Line)>> = Mutex::default();
     let shows = std::io::stderr().is_terminal();
     let workers = thread::available_parallelism().map_or(1, usize::from);
+    let _waits = SimThread::wait();
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
+                let _waits = SimThread::wait();
                 loop {
                     let next = rules
                         .lock()

@@ -35,6 +35,16 @@ impl SimThread {
             mark::clear();
             None
         };
+        SimThread::register(sight, mark)
+    }
+
+    /// This thread only waits for threads of the harness's, and forks nothing until this is dropped.
+    #[cfg(feature = "properties")]
+    pub(crate) fn wait() -> SimThread {
+        SimThread::register(None, None)
+    }
+
+    fn register(sight: Option<Arc<Sight>>, mark: Option<Arc<Mark>>) -> SimThread {
         let thread = gettid();
         SIM_THREADS
             .lock()
@@ -348,7 +358,12 @@ pub(crate) fn sleeps_of(thread: Pid) -> Option<u64> {
 /// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is
 /// gone; `?` where it cannot be read.
 pub(crate) fn state(folder: &str) -> Option<char> {
-    match contents(&format!("{folder}/stat")) {
+    state_in(contents(&format!("{folder}/stat")))
+}
+
+/// The same, in what was read of its `stat`.
+pub(crate) fn state_in(stat: io::Result<Vec<u8>>) -> Option<char> {
+    match stat {
         Ok(stat) => {
             let stat = String::from_utf8_lossy(&stat);
             stat.rsplit(") ").next()?.chars().next()

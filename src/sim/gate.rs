@@ -253,7 +253,7 @@ impl Gate {
             origin: TokioInstant::now(),
             foreigners: Foreigners::new(mark.clone(), program),
             mark,
-            threads: Threads::default(),
+            threads: Threads::new(),
             orphans: Orphans::default(),
             has_seen_end: false,
             ready,

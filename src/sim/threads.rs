@@ -1,7 +1,7 @@
 //! The threads of the code under test: those that its sim's thread has started, and they in turn.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 
 use nix::libc;
@@ -30,18 +30,43 @@ pub(crate) enum Activity {
 }
 
 /// The threads of this process that have the sim's mark.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Threads {
     /// Children of marked threads, which keep no mark once they are zombies.
     own: HashSet<u32>,
     /// Whether there were any at the last look.
     pub(crate) are_there: bool,
-    /// The process's first thread, and whether it is this one.
-    leader: Option<(u32, bool)>,
+    /// The process's first thread, unless it is this one.
+    leader: Option<Leader>,
     /// How long the first thread had run when it was seen at work.
     leader_ran: Option<u64>,
     /// How long those that a sim has started which is over had run when they were seen at work.
     shared_ran: HashMap<u32, u64>,
+}
+
+/// The process's first thread, at which is looked again and again.
+#[derive(Debug)]
+struct Leader {
+    number: u32,
+    /// Its `stat`, held open. None where there was no descriptor for it.
+    stat: Option<File>,
+}
+
+impl Leader {
+    fn new(number: u32) -> Leader {
+        let stat = File::open(format!("/proc/self/task/{number}/stat"));
+        Leader {
+            number,
+            stat: stat.ok(),
+        }
+    }
+
+    fn state(&self) -> Option<char> {
+        match &self.stat {
+            Some(stat) => children::state_in(children::read_all(stat)),
+            None => children::state(&format!("/proc/self/task/{}", self.number)),
+        }
+    }
 }
 
 /// What the other threads of this process have started.
@@ -65,6 +90,19 @@ impl OthersChildren {
 }
 
 impl Threads {
+    /// For the sim of this thread.
+    pub(crate) fn new() -> Threads {
+        let leader = std::process::id();
+        let is_other = gettid().as_raw().unsigned_abs() != leader;
+        Threads {
+            own: HashSet::new(),
+            are_there: false,
+            leader: is_other.then(|| Leader::new(leader)),
+            leader_ran: None,
+            shared_ran: HashMap::new(),
+        }
+    }
+
     /// Sorts the children of the threads that run no sim. `others` are those threads, each with its
     /// children.
     pub(crate) fn sort(&mut self, mark: &Mark, others: &[ThreadsChildren]) -> OthersChildren {
@@ -162,17 +200,12 @@ impl Threads {
     /// Whether the process's first thread, which takes the signals that are sent to the process, is at
     /// work, and has not been for longer than a handler takes.
     pub(crate) fn leader_is_at_work(&mut self) -> bool {
-        let (leader, is_this) = *self.leader.get_or_insert_with(|| {
-            let leader = std::process::id();
-            (leader, gettid().as_raw().unsigned_abs() == leader)
-        });
-        let task = format!("/proc/self/task/{leader}");
-        if is_this || !matches!(children::state(&task), Some('R')) {
+        let runs = |leader: &&Leader| leader.state() == Some('R');
+        let Some(leader) = self.leader.as_ref().filter(runs) else {
             self.leader_ran = None;
             return false;
-        }
-        let ran = ran_for(leader);
-        let Some(ran) = ran else {
+        };
+        let Some(ran) = ran_for(leader.number) else {
             return false;
         };
         let since = *self.leader_ran.get_or_insert(ran);
@@ -217,7 +250,7 @@ mod tests {
                 }
             });
             let thread = told.recv().unwrap();
-            let mut threads = Threads::default();
+            let mut threads = Threads::new();
             let looks = (0..2000).map(|_| threads.activity(&mark, &[thread], &|_| false).unwrap());
             let seen: Vec<Activity> = looks
                 .filter(|seen| !matches!(seen, Activity::Busy(_)))

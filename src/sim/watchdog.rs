@@ -504,7 +504,11 @@ fn sims() -> Vec<Arc<Watched>> {
 /// One thread looks after all sims of the process, and sleeps while there are none.
 fn register(watched: &Arc<Watched>) {
     static WATCHDOG: OnceLock<Option<Thread>> = OnceLock::new();
-    lock(&SIMS).push(Arc::downgrade(watched));
+    let is_first = {
+        let mut sims = lock(&SIMS);
+        sims.push(Arc::downgrade(watched));
+        sims.len() == 1
+    };
     let thread = WATCHDOG.get_or_init(|| {
         let started = thread::Builder::new()
             .name("sim-watchdog".to_owned())
@@ -526,7 +530,8 @@ fn register(watched: &Arc<Watched>) {
         // Without it a sim that is stuck stays stuck; nothing else depends on it.
         started.ok().map(|handle| handle.thread().clone())
     });
-    if let Some(thread) = thread {
+    // Else it looks soon. In a look for each new one it would wait for all others, which are at work.
+    if let Some(thread) = thread.as_ref().filter(|_| is_first) {
         thread.unpark();
     }
 }
