@@ -117,15 +117,15 @@ impl Foreigners {
         let may_begin = (below.is_empty() || runs_program()) && state != Some('T');
         // In this order: what ends meanwhile has no words any more.
         let is_about_to = may_begin && is_about_to_be_agent(pid, address)?;
-        if has_ended(pid) {
-            return Ok(Standing::Begins);
-        }
         if is_about_to {
             self.beginners.insert(pid);
             let running = if state == Some('S') { &[][..] } else { &[pid] };
             if !self.begins.entry(pid).or_default().is_over(HELLO, running) {
                 return Ok(Standing::Begins);
             }
+        }
+        if has_ended(pid) {
+            return Ok(Standing::Begins);
         }
         let mut waits = false;
         for thread in numbers(&format!("/proc/{pid}/task"))? {

@@ -519,6 +519,8 @@ fn register(watched: &Arc<Watched>) {
                     let sims = sims();
                     if sims.is_empty() {
                         thread::park();
+                        // At first there is nothing to see.
+                        thread::park_timeout(LOOK);
                         continue;
                     }
                     for sim in sims {
