@@ -27,10 +27,13 @@ fn leave_descriptors(count: usize) {
         let open: Vec<_> = (0..limit)
             .filter_map(|number| std::fs::read_link(format!("/proc/self/fd/{number}")).ok())
             .collect();
+        let own = std::process::id();
+        // A sim keeps what the kernel says of the first thread.
         let is_kept = |path: &std::path::PathBuf| {
-            !path.starts_with(format!("/proc/{}/task", std::process::id()))
+            !path.starts_with(format!("/proc/{own}/task"))
                 || path.ends_with("task")
                 || path.ends_with("children")
+                || path.ends_with(format!("{own}/stat"))
         };
         if limit - open.len() == count && open.iter().all(is_kept) {
             return;
