@@ -499,11 +499,13 @@ impl Server {
         ends.chain(strangers).collect()
     }
 
-    /// Whether a connection is there that has not said whose it is. What is stopped says nothing.
-    pub(crate) fn has_strangers(&self) -> bool {
+    /// The processes that have a connection and have not said whose it is; 0 for one that cannot be seen from here.
+    /// What is stopped says nothing.
+    pub(crate) fn silent_strangers(&self) -> Vec<u32> {
         let strangers = self.strangers.values();
-        let mut silent = strangers.filter(|stranger| stranger.hello.is_none());
-        silent.any(|stranger| !stranger.pid.is_some_and(is_stopped))
+        let silent = strangers.filter(|stranger| stranger.hello.is_none());
+        let silent = silent.filter(|stranger| !stranger.pid.is_some_and(is_stopped));
+        silent.map(|stranger| stranger.pid.unwrap_or(0)).collect()
     }
 
     /// Whether a run has first come to rest, is blocked, or has ended.

@@ -55,8 +55,14 @@ const FORK: Duration = Duration::from_micros(300);
 /// begin before it.
 const WELCOME: Duration = Duration::from_millis(20);
 
+/// real-time: how long one that has connected is taken to be about to say hello, which holds all up. It may never say it.
+const HELLO: Duration = Duration::from_millis(20);
+
 /// real-time: how long an agent that is due waits for what is no agent and is at work.
 const OTHERS: Duration = Duration::from_millis(20);
+
+/// real-time: how long the gate holds the runtime at most while processes that are no agents go on, one or the other.
+const GOING_ON: Duration = Duration::from_millis(100);
 
 /// real-time: how long the gate waits for what processes say before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
@@ -189,6 +195,8 @@ pub(crate) struct Gate {
     unquiet: Patience,
     /// A hello's wait.
     welcome: Patience,
+    /// The wait for those that have connected, and have not said hello.
+    silent: Patience,
     /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
     /// another task, a thread, or a process that is no agent.
     has_run: bool,
@@ -266,6 +274,7 @@ impl Gate {
             was_left: HashSet::new(),
             unquiet: Patience::default(),
             welcome: Patience::default(),
+            silent: Patience::default(),
             has_run: true,
             tellers: Tellers::default(),
             awaits_reap: false,
@@ -572,7 +581,7 @@ impl Gate {
         let begun = Instant::now();
         // For what may never come to rest: what it got of it, beside other work that is sure to end.
         let mut waited = Duration::ZERO;
-        let mut threads = Patience::default();
+        let (mut threads, mut processes) = (Patience::default(), Patience::default());
         self.was_quiet = false;
         server.pump(Duration::ZERO);
         loop {
@@ -581,11 +590,15 @@ impl Gate {
                 continue;
             }
             let is_over_long = match survey {
+                // Whoever runs waits for no task.
+                Survey::Other if !self.foreigners.running.is_empty() => {
+                    processes.is_over_within(OTHERS, GOING_ON, &self.foreigners.running)
+                }
                 Survey::Other => waited >= PATIENCE,
                 // Nobody else, so it is an agent that was woken.
                 _ if server.is_ending => begun.elapsed() > ENDING,
                 // One that gets no processor may have a signal's handler to run.
-                Survey::Thread => threads.is_over(PATIENCE, &self.foreigners.running),
+                Survey::Thread => threads.is_over(OTHERS, &self.foreigners.running),
                 Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
             };
             if let Survey::Nobody = survey
@@ -651,7 +664,8 @@ impl Gate {
             }
             Beside::Nothing => true,
         };
-        let nobody_comes = || !server.has_strangers() && server.hellos().next().is_none();
+        let nobody_comes =
+            || server.silent_strangers().is_empty() && server.hellos().next().is_none();
         if is_short && !self.has_others && nobody_comes() {
             self.saw_all = false;
             // The process's first thread is told where one has died, or where the body has sent a signal to its
@@ -743,7 +757,7 @@ impl Gate {
         }
         if !hellos.is_empty() {
             if is_busy && !self.welcome.is_over(WELCOME, &self.foreigners.running) {
-                return Ok(Survey::Other);
+                return Ok(Survey::Start);
             }
             // One that is awake was signalled, and may be dying.
             if hellos.iter().any(|pid| !comes_to_rest(|| is_awake(*pid))) {
@@ -764,7 +778,17 @@ impl Gate {
         if self.threads_are_at_work(&others)? {
             return Ok(Survey::Thread);
         }
-        if is_busy || server.has_strangers() {
+        let strangers = server.silent_strangers();
+        if strangers.is_empty() {
+            self.silent.end();
+        } else {
+            let running: Vec<u32> = strangers.into_iter().filter(|pid| is_awake(*pid)).collect();
+            return Ok(match self.silent.is_over(HELLO, &running) {
+                true => Survey::Other,
+                false => Survey::Start,
+            });
+        }
+        if is_busy {
             return Ok(Survey::Other);
         }
         if self.zombies_are_unsettled(server, &children)
@@ -901,7 +925,9 @@ impl Gate {
     fn zombies_are_unsettled(&mut self, server: &Server, own: &[u32]) -> bool {
         let is_foreign =
             |member: &&Member| self.mark.is_none() || member.is_child && !own.contains(&member.pid);
-        let zombies = server.zombies().filter(is_foreign);
+        // What the code under test has reaped in this turn is one still for the server.
+        let is_there = |member: &&Member| member.death().is_none_or(|death| !death.is_reaped);
+        let zombies = server.zombies().filter(is_foreign).filter(is_there);
         let zombies: Vec<u32> = zombies.map(|member| member.pid).collect();
         self.zombies.retain(|pid, _| zombies.contains(pid));
         let mut is_new = false;

@@ -12,28 +12,52 @@ const STARVED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     since: Option<Instant>,
+    /// When nobody ran, at the last look.
+    idle_at: Option<Instant>,
+    /// How long nobody ran from one look to the next, together.
+    idle: Duration,
     /// How long each had run when it was seen first.
     ran: HashMap<u32, u64>,
 }
 
 impl Patience {
     /// Whether it has lasted for that time. Of those that run, which are threads and processes by their numbers, it is
-    /// the time on a processor that counts: beside enough other work a shell may not get to its next call for long.
+    /// the time on a processor that counts: beside enough other work a shell may not get to its next call for long. Else
+    /// it is the time for which nobody ran: who was waited for long because it ran may have come to rest just now.
     pub(crate) fn is_over(&mut self, limit: Duration, running: &[u32]) -> bool {
-        let lasted = self.since.get_or_insert_with(Instant::now).elapsed();
+        self.is_over_within(limit, STARVED, running)
+    }
+
+    /// The same, where it is over by then, whoever gets no processor.
+    pub(crate) fn is_over_within(
+        &mut self,
+        limit: Duration,
+        longest: Duration,
+        running: &[u32],
+    ) -> bool {
+        let now = Instant::now();
+        let lasted = now - *self.since.get_or_insert(now);
+        let is_idle = running.is_empty();
+        if let Some(idle_at) = self.idle_at
+            && is_idle
+        {
+            self.idle += now - idle_at;
+        }
+        self.idle_at = is_idle.then_some(now);
         let mut ran = 0;
         for &one in running {
             let Some(now) = ran_for(one) else { continue };
             ran += now.saturating_sub(*self.ran.entry(one).or_insert(now));
         }
-        let is_starved = !running.is_empty() && Duration::from_nanos(ran) <= limit;
-        lasted > limit && !is_starved || lasted > STARVED
+        let has_run = Duration::from_nanos(ran) > limit && lasted > limit;
+        self.idle > limit || !is_idle && has_run || lasted > longest
     }
 
     /// Begins anew.
     pub(crate) fn end(&mut self) {
         if self.since.take().is_some() {
             self.ran.clear();
+            (self.idle_at, self.idle) = (None, Duration::ZERO);
         }
     }
 }
@@ -74,6 +98,23 @@ mod tests {
         let before = ran_for(this).unwrap();
         while !patience.is_over(LIMIT, &[this]) {}
         assert!(ran_for(this).unwrap() - before >= 5_000_000);
+    }
+
+    /// As of one that had much to do before its hello, which is on its way.
+    #[test]
+    fn who_has_come_to_rest_just_now_is_waited_for_anew() {
+        let this = nix::unistd::gettid().as_raw().unsigned_abs();
+        let mut patience = Patience::default();
+        let begun = Instant::now();
+        while begun.elapsed() < LIMIT * 2 {
+            patience.is_over(LIMIT, &[this]);
+        }
+        let begun = Instant::now();
+        assert!(!patience.is_over(LIMIT, &[]));
+        while !patience.is_over(LIMIT, &[]) {
+            thread::yield_now();
+        }
+        assert!(begun.elapsed() > LIMIT);
     }
 
     /// real-time: it waits for one that does not run at all.

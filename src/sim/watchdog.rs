@@ -1,6 +1,7 @@
 //! What ends a sim in which nothing moves.
 
 mod diagnosis;
+mod starved;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,7 @@ use crate::agent::{Shared, parent_and_start};
 use crate::process::{ended_status, open_pidfd, send_signal};
 use crate::timeline::{Timeline, TimelineClock};
 use crate::{Signal, Timestamp};
+use starved::Starved;
 
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -71,6 +73,8 @@ struct Last {
     sleep: Option<(String, u64, Duration)>,
     /// Whether the server could be looked at.
     is_locked_out: bool,
+    /// Who waits for a processor.
+    starved: Starved,
 }
 
 impl Last {
@@ -170,6 +174,7 @@ impl Watched {
                 now: (Timestamp::ORIGIN, None),
                 sleep: None,
                 is_locked_out: false,
+                starved: Starved::default(),
             }),
             verdict: Mutex::new(None),
             given: Condvar::new(),
@@ -217,6 +222,7 @@ impl Watched {
 
     fn look(&self) {
         let mut last = lock(&self.last);
+        let before = last.clock;
         let clock = last.tick();
         if self.shared.is_let_go.load(Ordering::Relaxed) {
             return;
@@ -255,7 +261,14 @@ impl Watched {
             // Time that passes towards an end that is known gets there.
             if seen.progress != last.progress || time_passes && seen.waiter.is_some() {
                 (last.progress, last.turns, last.at) = (seen.progress, turns, clock);
+                last.starved.end();
                 return;
+            }
+        }
+        if clock - last.at >= self.limit / 2 {
+            let time = clock - before;
+            if last.starved.spares(&self.at_work(), time) {
+                last.at += time;
             }
         }
         if clock - last.at < self.limit {
@@ -272,6 +285,17 @@ impl Watched {
         self.end(clock, is_held, |server, foreign| {
             self.diagnose(server, foreign, is_busy, is_held, time_passes)
         });
+    }
+
+    /// The processes that time waits for: agents that do not rest, and what is no agent.
+    fn at_work(&self) -> Vec<u32> {
+        let mut all = Vec::new();
+        if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
+            let at_work = server.alive().filter(|(_, member)| !member.says_it_rests());
+            all.extend(at_work.map(|(_, member)| member.pid));
+        }
+        self.each_foreign(|pid, _| all.push(pid));
+        all
     }
 
     /// None where somebody holds the server all the time.

@@ -139,3 +139,36 @@ fn a_thread_that_starts_one_when_another_has_ended_starts_it_after_that() {
         assert_eq!(acts(&sim), ["clock#1 exit", "worker#1 exit"]);
     });
 }
+
+/// As a supervisor that has threads does it where one end ends all: longer work than one act, and starts behind it.
+#[rstest]
+#[case::from_the_first([0, 1, 2])]
+#[case::from_the_last([2, 1, 0])]
+fn a_thread_that_restarts_all_when_one_has_ended_does_it_in_one_step(#[case] order: [usize; 3]) {
+    let _busy = Busy::new();
+    assert_same(25, async |sim: SimHandle, log: Log| {
+        let name = |place: usize| ["x", "y", "z"][place];
+        let script = |place| match place == order[0] {
+            true => Script::new().run_for(Duration::from_secs(2)).exit(1),
+            false => Script::new().stay(),
+        };
+        let agents: Vec<Agent> = (0..3)
+            .map(|place| sim.agent(name(place), script(place)))
+            .collect();
+        let ends = on_a_thread(move || {
+            let mut ends = Vec::new();
+            for _ in 0..3 {
+                let start = |agent: &Agent| agent.command().spawn().unwrap();
+                let mut all: Vec<Child> = agents.iter().map(start).collect();
+                ends.push(all[order[0]].wait().unwrap());
+                for place in &order[1..] {
+                    all[*place].kill().unwrap();
+                    ends.push(all[*place].wait().unwrap());
+                }
+            }
+            ends
+        });
+        log.say(format!("{:?}", ends.await));
+        assert_eq!(acts(&sim).len(), 9);
+    });
+}

@@ -1,0 +1,113 @@
+//! Who gets no processor: while it waits for one nothing moves, and nothing is stuck.
+//!
+//! Linux can leave a process for ten seconds and more that is ready to run: one in a session of its own on a machine
+//! whose processors have work for all of them, as sched(7) groups processes by session.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::sim::children;
+use crate::sim::patience::ran_for;
+
+/// real-time: how long that counts for nothing, at most.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Who was ready to run at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Starved {
+    /// How long each had run, in nanoseconds.
+    ran: HashMap<u32, u64>,
+    /// How much time has counted for nothing.
+    spared: Duration,
+}
+
+impl Starved {
+    /// Whether the time since the last look counts for nothing: one of these was ready to run then, is so still, and
+    /// has not run.
+    pub(super) fn spares(&mut self, at_work: &[u32], time: Duration) -> bool {
+        let ready = at_work.iter().filter(|&&pid| is_ready(pid));
+        let ran: HashMap<u32, u64> = ready
+            .filter_map(|&pid| Some((pid, ran_for(pid)?)))
+            .collect();
+        let before = std::mem::replace(&mut self.ran, ran);
+        let mut now = self.ran.iter();
+        let is_starved = now.any(|(pid, ran)| before.get(pid) == Some(ran));
+        if is_starved {
+            self.spared += time;
+        }
+        is_starved && self.spared <= LONGEST
+    }
+
+    /// Something has moved.
+    pub(super) fn end(&mut self) {
+        self.ran.clear();
+        self.spared = Duration::ZERO;
+    }
+}
+
+fn is_ready(pid: u32) -> bool {
+    children::state(&format!("/proc/{pid}")) == Some('R')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const LOOK: Duration = Duration::from_millis(20);
+
+    /// Looks until it is as expected; at each that is not, `LOOK` passes.
+    fn comes_to(starved: &mut Starved, pid: u32, expected: bool) -> bool {
+        (0..500).any(|_| {
+            std::thread::sleep(LOOK);
+            starved.spares(&[pid], LOOK) == expected
+        })
+    }
+
+    #[test]
+    fn who_sleeps_or_runs_is_not_starved() {
+        let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut starved = Starved::default();
+        // real-time: in ten looks it could be seen twice in a row.
+        let is_spared = |starved: &mut Starved, pid| {
+            (0..10).any(|_| {
+                std::thread::sleep(LOOK);
+                starved.spares(&[pid], LOOK)
+            })
+        };
+        assert!(!is_spared(&mut starved, sleeper.id()));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        let mut runner = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .unwrap();
+        starved.end();
+        assert!(comes_to(&mut starved, runner.id(), false));
+        runner.kill().unwrap();
+        runner.wait().unwrap();
+    }
+
+    /// Both are bound to one processor, and the second goes on only where the first has nothing to do: SCHED_IDLE.
+    #[test]
+    fn who_is_ready_and_gets_no_processor_is_starved_for_a_minute() {
+        let text = "taskset -pc 0 $$ >&2; while :; do :; done";
+        let start = |words: &[&str]| Command::new(words[0]).args(&words[1..]).spawn().unwrap();
+        let busy = start(&["taskset", "-c", "0", "sh", "-c", "while :; do :; done"]);
+        let idle = start(&["chrt", "--idle", "0", "sh", "-c", text]);
+        let mut starved = Starved::default();
+        assert!(comes_to(&mut starved, idle.id(), true));
+        // However long it lasts.
+        starved.spared = LONGEST;
+        let mut looks = (0..50).map(|_| {
+            std::thread::sleep(LOOK);
+            starved.spares(&[idle.id()], LOOK)
+        });
+        assert!(!looks.any(|is_spared| is_spared));
+        for mut child in [busy, idle] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
