@@ -59,7 +59,8 @@ impl SimBuilder {
     /// seconds of `SUPERVISE_WATCHDOG`, else 10 s.
     ///
     /// Virtual time that passes towards what an agent waits for is something that moves. Time in which
-    /// the process was stopped, as by Ctrl-Z or a debugger, does not count.
+    /// the process was stopped, as by Ctrl-Z or a debugger, does not count, nor time in which an agent or a child is
+    /// ready to run and gets no processor, up to a minute.
     ///
     /// # Code that never comes back
     ///

@@ -89,6 +89,8 @@ use watchdog::Watched;
 ///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
 /// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
 ///   for each of them, and orders nothing between them.
+/// - **Which of two a program or a thread finds first that waits for any child**, as wait(2) does, and has killed both. The
+///   kernel ends them beside each other. Tokio finds them in the order of the agents.
 /// - **How much one has written that a thread or a shell kills while it writes more than 4096 bytes at once.** They read
 ///   what is there while it writes the rest.
 /// - **When init reaps an orphan**, and so when `kill(pid, 0)` no longer finds it. A pidfd tells of its end at once.

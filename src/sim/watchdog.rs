@@ -287,13 +287,12 @@ impl Watched {
         });
     }
 
-    /// The processes that time waits for: agents that do not rest, and what is no agent.
+    /// The processes that time may wait for: agents and what is about to be one, and what is no agent.
     fn at_work(&self) -> Vec<u32> {
-        let mut all = Vec::new();
-        if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
-            let at_work = server.alive().filter(|(_, member)| !member.says_it_rests());
-            all.extend(at_work.map(|(_, member)| member.pid));
-        }
+        let address = self.shared.lock_within(LOCKED_AGAIN);
+        let address = address.map(|server| server.address().to_owned());
+        // An agent that is at rest is not ready to run.
+        let mut all = address.map_or_else(Vec::new, |address| starved::ready_with(&address));
         self.each_foreign(|pid, _| all.push(pid));
         all
     }

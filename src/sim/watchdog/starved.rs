@@ -45,6 +45,14 @@ impl Starved {
     }
 }
 
+/// The processes that are ready to run and have that word in their arguments.
+pub(super) fn ready_with(word: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_word = |pid: &u32| children::mentions(*pid, word).unwrap_or(false);
+    pids.filter(|pid| is_ready(*pid)).filter(has_word).collect()
+}
+
 fn is_ready(pid: u32) -> bool {
     children::state(&format!("/proc/{pid}")) == Some('R')
 }
@@ -63,6 +71,23 @@ mod tests {
             std::thread::sleep(LOOK);
             starved.spares(&[pid], LOOK) == expected
         })
+    }
+
+    #[test]
+    fn what_is_ready_is_told_by_a_word() {
+        let text = "while :; do :; done";
+        let mut command = Command::new("sh");
+        let mut child = command
+            .args(["-c", text, "@a-word-of-its-own"])
+            .spawn()
+            .unwrap();
+        while !ready_with("@a-word-of-its-own").contains(&child.id()) {
+            std::thread::yield_now();
+        }
+        assert!(!ready_with("@another-word").contains(&child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ready_with("@a-word-of-its-own"), [0; 0]);
     }
 
     #[test]
