@@ -65,7 +65,7 @@ mod tests {
 
     const LOOK: Duration = Duration::from_millis(20);
 
-    /// Looks until it is as expected; at each that is not, `LOOK` passes.
+    /// real-time: looks as the watchdog does, until it is as expected.
     fn comes_to(starved: &mut Starved, pid: u32, expected: bool) -> bool {
         (0..500).any(|_| {
             std::thread::sleep(LOOK);
@@ -123,7 +123,7 @@ mod tests {
         let idle = start(&["chrt", "--idle", "0", "sh", "-c", text]);
         let mut starved = Starved::default();
         assert!(comes_to(&mut starved, idle.id(), true));
-        // However long it lasts.
+        // real-time: fifty looks, as no condition tells that it never will be.
         starved.spared = LONGEST;
         let mut looks = (0..50).map(|_| {
             std::thread::sleep(LOOK);
