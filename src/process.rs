@@ -1,9 +1,7 @@
 //! A child process behind its pidfd: status, signals, reaping.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -516,18 +514,28 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
     wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
-/// How the zombie of that number ended, whoever's child it is, by its open /proc/PID/stat. None where it
-/// was reaped already, or where its end is hidden from this process.
-pub(crate) fn zombie_status(pid: u32, stat: &File) -> Option<ExitStatus> {
+/// Whether it is this process that lacks something, so that the error says nothing of what was asked for.
+pub(crate) fn is_own_lack(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
+}
+
+/// How the zombie of that number ended, whoever's child it is. `read_stat` reads its /proc/PID/stat, or none
+/// where the number is another's. None where it was reaped already, or where its end is hidden from this
+/// process.
+pub(crate) fn zombie_status(
+    pid: u32,
+    read_stat: impl FnOnce(&mut [u8]) -> Option<&[u8]>,
+) -> Option<ExitStatus> {
     // Who may not know reads a 0, and may not follow this link either. A zombie's leads nowhere.
     let error = std::fs::read_link(format!("/proc/{pid}/exe")).err()?;
     if error.kind() != io::ErrorKind::NotFound {
         return None;
     }
     let mut text = [0; 1024];
-    // Not the next process's of that number: once it is reaped, this fails.
-    let length = stat.read_at(&mut text, 0).ok()?;
-    let text = String::from_utf8_lossy(&text[..length]);
+    let text = String::from_utf8_lossy(read_stat(&mut text)?);
     // After the program's name in parentheses, from the third field to the 52nd, the last.
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     let is_zombie = matches!(fields.first(), Some(&"Z"));

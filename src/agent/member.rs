@@ -13,17 +13,23 @@ use agent_stub::protocol::{Lines, MessageError, Order, Report};
 use agent_stub::script::Stream;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::server::{Parent, Rank};
-use crate::process::{ended_status, kernel_is_since, reaped_status, send_signal, zombie_status};
+use crate::process::{
+    ended_status, is_own_lack, kernel_is_since, reaped_status, send_signal, zombie_status,
+};
 use crate::status::ExitStatus;
 use crate::timeline::Who;
 use crate::{Signal, Timestamp};
 
 /// `SO_PEERPIDFD` of linux/socket.h, which libc lacks. Since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
+
+/// A file in /proc is held open where its number is at most this part of the limit on descriptors.
+const HELD: u64 = 4;
 
 /// How many bytes are read at one look: more than a socket holds, so that nobody's last words are cut.
 const PER_LOOK: u64 = 1 << 20;
@@ -207,7 +213,7 @@ pub(crate) struct Member {
     pub(crate) is_watching: bool,
     /// Whether a supervisor that is followed has said that it started it.
     pub(crate) is_followed: bool,
-    /// /proc/PID/stat, held open.
+    /// /proc/PID/stat, held open where there are descriptors enough.
     stat: Option<File>,
     /// The orders sent, but for pings.
     sent: u64,
@@ -287,7 +293,32 @@ impl Member {
 
     /// Opens what the kernel says of it. Apart from `new`, since it may be told what to do meanwhile.
     pub(crate) fn open_stat(&mut self) {
-        self.stat = File::open(format!("/proc/{}/stat", self.pid)).ok();
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+        // The kernel gives the lowest number that is free, so a high one says that many are in use: the agents
+        // to come need the others.
+        let leaves_enough =
+            |stat: &File| u64::from(stat.as_raw_fd().unsigned_abs()) <= limit / HELD;
+        self.stat = File::open(self.stat_path()).ok().filter(leaves_enough);
+    }
+
+    fn stat_path(&self) -> String {
+        format!("/proc/{}/stat", self.pid)
+    }
+
+    /// Reads the beginning of its /proc/PID/stat: an error once it was reaped.
+    fn read_stat<'a>(&self, text: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let length = match &self.stat {
+            Some(stat) => stat.read_at(text, 0)?,
+            None => {
+                let length = File::open(self.stat_path())?.read_at(text, 0)?;
+                // Once it was reaped its number may be another's.
+                if self.death().is_some_and(|death| death.is_reaped) {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
+                }
+                length
+            }
+        };
+        Ok(&text[..length])
     }
 
     /// Where it stands among the processes of the sim.
@@ -388,15 +419,16 @@ impl Member {
 
     /// How it stands: the third field of /proc/PID/stat, after the program's name in parentheses.
     pub(crate) fn kernel_state(&self) -> KernelState {
-        let Some(stat) = &self.stat else {
+        if self.pidfd.is_none() {
             return KernelState::Unknown;
-        };
+        }
         let mut text = [0; 128];
-        let Ok(length) = stat.read_at(&mut text, 0) else {
+        let text = match self.read_stat(&mut text) {
+            Ok(text) => text,
+            Err(error) if is_own_lack(&error) => return KernelState::Unknown,
             // Reaped: not for this to say.
-            return KernelState::Running;
+            Err(_) => return KernelState::Running,
         };
-        let text = &text[..length];
         match text
             .iter()
             .rposition(|b| *b == b')')
@@ -436,10 +468,7 @@ impl Member {
     /// How the kernel says that it ended, dead as it is.
     pub(crate) fn status_by_kernel(&self) -> Option<ExitStatus> {
         let pidfd = self.pidfd.as_ref()?.as_fd();
-        let by_stat = || {
-            let stat = self.stat.as_ref()?;
-            zombie_status(self.pid, stat)
-        };
+        let by_stat = || zombie_status(self.pid, |text| self.read_stat(text).ok());
         // Whoever reaps it may do so between two of them.
         ended_status(pidfd)
             .or_else(by_stat)

@@ -11,7 +11,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::proc::{self, Identity};
-use crate::process::{self, ended_status, open_pidfd, reap_zombie, send_signal};
+use crate::process::{self, ended_status, is_own_lack, open_pidfd, reap_zombie, send_signal};
 use crate::status::ExitStatus;
 
 /// real-time: how long a killed process may take to end: one that is stuck in the kernel would hold
@@ -137,14 +137,6 @@ impl Held {
         // Where this fails, so does the kill, which says it.
         self.signal(Signal::STOP).ok()?.then_some(tie)
     }
-}
-
-/// Whether it is this process that lacks something, so that the error says nothing of the other.
-fn is_own_lack(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-    )
 }
 
 /// Has the kernel kill a process with this one, or when this is dropped. Whoever is killed between the

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
-use crate::process::{ended_status, open_pidfd};
+use crate::process::{ended_status, is_own_lack, open_pidfd};
 
 use super::mark::{self, Mark};
 use super::sight::Sight;
@@ -114,15 +114,6 @@ fn of_thread(thread: Pid) -> io::Result<Option<Vec<u32>>> {
 /// Whether what there is to read of a thread or a process is no longer there.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
-}
-
-/// Whether it is this process that lacks something, so that the error says nothing of what was asked
-/// for.
-pub(crate) fn is_own_lack(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-    )
 }
 
 fn about(path: &str, error: &io::Error) -> io::Error {

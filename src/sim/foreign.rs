@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
+use crate::process::is_own_lack;
+
 use super::children;
 use super::mark::Mark;
 use super::patience::Patience;
@@ -418,7 +420,7 @@ impl Channel {
         if let Some(number) = socket::number_of(name) {
             let peer = match socket::peer_of(number) {
                 Ok(peer) => peer,
-                Err(error) if children::is_own_lack(&error) => return Err(error),
+                Err(error) if is_own_lack(&error) => return Err(error),
                 // A kernel without sock_diag(7) does not say.
                 Err(_) => None,
             };
@@ -477,7 +479,7 @@ pub(crate) fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> 
             let pids = text.split_ascii_whitespace();
             Ok(pids.filter_map(|pid| pid.parse().ok()).collect())
         }
-        Err(error) if children::is_own_lack(&error) => Err(error),
+        Err(error) if is_own_lack(&error) => Err(error),
         Err(_) => Ok(Vec::new()),
     }
 }
@@ -529,7 +531,7 @@ fn stat_of(pid: u32) -> Stat {
 fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if children::is_own_lack(&error) => return Err(error),
+        Err(error) if is_own_lack(&error) => return Err(error),
         Err(_) => return Ok(Vec::new()),
     };
     let names = entries.flatten().map(|entry| entry.file_name());

@@ -39,6 +39,9 @@ const COMING_BACK: Duration = Duration::from_secs(5);
 /// real-time: how long a sim's thread may sleep while an agent waits for the clock, before that is said.
 const ASLEEP: Duration = Duration::from_millis(100);
 
+/// real-time: how long an agent waits for a descriptor of this process, at most.
+const LACKING: Duration = Duration::from_secs(2);
+
 /// real-time: how long to wait for the server, whose holder is at work.
 const LOCKED: Duration = Duration::from_secs(1);
 
@@ -71,6 +74,8 @@ struct Last {
     lives: (u64, Duration),
     /// In which sleep its thread was at the last look, after how many rests, and since when.
     sleep: Option<(String, u64, Duration)>,
+    /// Since when there has been no descriptor for an agent that waits for one.
+    lacks: Option<Duration>,
     /// Whether the server could be looked at.
     is_locked_out: bool,
     /// Who waits for a processor.
@@ -95,6 +100,7 @@ struct Seen {
     excess: Option<String>,
     lives: u64,
     talker: Option<String>,
+    is_short: bool,
 }
 
 /// Why a sim was ended.
@@ -173,6 +179,7 @@ impl Watched {
                 rests: (0, Duration::ZERO),
                 now: (Timestamp::ORIGIN, None),
                 sleep: None,
+                lacks: None,
                 is_locked_out: false,
                 starved: Starved::default(),
             }),
@@ -241,6 +248,13 @@ impl Watched {
             last.rests = (parks, clock);
         }
         if let Some(seen) = seen {
+            last.lacks = seen.is_short.then(|| last.lacks.unwrap_or(clock));
+            // Another sim of this process may leave some.
+            let wait = self.limit.min(LACKING);
+            if last.lacks.is_some_and(|since| clock - since >= wait) {
+                let text = format!("an agent has waited for {wait:?} of real time to be let in");
+                return self.end(clock, false, |_, _| text);
+            }
             self.look_for_sleep(&mut last, &seen);
             let time_passes = seen.now != last.now.0;
             if time_passes {
@@ -315,6 +329,7 @@ impl Watched {
             excess: server.excess().map(str::to_owned),
             lives: server.lives,
             talker: server.talker(),
+            is_short: server.is_short(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use agent_stub::protocol::{Lineage, MessageError, Report, VERSION};
 use nix::libc;
@@ -23,6 +23,8 @@ pub(super) struct Stranger {
     pub(super) hello: Option<Hello>,
     /// What it said since then.
     pub(super) said: VecDeque<Result<Report, MessageError>>,
+    /// Keeps a descriptor for the pidfd of its process: without one its hello would be lost.
+    pub(super) spare: OwnedFd,
 }
 
 /// Who a process says it is.
@@ -35,12 +37,13 @@ pub(super) struct Hello {
 }
 
 impl Stranger {
-    fn new(connection: Connection) -> Stranger {
+    fn new(connection: Connection, spare: OwnedFd) -> Stranger {
         Stranger {
             pid: connection.peer_pid(),
             connection,
             hello: None,
             said: VecDeque::new(),
+            spare,
         }
     }
 
@@ -75,8 +78,12 @@ impl Server {
             let Some(listener) = &self.listener else {
                 return places;
             };
-            let socket = match listener.accept() {
-                Ok((socket, _)) => socket,
+            let accepted = self.epoll.0.try_clone().and_then(|spare| {
+                let (socket, _) = listener.accept()?;
+                Ok((socket, spare))
+            });
+            let (socket, spare) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return places,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
@@ -104,7 +111,8 @@ impl Server {
             });
             match watched {
                 Ok(connection) => {
-                    self.strangers.insert(place, Stranger::new(connection));
+                    self.strangers
+                        .insert(place, Stranger::new(connection, spare));
                     places.push(place);
                 }
                 Err(error) => self.trouble(
@@ -114,6 +122,12 @@ impl Server {
             }
         }
         places
+    }
+
+    /// Whether a connection could not be accepted at the last look.
+    pub(super) fn is_accept_refused(&self) -> bool {
+        let is_it = |text: &String| text.starts_with(NOT_ACCEPTED);
+        self.troubles.iter().any(is_it)
     }
 
     /// Whether a connection waits to be accepted.

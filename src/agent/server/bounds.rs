@@ -214,19 +214,26 @@ impl Server {
     pub(super) fn note_lack(&mut self) {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let alive = self.alive.len() as u64;
-        self.spoken.lack.get_or_insert((limit, alive));
+        self.spoken.lack = Some((limit, alive));
     }
 
     /// Where there were too few descriptors: what would do.
     pub(crate) fn lack(&self) -> Option<String> {
         let (limit, alive) = self.spoken.lack?;
         let agents = (self.agents.len() as u64).max(alive + 1);
-        // As many for each as there were for those that had some.
-        let enough = limit.div_ceil(alive.max(1)).clamp(5, 64) * agents;
+        // What those hold that have begun is known; each of the others takes two here, and up to three pipes of
+        // the code under test.
+        let enough = limit + 5 * (agents - alive);
         let enough = (enough + ROOM).next_multiple_of(ROOM);
         Some(format!(
-            "this process had no descriptor left for its agents: its limit on open files is {limit}, and              {agents} agents need about {enough}: run it under `ulimit -n {enough}`"
+            "this process had no descriptor left for its agents: its limit on open files is {limit}, and {agents} \
+             agents need about {enough}: run it under `ulimit -n {enough}`"
         ))
+    }
+
+    /// Whether an agent waits that cannot be let in, for want of a descriptor.
+    pub(crate) fn is_short(&self) -> bool {
+        self.spoken.lack.is_some() && self.is_accept_refused()
     }
 
     /// Nobody is let in any more: whoever connects is told so at once, and an agent ends.

@@ -106,7 +106,9 @@ impl Server {
             hello,
             said,
             pid,
+            spare,
         } = self.strangers.remove(&place)?;
+        drop(spare);
         let Hello {
             pid: own_pid,
             ppid: own_parent,

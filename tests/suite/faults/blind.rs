@@ -5,11 +5,11 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rstest::rstest;
-use supervise_harness::{Script, Signal, Sim, Timeline};
+use supervise_harness::{Script, Signal, Sim, SimFailure, Timeline};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{assert_contains, lines, seconds, short, stuck};
+use super::{assert_contains, seconds, short, stuck};
 use crate::child;
 
 /// Lets this process have no descriptor from that one on.
@@ -67,34 +67,26 @@ fn wait_for_the_last_sim() {
     }
 }
 
-/// The descriptor at which this process has what the kernel says of that one.
-fn stat_descriptor(pid: u32) -> Option<u64> {
-    let name = format!("/proc/{pid}/stat");
-    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let mut links = links.filter_map(|link| {
-        let number = link.file_name().to_str()?.parse().ok()?;
-        Some((number, std::fs::read_link(link.path()).ok()?))
-    });
-    links.find_map(|(number, path)| (path == std::path::Path::new(&name)).then_some(number))
+/// Whether this process holds open what the kernel says of that one.
+fn holds_stat_of(pid: u32) -> bool {
+    let name = std::path::PathBuf::from(format!("/proc/{pid}/stat"));
+    let mut links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    links.any(|link| std::fs::read_link(link.path()).is_ok_and(|path| path == name))
 }
 
-/// An agent that is told to end and does not within the grace. With a limit, no descriptor from that
-/// one on can be had while the agent comes. Also the one at which the sim then has what the kernel
-/// says of the agent.
-fn escalation(limit: Option<u64>) -> (Timeline, Option<u64>) {
+/// An agent that is told to end and does not within the grace. Also whether the sim holds open what the
+/// kernel says of it.
+fn escalation() -> (String, bool) {
     wait_for_the_last_sim();
-    let mut stat = None;
-    let result = Sim::new().try_run(async |sim| {
+    let mut is_held = false;
+    let timeline = Sim::new().run(async |sim| {
         let script = Script::new()
             .on(Signal::TERM, Script::new().run_for(seconds(30)).exit(0))
             .stay();
         let worker = sim.agent("worker", script);
         let mut child = Command::from(worker.command()).spawn().unwrap();
-        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        limit_descriptors(limit.unwrap_or(soft));
         let run = worker.started().await;
-        limit_descriptors(soft);
-        stat = stat_descriptor(run.pid());
+        is_held = holds_stat_of(run.pid());
         // real-time: none; by the sim's clock, and the timeline has it.
         tokio::time::sleep(seconds(60)).await;
         let pid = nix::unistd::Pid::from_raw(run.pid().cast_signed());
@@ -103,34 +95,28 @@ fn escalation(limit: Option<u64>) -> (Timeline, Option<u64>) {
             child.kill().await.unwrap();
         }
     });
-    let timeline = result.unwrap_or_else(|failure| panic!("{failure}\n{:?}", failure.timeline()));
-    (timeline, stat)
+    (timeline.to_string(), is_held)
 }
 
 #[test]
-fn agents_prove_that_they_wait_where_the_kernel_cannot_be_asked() {
+fn what_the_kernel_says_of_an_agent_is_held_open_only_where_many_descriptors_are_left() {
     child::run(
-        "faults::blind::agents_prove_that_they_wait_where_the_kernel_cannot_be_asked",
+        "faults::blind::what_the_kernel_says_of_an_agent_is_held_open_only_where_many_descriptors_are_left",
         || {
-            // What the process opens once and keeps is open from then on.
-            escalation(None);
-            let (expected, stat) = escalation(None);
-            let expected = expected.to_string();
-            let mut last = None;
-            for _ in 0..6 {
-                let (timeline, none) = escalation(stat);
-                assert_eq!((timeline.to_string().as_str(), none), (&*expected, None));
-                last = Some(timeline);
-            }
-            assert!(stat.is_some());
-            let lines = lines(&last.unwrap());
+            limit_descriptors(1024);
+            let (expected, is_held) = escalation();
+            assert!(is_held);
+            let taken: Vec<_> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
+            assert_eq!(escalation(), (expected.clone(), false));
+            drop(taken);
+            let lines: Vec<_> = expected.lines().skip(1).collect();
             assert_eq!(
-                lines[..4],
+                lines,
                 [
-                    "+0.000 worker#1 start",
-                    "+60.000 worker#1 signal SIGTERM count=1",
-                    "+10.000 worker#1 exit signal=SIGKILL",
-                    "+0.000 worker#1 reap",
+                    "+0.000  worker#1  start",
+                    "+60.000 worker#1  signal   SIGTERM count=1",
+                    "+10.000 worker#1  exit     signal=SIGKILL",
+                    "+0.000  worker#1  reap",
                 ]
             );
         },
@@ -198,7 +184,8 @@ fn a_sim_without_proc_cannot_begin_and_says_why() {
 
 #[rstest]
 #[case::to_accept_it(0, "a control connection cannot be accepted")]
-#[case::to_look_at_it(1, "cannot be listed: /proc/")]
+#[case::to_keep_one_for_its_pidfd(1, "a control connection cannot be accepted")]
+#[case::to_look_at_it(2, "cannot be listed: /proc/")]
 fn an_agent_for_which_no_descriptor_is_left_is_named(#[case] free: usize, #[case] what: &str) {
     let path = std::thread::current().name().unwrap().to_owned();
     child::run(&path, || {
@@ -261,4 +248,63 @@ fn time_stands_still_where_the_children_of_other_threads_cannot_be_listed() {
             "the children of other threads cannot be listed: /proc/self/task: Too many open files",
         );
     });
+}
+
+/// So many agents at once that are children of tokio's, where this process may have so many descriptors.
+fn agents_within(limit: u64, agents: usize) -> Result<Timeline, SimFailure> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    limit_descriptors(limit);
+    let result = Sim::new().try_run(async |sim| {
+        let workers = (0..agents).map(|n| {
+            let script = Script::new().run_for(seconds(1)).exit(0);
+            Command::from(sim.agent(&format!("worker{n}"), script).command())
+                .spawn()
+                .unwrap()
+        });
+        for mut worker in workers.collect::<Vec<_>>() {
+            assert!(worker.wait().await.unwrap().success());
+        }
+    });
+    limit_descriptors(soft);
+    result
+}
+
+/// 1024 is what most shells give.
+#[test]
+fn three_hundred_agents_work_with_1024_descriptors() {
+    child::run(
+        "faults::blind::three_hundred_agents_work_with_1024_descriptors",
+        || {
+            let timeline = agents_within(1024, 300).unwrap_or_else(|failure| panic!("{failure}"));
+            assert!(timeline.findings().is_empty(), "{timeline}");
+            let all = (0..300).map(|n| format!("worker{n}"));
+            assert!(all.map(|name| timeline.starts(&name)).eq([1; 300]));
+        },
+    );
+}
+
+#[test]
+fn too_few_descriptors_for_all_agents_are_said_with_the_number_that_would_do() {
+    child::run(
+        "faults::blind::too_few_descriptors_for_all_agents_are_said_with_the_number_that_would_do",
+        || {
+            let text = stuck(agents_within(200, 100));
+            let mut lines = text.lines();
+            assert_eq!(
+                lines.next(),
+                Some("the sim is stuck: an agent has waited for 2s of real time to be let in")
+            );
+            let number = text.split("run it under `ulimit -n ").nth(1).unwrap();
+            let number = number.split('`').next().unwrap().parse().unwrap();
+            assert!((300..=1024).contains(&number), "{text}");
+            // That is enough.
+            agents_within(number, 100).unwrap_or_else(|failure| panic!("{failure}"));
+            assert_contains(
+                &text,
+                "its limit on open files is 200, and 100 agents need about",
+            );
+            let lost = "the connection of agent";
+            assert!(!text.contains(lost), "{text}");
+        },
+    );
 }
