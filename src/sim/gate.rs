@@ -24,10 +24,11 @@ use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing, children_of_thread, has_ended};
 use super::mark::Mark;
 use super::orphans::Orphans;
-use super::patience::{Patience, ran_for};
+use super::patience::Patience;
 use super::pool::Pool;
 use super::ready::Ready;
 use super::sight::Sight;
+use super::starved::{Waited, ran_for};
 use super::tellers::Tellers;
 use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
@@ -223,12 +224,12 @@ pub(crate) struct Gate {
     /// What threads of the sim have started for another.
     for_others: HashSet<u32>,
     /// Those that still run this program: since when.
-    unexeced: HashMap<u32, Instant>,
+    unexeced: HashMap<u32, Waited>,
     /// Other sims' children that have got through their exec, by thread, and how often that sim had
     /// come to rest when all had.
     execed: HashMap<Pid, (HashSet<u32>, Option<u64>)>,
     /// Those that have not: since when.
-    forked: HashMap<u32, Instant>,
+    forked: HashMap<u32, Waited>,
     /// Those that are about to: how long they had run when they had their new arguments, in nanoseconds.
     exec_ends: HashMap<u32, u64>,
     /// Other sims whose code was at work after this sim's was, and may have been in the middle of a fork.
@@ -578,7 +579,7 @@ impl Gate {
         suspects: Suspects,
         beside: Beside,
     ) -> (Locked<'a>, bool) {
-        let begun = Instant::now();
+        let mut ending = Waited::default();
         // For what may never come to rest: what it got of it, beside other work that is sure to end.
         let mut waited = Duration::ZERO;
         let (mut threads, mut processes) = (Patience::default(), Patience::default());
@@ -589,18 +590,6 @@ impl Gate {
             if let Survey::Welcomed = survey {
                 continue;
             }
-            let is_over_long = match survey {
-                // Whoever runs waits for no task.
-                Survey::Other if !self.foreigners.running.is_empty() => {
-                    processes.is_over_within(OTHERS, GOING_ON, &self.foreigners.running)
-                }
-                Survey::Other => waited >= PATIENCE,
-                // Nobody else, so it is an agent that was woken.
-                _ if server.is_ending => begun.elapsed() > ENDING,
-                // One that gets no processor may have a signal's handler to run.
-                Survey::Thread => threads.is_over(OTHERS, &self.foreigners.running),
-                Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
-            };
             if let Survey::Nobody = survey
                 && barrier(&mut server, suspects)
             {
@@ -617,8 +606,24 @@ impl Gate {
                 }
                 continue;
             }
+            let is_given_up = server.is_ending && {
+                let agents = server.alive().map(|(_, member)| member.pid);
+                let all: Vec<u32> = agents.chain(self.foreigners.running.clone()).collect();
+                ending.for_these(&all) > ENDING
+            };
+            let is_over_long = match survey {
+                // Whoever runs waits for no task.
+                Survey::Other if !self.foreigners.running.is_empty() => {
+                    processes.is_over_within(OTHERS, GOING_ON, &self.foreigners.running)
+                }
+                Survey::Other => waited >= PATIENCE,
+                // Nobody else, so it is an agent that was woken.
+                _ if server.is_ending => is_given_up,
+                // One that gets no processor may have a signal's handler to run.
+                Survey::Thread => threads.is_over(OTHERS, &self.foreigners.running),
+                Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
+            };
             // An agent that was signalled is at work beside whatever else is, and is waited for.
-            let is_given_up = server.is_ending && begun.elapsed() > ENDING;
             let is_let_go = is_over_long && (is_given_up || barrier(&mut server, suspects));
             if is_let_go {
                 return (server, false);
@@ -1018,9 +1023,10 @@ impl Gate {
         let is_seen = self.looked_at.as_ref() == Some(&happened) && !self.has_run;
         if is_seen && self.at_work.is_empty() {
             let mut left = HashMap::new();
-            for (pid, since) in std::mem::take(&mut self.forked) {
-                if since.elapsed() < EXEC && (starts(pid)? || closes(&mut self.exec_ends, pid)) {
-                    left.insert(pid, since);
+            for (pid, mut waited) in std::mem::take(&mut self.forked) {
+                let is_over = waited.for_these(&[pid]) >= EXEC;
+                if !is_over && (starts(pid)? || closes(&mut self.exec_ends, pid)) {
+                    left.insert(pid, waited);
                 }
             }
             self.forked = left;
@@ -1060,7 +1066,7 @@ impl Gate {
                     continue;
                 }
                 if starts(pid)? || closes(&mut self.exec_ends, pid) {
-                    self.forked.insert(pid, Instant::now());
+                    self.forked.insert(pid, Waited::default());
                     is_clear = false;
                 } else {
                     execed.insert(pid);
@@ -1089,11 +1095,8 @@ impl Gate {
             }
             // In the order in which an exec goes on, which it may do meanwhile.
             let is_unexeced = is_unexeced(pid);
-            if is_unexeced {
-                let since = *self.unexeced.entry(pid).or_insert_with(Instant::now);
-                if since.elapsed() < EXEC {
-                    return Ok(true);
-                }
+            if is_unexeced && self.unexeced.entry(pid).or_default().for_these(&[pid]) < EXEC {
+                return Ok(true);
             }
             let execs = has_no_words(pid).map_err(blind(UNKNOWN_CHILD))?;
             let address = server.address();

@@ -17,6 +17,7 @@ mod ready;
 mod sight;
 mod signals;
 mod socket;
+mod starved;
 mod surroundings;
 mod tellers;
 mod threads;

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::children;
+use super::starved::{Waited, ran_for};
 
-/// real-time: how long it waits at most for who gets no processor.
-const STARVED: Duration = Duration::from_secs(1);
+/// real-time: how long it waits at most, but for the time in which one that is ready gets no processor.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// A wait for others, begun when it is asked first whether it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    since: Option<Instant>,
+    waited: Waited,
     /// When nobody ran, at the last look.
     idle_at: Option<Instant>,
     /// How long nobody ran from one look to the next, together.
@@ -25,10 +25,10 @@ impl Patience {
     /// the time on a processor that counts: beside enough other work a shell may not get to its next call for long. Else
     /// it is the time for which nobody ran: who was waited for long because it ran may have come to rest just now.
     pub(crate) fn is_over(&mut self, limit: Duration, running: &[u32]) -> bool {
-        self.is_over_within(limit, STARVED, running)
+        self.is_over_within(limit, LONGEST, running)
     }
 
-    /// The same, where it is over by then, whoever gets no processor.
+    /// The same, where it is over after the longer time, whoever runs.
     pub(crate) fn is_over_within(
         &mut self,
         limit: Duration,
@@ -36,7 +36,7 @@ impl Patience {
         running: &[u32],
     ) -> bool {
         let now = Instant::now();
-        let lasted = now - *self.since.get_or_insert(now);
+        let lasted = self.waited.for_these(running);
         let is_idle = running.is_empty();
         if let Some(idle_at) = self.idle_at
             && is_idle
@@ -55,18 +55,10 @@ impl Patience {
 
     /// Begins anew.
     pub(crate) fn end(&mut self) {
-        if self.since.take().is_some() {
-            self.ran.clear();
-            (self.idle_at, self.idle) = (None, Duration::ZERO);
+        if self.waited.has_begun() {
+            *self = Patience::default();
         }
     }
-}
-
-/// How long a thread has run, in nanoseconds: the first field of its schedstat, of proc(5).
-pub(crate) fn ran_for(thread: u32) -> Option<u64> {
-    let text = children::contents(&format!("/proc/{thread}/schedstat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    text.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -85,7 +77,7 @@ mod tests {
         while !patience.is_over(LIMIT, &[]) {
             thread::yield_now();
         }
-        assert!(begun.elapsed() < STARVED);
+        assert!(begun.elapsed() < LONGEST);
         patience.end();
         assert!(!patience.is_over(LIMIT, &[]));
     }
@@ -124,7 +116,7 @@ mod tests {
             .arg("1000")
             .spawn()
             .unwrap();
-        let state = || children::state(&format!("/proc/{}", child.id()));
+        let state = || crate::sim::children::state(&format!("/proc/{}", child.id()));
         while state() != Some('S') {
             thread::yield_now();
         }
@@ -135,6 +127,36 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(begun.elapsed() >= STARVED);
+        assert!(begun.elapsed() >= LONGEST);
+    }
+    /// real-time: longer than the limit. Both are bound to one processor, and the second goes on only where the first
+    /// has nothing to do: SCHED_IDLE.
+    #[test]
+    fn who_is_ready_and_gets_no_processor_is_waited_for() {
+        let start = |words: &[&str]| {
+            let mut command = std::process::Command::new(words[0]);
+            command.args(&words[1..]).spawn().unwrap()
+        };
+        let text = "taskset -pc 0 $$ >&2; while :; do :; done";
+        let busy = start(&["taskset", "-c", "0", "sh", "-c", "while :; do :; done"]);
+        let idle = start(&["chrt", "--idle", "0", "sh", "-c", text]);
+        let is_bound = || {
+            let path = format!("/proc/{}/status", idle.id());
+            let status = std::fs::read_to_string(path).unwrap();
+            status.contains("Cpus_allowed_list:\t0\n")
+        };
+        while !is_bound() {
+            thread::yield_now();
+        }
+        let mut patience = Patience::default();
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST * 2 {
+            assert!(!patience.is_over(LONGEST, &[idle.id()]));
+            thread::sleep(LIMIT);
+        }
+        for mut child in [busy, idle] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }

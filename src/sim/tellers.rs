@@ -9,15 +9,15 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::Pid;
 
 use super::children::{self, Children};
-use super::patience::ran_for;
 use super::sight::Sight;
 use super::signals;
+use super::starved::{Waited, ran_for};
 
 /// How long a runtime looks for events at most, in time on a processor. A thread that runs for longer does something else.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// real-time: how long threads are waited for that get no processor.
-const STARVED: Duration = Duration::from_secs(1);
+/// real-time: how long threads are waited for that neither go on nor come to rest.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// real-time: how long a signal may wait for a thread that takes it: there may be no processor for that.
 const PENDING: Duration = Duration::from_secs(1);
@@ -36,7 +36,8 @@ pub(crate) struct Tellers {
     /// How many had ended when they were listed.
     ends: u64,
     threads: Vec<Teller>,
-    listed: Option<Instant>,
+    /// How long they have been waited for since they were listed.
+    waited: Waited,
     /// How often tokio has to look yet. After each look those are listed that look, too.
     looks_left: u32,
     has_looked: bool,
@@ -110,8 +111,12 @@ impl Tellers {
             self.list();
         }
         self.threads.retain(|teller| !teller.is_done());
-        if self.listed.is_some_and(|listed| listed.elapsed() > STARVED) {
-            self.threads.clear();
+        if !self.threads.is_empty() {
+            let number = |teller: &Teller| teller.thread.as_raw().unsigned_abs();
+            let numbers: Vec<u32> = self.threads.iter().map(number).collect();
+            if self.waited.for_these(&numbers) > LONGEST {
+                self.threads.clear();
+            }
         }
         if !self.threads.is_empty() {
             return true;
@@ -127,7 +132,7 @@ impl Tellers {
 
     /// The sims that look now, and perhaps all threads that may run a runtime of another kind.
     fn list(&mut self) {
-        self.listed = Some(Instant::now());
+        self.waited = Waited::default();
         let looks = |sight: &Sight| sight.looks.load(Ordering::Acquire);
         let sims = children::other_sims();
         let sims = sims.into_iter().map(|(thread, sight)| {

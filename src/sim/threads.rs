@@ -9,7 +9,7 @@ use nix::unistd::gettid;
 
 use super::children::{self, Call, ThreadsChildren};
 use super::mark::{Mark, Whose};
-use super::patience::ran_for;
+use super::starved::ran_for;
 
 /// real-time: how long the process's first thread may run before it is not taken to handle a signal.
 const HANDLER: u64 = 1_000_000;

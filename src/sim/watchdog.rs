@@ -1,7 +1,6 @@
 //! What ends a sim in which nothing moves.
 
 mod diagnosis;
-mod starved;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,11 +19,11 @@ use super::failure::SimFailure;
 use super::kernel::sleep_of;
 use super::pool::Pool;
 use super::sight::Sight;
+use super::starved::{Starved, ready_with};
 use crate::agent::{Shared, parent_and_start};
 use crate::process::{ended_status, open_pidfd, send_signal};
 use crate::timeline::{Timeline, TimelineClock};
 use crate::{Signal, Timestamp};
-use starved::Starved;
 
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -306,7 +305,7 @@ impl Watched {
         let address = self.shared.lock_within(LOCKED_AGAIN);
         let address = address.map(|server| server.address().to_owned());
         // An agent that is at rest is not ready to run.
-        let mut all = address.map_or_else(Vec::new, |address| starved::ready_with(&address));
+        let mut all = address.map_or_else(Vec::new, |address| ready_with(&address));
         self.each_foreign(|pid, _| all.push(pid));
         all
     }

@@ -1,20 +1,19 @@
-//! Who gets no processor: while it waits for one nothing moves, and nothing is stuck.
+//! Who gets no processor: while it waits for one nothing moves, nothing is stuck, and nobody has waited for it.
 //!
 //! Linux can leave a process for ten seconds and more that is ready to run: one in a session of its own on a machine
 //! whose processors have work for all of them, as sched(7) groups processes by session.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::sim::children;
-use crate::sim::patience::ran_for;
+use super::children;
 
 /// real-time: how long that counts for nothing, at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Who was ready to run at the last look.
 #[derive(Debug, Default)]
-pub(super) struct Starved {
+pub(crate) struct Starved {
     /// How long each had run, in nanoseconds.
     ran: HashMap<u32, u64>,
     /// How much time has counted for nothing.
@@ -24,7 +23,7 @@ pub(super) struct Starved {
 impl Starved {
     /// Whether the time since the last look counts for nothing: one of these was ready to run then, is so still, and
     /// has not run.
-    pub(super) fn spares(&mut self, at_work: &[u32], time: Duration) -> bool {
+    pub(crate) fn spares(&mut self, at_work: &[u32], time: Duration) -> bool {
         let ready = at_work.iter().filter(|&&pid| is_ready(pid));
         let ran: HashMap<u32, u64> = ready
             .filter_map(|&pid| Some((pid, ran_for(pid)?)))
@@ -39,18 +38,49 @@ impl Starved {
     }
 
     /// Something has moved.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ran.clear();
         self.spared = Duration::ZERO;
     }
 }
 
+/// How long somebody has been waited for, but for the time in which one of them was ready to run and did not.
+#[derive(Debug, Default)]
+pub(crate) struct Waited {
+    looked_at: Option<Instant>,
+    lasted: Duration,
+    starved: Starved,
+}
+
+impl Waited {
+    /// For these, which are threads and processes by their numbers: so long until now, from when it was asked first.
+    pub(crate) fn for_these(&mut self, them: &[u32]) -> Duration {
+        let now = Instant::now();
+        let time = now - self.looked_at.replace(now).unwrap_or(now);
+        if !self.starved.spares(them, time) {
+            self.lasted += time;
+        }
+        self.lasted
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.looked_at.is_some()
+    }
+}
+
 /// The processes that are ready to run and have that word in their arguments.
-pub(super) fn ready_with(word: &str) -> Vec<u32> {
+pub(crate) fn ready_with(word: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let has_word = |pid: &u32| children::mentions(*pid, word).unwrap_or(false);
     pids.filter(|pid| is_ready(*pid)).filter(has_word).collect()
+}
+
+/// How long a thread has run, in nanoseconds: the first field of its schedstat, of proc(5).
+pub(crate) fn ran_for(thread: u32) -> Option<u64> {
+    let text = children::contents(&format!("/proc/{thread}/schedstat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.split_whitespace().next()?.parse().ok()
 }
 
 fn is_ready(pid: u32) -> bool {
