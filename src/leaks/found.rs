@@ -105,6 +105,25 @@ pub enum Fate {
     },
 }
 
+/// What the harness tells an agent: each with a value.
+const OF_THE_HARNESS: [&str; 4] = ["--clock", "--control", "--id", "--lifetime"];
+
+impl Found {
+    /// The arguments but for those that the harness gives to an agent, whose name says more.
+    fn arguments_of_its_own(&self) -> Vec<&str> {
+        let mut all = self.args.iter().map(String::as_str);
+        let mut own = Vec::new();
+        while let Some(word) = all.next() {
+            if self.agent.is_some() && OF_THE_HARNESS.contains(&word) {
+                all.next();
+            } else {
+                own.push(word);
+            }
+        }
+        own
+    }
+}
+
 /// How much of the arguments is shown, in characters.
 const SHOWN: usize = 120;
 
@@ -167,8 +186,8 @@ impl fmt::Display for Found {
             Fate::Reaped => write!(f, "; reaped by the guard")?,
             Fate::NotEnded { reason } => write!(f, "; NOT ended by the guard: {reason}")?,
         }
-        if !self.args.is_empty() {
-            let args = self.args.join(" ");
+        let args = self.arguments_of_its_own().join(" ");
+        if !args.is_empty() {
             let mut shown: String = args.chars().take(SHOWN).collect();
             if shown.len() < args.len() {
                 shown.push('…');

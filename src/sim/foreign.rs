@@ -463,7 +463,7 @@ fn descendants(pid: u32) -> io::Result<HashSet<u32>> {
 }
 
 /// The children of all threads of a process; none where it is gone.
-fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     let mut all = Vec::new();
     for thread in numbers(&format!("/proc/{pid}/task"))? {
         all.extend(children_of_thread(pid, thread)?);

@@ -3,6 +3,7 @@
 use nix::libc;
 use nix::unistd::Pid;
 
+use super::children;
 use crate::Signal;
 
 /// Whether a thread of this process sleeps as `std::thread::sleep` has it sleep, and in which call: the
@@ -23,6 +24,62 @@ pub(super) fn waits_with_limit(thread: Pid) -> bool {
     let mut words = text.split_whitespace();
     let number = words.next().and_then(|number| number.parse().ok());
     number == Some(libc::SYS_futex) && words.nth(3).is_some_and(|limit| limit != "0x0")
+}
+
+/// What a process is at, as a sentence about it goes on after "which": it runs, or waits in a system call.
+pub(super) fn doing(pid: u32) -> String {
+    let folder = format!("/proc/{pid}");
+    match children::state(&folder) {
+        Some('R') => "is at work".to_owned(),
+        Some('T' | 't') => "is stopped".to_owned(),
+        Some('Z' | 'X') | None => "has ended".to_owned(),
+        Some('D') => "waits for the kernel, as for a disk".to_owned(),
+        Some(_) => {
+            let text = std::fs::read_to_string(format!("{folder}/syscall")).unwrap_or_default();
+            let number = text
+                .split(' ')
+                .next()
+                .and_then(|number| number.parse().ok());
+            match number.and_then(name_of_call) {
+                Some(name) => format!("waits in {name}(2)"),
+                None => "waits".to_owned(),
+            }
+        }
+    }
+}
+
+/// The name of a system call in which processes wait.
+fn name_of_call(number: libc::c_long) -> Option<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    match number {
+        libc::SYS_open => return Some("open"),
+        libc::SYS_pause => return Some("pause"),
+        libc::SYS_poll => return Some("poll"),
+        libc::SYS_select => return Some("select"),
+        libc::SYS_epoll_wait => return Some("epoll_wait"),
+        _ => {}
+    }
+    Some(match number {
+        libc::SYS_accept | libc::SYS_accept4 => "accept",
+        libc::SYS_clock_nanosleep | libc::SYS_nanosleep => "nanosleep",
+        libc::SYS_connect => "connect",
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => "epoll_wait",
+        libc::SYS_fcntl => "fcntl",
+        libc::SYS_flock => "flock",
+        libc::SYS_fsync | libc::SYS_fdatasync => "fsync",
+        libc::SYS_futex => "futex",
+        libc::SYS_openat => "open",
+        libc::SYS_ppoll => "poll",
+        libc::SYS_pselect6 => "select",
+        libc::SYS_read | libc::SYS_readv => "read",
+        libc::SYS_recvfrom | libc::SYS_recvmsg => "recv",
+        libc::SYS_rt_sigsuspend => "sigsuspend",
+        libc::SYS_rt_sigtimedwait => "sigtimedwait",
+        libc::SYS_sendto | libc::SYS_sendmsg => "send",
+        libc::SYS_wait4 | libc::SYS_waitid => "wait",
+        libc::SYS_write | libc::SYS_writev => "write",
+        _ => return None,
+    })
 }
 
 /// The signals of a process as /proc has them, a bit each.

@@ -158,8 +158,7 @@ fn the_report_is_a_line_for_each_and_says_where_the_guard_was_made() {
         lines[2],
         format!(
             "  process {} agent-stub (agent `worker`), running, child of this process, which \
-             should have ended it; killed by the guard; arguments: --lifetime 50s --script stay \
-             --id worker",
+             should have ended it; killed by the guard; arguments: --script stay",
             child.id()
         )
     );

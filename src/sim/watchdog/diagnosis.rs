@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::Watched;
 use crate::agent::Server;
-use crate::sim::children::program_of;
-use crate::sim::kernel::unheard_signals;
+use crate::sim::children::{is_zombie, mentions, program_of};
+use crate::sim::foreign::children_of;
+use crate::sim::kernel::{doing, unheard_signals};
 
 impl Watched {
     /// What everything is blocked on.
@@ -89,8 +90,19 @@ impl Watched {
             false => "",
         };
         for &pid in foreign {
-            let program = program_of(pid);
-            line(format!("a child that is no agent runs{waits}: {program}"));
+            let mut text = format!("a child that is no agent runs{waits}: {}", program_of(pid));
+            // A shell waits for what it has started.
+            match last_below(pid, server.address()) {
+                below if below == pid => text += &format!(", which {}", doing(pid)),
+                below => {
+                    text += &format!(
+                        ", and below it {}, which {}",
+                        program_of(below),
+                        doing(below)
+                    );
+                }
+            }
+            line(text);
         }
         if let Some(blind) = &*self
             .sight
@@ -106,5 +118,21 @@ impl Watched {
             );
         }
         text
+    }
+}
+
+/// The process at the end of the line that begins with this one: always the last child that lives and is no agent.
+fn last_below(pid: u32, address: &str) -> u32 {
+    let is_agent = |pid| mentions(pid, address).unwrap_or(false);
+    let mut last = pid;
+    loop {
+        let below = children_of(last).unwrap_or_default();
+        let mut others = below
+            .iter()
+            .filter(|pid| !is_agent(**pid) && !is_zombie(**pid));
+        match others.next_back() {
+            Some(next) => last = *next,
+            None => return last,
+        }
     }
 }

@@ -170,6 +170,23 @@ fn waiting_for_a_foreign_child_of_a_thread() {
 }
 
 #[test]
+fn what_a_shell_waits_for_is_named_with_what_it_is_at() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().stay());
+        let worker = worker.command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$@\" & sleep 1000; exit 0", "sh"]);
+        shell.arg(worker.get_program()).args(worker.get_args());
+        let variables = worker
+            .get_envs()
+            .filter_map(|(key, value)| Some((key, value?)));
+        shell.envs(variables).status().await.unwrap();
+    }));
+    let line = "a child that is no agent runs, and time waits for it: sh, and below it sleep, which waits in nanosleep(2)";
+    assert_contains(&text, line);
+}
+
+#[test]
 fn waiting_for_a_foreign_process_that_lost_its_parent() {
     let text = stuck(short().try_run(async |_| {
         let mut shell = Command::new("sh");
