@@ -1,4 +1,4 @@
-//! A child process behind its pidfd: status, signals, reaping.
+//! A child process, held by its pidfd: status, signals, reaping.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -15,15 +15,15 @@ use tokio::io::unix::AsyncFd;
 
 use crate::status::ExitStatus;
 
-/// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which libc lacks. Since Linux 6.9.
+/// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which the libc crate lacks. Since Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// How a status is lost, and what to do.
+/// Says how a status is lost, and what to do about it, in error messages.
 pub(crate) const TAKEN: &str = "its exit status is gone. Either another part of this program waits for all children, \
      as `waitpid(-1)` does, and has to wait for its own ones alone; or SIGCHLD is ignored here, and has to be reset \
      to its default";
 
-/// The end of one process: which it was, and how it ended.
+/// The end of one process: which process it was, and how it ended.
 ///
 /// Source: `WatchResult` of the Go package `supervise`.
 ///
@@ -38,21 +38,21 @@ pub(crate) const TAKEN: &str = "its exit status is gone. Either another part of 
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WatchResult {
-    /// The process id, as [`std::process::Child::id`] has it. Free for reuse by the time this is
-    /// read.
+    /// The process id, as [`std::process::Child::id`] returns it. The process was reaped, so the
+    /// number may be reused by now.
     pub pid: u32,
-    /// How it ended.
+    /// How the process ended.
     pub status: ExitStatus,
 }
 
 impl WatchResult {
-    /// The exit code, 0 to 255; −1 for a death by signal.
+    /// Returns the exit code, 0 to 255; −1 for a death by signal.
     #[must_use]
     pub fn exit_code(self) -> i32 {
         self.status.exit_code()
     }
 
-    /// The signal that killed it, if one did.
+    /// Returns the signal that killed the process, if one did.
     #[must_use]
     pub fn signal(self) -> Option<Signal> {
         self.status.signal()
@@ -62,9 +62,9 @@ impl WatchResult {
 /// Why there is no status.
 #[derive(Debug)]
 pub(crate) enum WaitError {
-    /// Somebody else reaped the process; the status went there.
+    /// Other code reaped the process and got the status, or the kernel kept none.
     Taken,
-    /// The kernel refused.
+    /// The kernel refused to wait.
     Io(io::Error),
 }
 
@@ -83,15 +83,15 @@ enum End {
 #[derive(Debug)]
 struct State {
     end: Option<End>,
-    /// Whoever reaps the leader kills its group first: before Linux 6.9 only the zombie keeps the
-    /// group's number from being reused.
+    /// Whether the one who reaps the process kills its group first. Before Linux 6.9 only the
+    /// zombie keeps the group's number from being reused.
     kill_group_at_reap: bool,
-    /// Whether a signal was sent to it.
+    /// Whether a signal was sent to the process.
     is_signalled: bool,
 }
 
-/// A child of this process, shared by all who watch it. Its number means this child, and nothing
-/// else, until the lock's state says that it was reaped.
+/// A child of this process, shared by all who watch it. Its number means this child, and no other
+/// process, until `state` says that it was reaped.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: libc::pid_t,
@@ -100,8 +100,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Takes charge of the child `pid`, the leader of its process group, which nobody has waited
-    /// for. On an error the child is gone: killed with its group, and reaped.
+    /// Takes charge of the child `pid`. It must be the leader of its process group, and nobody may
+    /// have waited for it. On an error the child is gone: killed with its group, and reaped.
     pub(crate) fn adopt(pid: libc::pid_t) -> Result<Process, WaitError> {
         let give_up = |error| match kill_unadopted(pid) {
             Ok(()) => WaitError::Io(error),
@@ -117,7 +117,8 @@ impl Process {
                 is_signalled: false,
             }),
         };
-        // Had somebody reaped the child before the open, the number could be a stranger's by now.
+        // If other code reaped the child before the open, the number may be another process's by
+        // now.
         match process.has_ended() {
             Ok(_) => Ok(process),
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Err(WaitError::Taken),
@@ -129,7 +130,7 @@ impl Process {
         self.pid.unsigned_abs()
     }
 
-    /// The status, if the process has ended. Reaps it the first time.
+    /// Returns the status if the process has ended. The first call that finds it ended reaps it.
     pub(crate) fn reap(&self) -> Result<Option<WatchResult>, WaitError> {
         let state = self.lock();
         if state.end.is_some() {
@@ -138,7 +139,7 @@ impl Process {
         if state.kill_group_at_reap {
             match self.has_ended() {
                 Ok(false) => return Ok(None),
-                // Also where the status was taken: the pidfd still addresses the group.
+                // Also if other code took the status: the pidfd still stands for the group.
                 _ => self.kill_group(&state),
             }
         }
@@ -152,20 +153,22 @@ impl Process {
         }
     }
 
-    /// Waits for the end and reaps the process. Cancel-safe, and any number may wait.
+    /// Waits for the end of the process and reaps it. Cancel-safe, and any number of tasks may
+    /// wait.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O enabled, unless the process has been reaped.
     pub(crate) async fn wait(&self) -> Result<WatchResult, WaitError> {
-        // Once it was signalled, only the runtime says that it is dead: whether it already is, so soon after,
-        // would be the kernel's choice.
+        // After a signal, the process counts as ended only when the runtime says so. The kernel may
+        // or may not have ended it by now, so asking the kernel here could give a different answer
+        // in each test run.
         if (!self.lock().is_signalled || self.is_reaped())
             && let Some(result) = self.reap()?
         {
             return Ok(result);
         }
-        // A copy for each waiter: an epoll instance takes a descriptor once.
+        // Each waiter has a copy: an epoll instance takes a descriptor only once.
         let copy = self.pidfd.try_clone()?;
         // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
         let pidfd = unsafe { AsyncFd::register_with_interest(copy, Interest::READABLE) }
@@ -179,7 +182,7 @@ impl Process {
         }
     }
 
-    /// Sends `signal` to the process alone. No process left is a success.
+    /// Sends `signal` to the process alone. If the process is gone, this is a success.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let mut state = self.lock();
         if state.end.is_some() {
@@ -190,8 +193,8 @@ impl Process {
         self.send(signal, 0)
     }
 
-    /// Sends `signal` to the process group, and to the process if it left its group. Nobody left is
-    /// a success.
+    /// Sends `signal` to the process group, and to the process if it has left the group. If nobody
+    /// is left, this is a success.
     pub(crate) fn signal_group(&self, signal: Signal) -> io::Result<()> {
         let mut state = self.lock();
         state.is_signalled = true;
@@ -204,7 +207,8 @@ impl Process {
         group
     }
 
-    /// Has the group killed before the process is reaped, by whomever; at once if it was reaped.
+    /// Makes whoever reaps the process kill its group before. If it was reaped already, kills the
+    /// group at once.
     pub(crate) fn kill_group_at_reap(&self) {
         let mut state = self.lock();
         state.kill_group_at_reap = true;
@@ -213,30 +217,32 @@ impl Process {
         }
     }
 
-    /// Whether it was reaped, by whomever: then its number may be another's.
+    /// Whether the process was reaped, by whomever. Its number may be another process's then.
     pub(crate) fn is_reaped(&self) -> bool {
         self.lock().end.is_some()
     }
 
-    /// Whether its group has anybody, zombies included: then the number of the group is not another's.
-    /// Before Linux 6.9 nobody can tell once it was reaped.
+    /// Whether the process group has a member, zombies included. As long as it has one, the number
+    /// is not another group's. Before Linux 6.9 nobody knows once the process was reaped; the
+    /// answer is false then.
     pub(crate) fn has_group(&self) -> bool {
         let flags = PIDFD_SIGNAL_PROCESS_GROUP;
         match pidfd_send_signal(self.pidfd.as_raw_fd(), 0, flags) {
             Ok(()) => true,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => !self.is_reaped(),
-            // Those of another user are there, too.
+            // Members that run as another user are there, too.
             Err(error) => error.raw_os_error() == Some(libc::EPERM),
         }
     }
 
-    /// Whether nothing is left of it and its group.
+    /// Whether the process was reaped and its group is empty.
     pub(crate) fn is_over(&self) -> bool {
         self.is_reaped() && !self.has_group()
     }
 
-    /// Kills the group and the process, and reaps it. Blocks until the kernel has ended it: shortly,
-    /// unless it is stuck in an uninterruptible system call.
+    /// Kills the process and its group, and reaps the process. Blocks until the kernel has ended
+    /// the process. This takes a short time, unless the process is stuck in an uninterruptible
+    /// system call.
     pub(crate) fn kill_and_reap(&self) {
         let state = self.lock();
         self.kill_group(&state);
@@ -244,16 +250,17 @@ impl Process {
             return;
         }
         if let Err(error) = self.send(Signal::KILL, 0) {
-            // A process that became another user's: a blocking wait might never end.
+            // The process runs as another user now: a blocking wait might never end.
             tracing::warn!(target: "supervise_harness", pid = self.pid, %error, "cannot kill");
             return;
         }
-        // Under the lock: a waiter that reaped meanwhile would make this one see a stolen status.
+        // The lock is held during the wait. If a waiter reaped the process meanwhile, this wait
+        // would take the status for stolen.
         let end = match wait_id(self.wait_target(), libc::WEXITED) {
             Ok(Some(status)) => End::Reaped(status),
             Ok(None) | Err(_) => End::Taken,
         };
-        // The error of a stolen status is for those who wait.
+        // The error of a stolen status is for those who wait, not for this call.
         let _ = self.settle(state, end);
     }
 
@@ -299,7 +306,7 @@ impl Process {
         )
     }
 
-    /// Whether it is a zombie; `ECHILD` if it was reaped.
+    /// Whether the process is a zombie; fails with `ECHILD` if it was reaped.
     fn has_ended(&self) -> io::Result<bool> {
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         Ok(wait_id(self.wait_target(), flags)?.is_some())
@@ -319,12 +326,13 @@ impl Process {
         ))
     }
 
-    /// The pidfd stands for the group after the leader was reaped, too: the kernel keeps the group
-    /// by the identity behind the descriptor, not by its number.
+    /// Sends `signal` to the group. The pidfd stands for the group even after the leader was
+    /// reaped: the kernel keeps the group by the identity behind the descriptor, not by its number.
     fn send_to_group(&self, signal: Signal, state: &State) -> io::Result<()> {
         match self.send(signal, PIDFD_SIGNAL_PROCESS_GROUP) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                // Before Linux 6.9. By number, then, and only while our own child holds it.
+                // Before Linux 6.9 the group is signalled by its number, and only while our own
+                // child holds the number.
                 if state.end.is_some() || self.has_ended().is_err() {
                     return Ok(());
                 }
@@ -339,17 +347,19 @@ impl Process {
 /// Kills and reaps a child that has no pidfd.
 fn kill_unadopted(pid: libc::pid_t) -> Result<(), WaitError> {
     let target = (libc::P_PID, pid.unsigned_abs() as libc::id_t);
-    // A child that is still ours keeps its number.
+    // The number of a child that is still ours is not reused.
     match wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Err(WaitError::Taken),
         Err(error) => return Err(error.into()),
         Ok(_) => {}
     }
     // SAFETY: neither call touches memory of ours.
-    unsafe {
+    let killed = unsafe {
         libc::killpg(pid, libc::SIGKILL);
-        libc::kill(pid, libc::SIGKILL);
-    }
+        check(libc::kill(pid, libc::SIGKILL))
+    };
+    // A child that became another user's may not be signalled, and may never end.
+    killed?;
     wait_id(target, libc::WEXITED)?;
     Ok(())
 }
@@ -368,16 +378,16 @@ fn unless_nobody(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A pidfd of any process.
+/// Opens a pidfd of any process.
 pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
     pidfd_open(libc::pid_t::try_from(pid).map_err(io::Error::other)?)
 }
 
-/// Whose pidfd that descriptor of this process is: fdinfo, of pidfd_open(2). None where it is another's, or where
-/// that process was reaped.
+/// Returns the id of the process that a pidfd of this process stands for, from its fdinfo
+/// (pidfd_open(2)). `None` if the descriptor is no pidfd, or if that process was reaped.
 pub(crate) fn pid_of_pidfd(descriptor: RawFd) -> Option<u32> {
     let mut info = [0; 512];
-    // What it says of a pidfd is shorter, and comes in one piece.
+    // The fdinfo of a pidfd is shorter than this, and one read returns all of it.
     let length = std::fs::File::open(format!("/proc/self/fdinfo/{descriptor}"))
         .and_then(|mut file| file.read(&mut info))
         .ok()?;
@@ -386,12 +396,14 @@ pub(crate) fn pid_of_pidfd(descriptor: RawFd) -> Option<u32> {
     pid.trim().parse().ok()
 }
 
-/// Sends the signal to the process behind the pidfd; without one, only asks whether it is there.
+/// Sends the signal to the process behind the pidfd. Without a signal, only asks whether the
+/// process is there.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: Option<Signal>) -> io::Result<()> {
     pidfd_send_signal(pidfd.as_raw_fd(), signal.map_or(0, Signal::number), 0)
 }
 
-/// How a child of this process that nobody has reaped yet ended. Reaps nothing.
+/// Returns how the child of this process behind the pidfd ended, if it is a zombie. Does not reap
+/// it.
 pub(crate) fn ended_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
     wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
@@ -399,7 +411,7 @@ pub(crate) fn ended_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
         .flatten()
 }
 
-/// Reaps the child of this process behind the pidfd if it is a zombie, and says how it ended.
+/// Reaps the child of this process behind the pidfd if it is a zombie, and returns how it ended.
 pub(crate) fn reap_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     let target = (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs());
     wait_id(target, libc::WEXITED | libc::WNOHANG)
@@ -407,8 +419,8 @@ pub(crate) fn reap_zombie(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
         .flatten()
 }
 
-/// A child of this process by its number, for where no descriptor is left for a pidfd: the number is its
-/// own for as long as nobody has reaped it.
+/// Names a child of this process by its number, for use when no descriptor is left for a pidfd. The
+/// number is the child's own as long as nobody has reaped it.
 fn child(pid: u32) -> (libc::idtype_t, libc::id_t) {
     (libc::P_PID, pid)
 }
@@ -418,41 +430,42 @@ pub(crate) fn is_unreaped_child(pid: u32) -> bool {
     wait_id(child(pid), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
-/// How the child of that number ended, which nobody has reaped. Reaps nothing.
+/// Returns how the child with that number ended, if it is a zombie. Does not reap it.
 pub(crate) fn ended_child(pid: u32) -> Option<ExitStatus> {
     wait_id(child(pid), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
         .ok()
         .flatten()
 }
 
-/// Reaps the child of that number if it is a zombie, and says how it ended.
+/// Reaps the child with that number if it is a zombie, and returns how it ended.
 pub(crate) fn reap_child(pid: u32) -> Option<ExitStatus> {
     wait_id(child(pid), libc::WEXITED | libc::WNOHANG)
         .ok()
         .flatten()
 }
 
-/// Waits for the end of the child of that number, which was sent SIGKILL, and reaps it.
+/// Waits for the end of the child with that number, which was sent SIGKILL, and reaps it.
 pub(crate) fn await_child(pid: u32) {
-    // It fails only where somebody else reaps it.
+    // It fails only if somebody else reaps the child.
     let _ = wait_id(child(pid), libc::WEXITED);
 }
 
-/// Whether the process ends within so much real time, reaped or not. A signal meanwhile changes nothing.
+/// Waits until the process ends, at most for `limit` of real time, and returns whether it has
+/// ended, reaped or not. A signal during the wait changes nothing.
 pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     let until = Instant::now() + limit;
     loop {
         let rest = until.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
         match ppoll(&mut fds, Some(TimeSpec::from_duration(rest)), None) {
-            // Each end of a child is a SIGCHLD, which ends a wait.
+            // Each child that ends sends SIGCHLD, which interrupts a wait.
             Err(Errno::EINTR) => {}
             ready => return Ok(ready? > 0),
         }
     }
 }
 
-/// Sends the signal to the child of that number, which nobody has reaped.
+/// Sends the signal to the child with that number. The child must not have been reaped.
 pub(crate) fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: kill takes two numbers and touches no memory of ours.
@@ -475,7 +488,8 @@ const PIDFD_GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
 /// `PIDFD_INFO_EXIT`. Since Linux 6.15.
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
-/// How any process ended that was reaped already, whoever reaped it. None before Linux 6.15.
+/// Returns how a process ended that was already reaped, whoever reaped it. Always `None` before
+/// Linux 6.15.
 pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     const { assert!(size_of::<PidfdInfo>() == 64) };
     let mut info = PidfdInfo {
@@ -490,12 +504,13 @@ pub(crate) fn reaped_status(pidfd: BorrowedFd<'_>) -> Option<ExitStatus> {
     status_of_wait(info.exit_code)
 }
 
-/// Whether the kernel still says of any process how it ended when it was reaped: since Linux 6.15.
+/// Whether the kernel tells how a process ended after it was reaped, for any process. It does since
+/// Linux 6.15.
 pub(crate) fn kernel_keeps_statuses() -> bool {
     kernel_is_since(6, 15)
 }
 
-/// Whether this is that Linux, or a later one.
+/// Whether this kernel is Linux `major.minor` or later. False if its version cannot be read.
 pub(crate) fn kernel_is_since(major: u32, minor: u32) -> bool {
     static RELEASE: OnceLock<Option<(u32, u32)>> = OnceLock::new();
     let release = RELEASE.get_or_init(|| {
@@ -514,7 +529,8 @@ pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
     wait_id(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
-/// Whether it is this process that lacks something, so that the error says nothing of what was asked for.
+/// Whether the error means that this process, or the system, lacks descriptors or memory. Such an
+/// error says nothing about what was asked for.
 pub(crate) fn is_own_lack(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -522,28 +538,30 @@ pub(crate) fn is_own_lack(error: &io::Error) -> bool {
     )
 }
 
-/// How the zombie of that number ended, whoever's child it is. `read_stat` reads its /proc/PID/stat, or none
-/// where the number is another's. None where it was reaped already, or where its end is hidden from this
-/// process.
+/// Returns how the zombie with that number ended, whoever's child it is. `read_stat` reads the
+/// /proc/PID/stat of the process, or returns `None` if the number is another process's by now.
+/// Returns `None` if the zombie was reaped already, or if its end is hidden from this process.
 pub(crate) fn zombie_status(
     pid: u32,
     read_stat: impl FnOnce(&mut [u8]) -> Option<&[u8]>,
 ) -> Option<ExitStatus> {
-    // Who may not know reads a 0, and may not follow this link either. A zombie's leads nowhere.
+    // A process that may not know the end reads a 0, and may not follow this link either. The link
+    // of a zombie leads nowhere.
     let error = std::fs::read_link(format!("/proc/{pid}/exe")).err()?;
     if error.kind() != io::ErrorKind::NotFound {
         return None;
     }
     let mut text = [0; 1024];
     let text = String::from_utf8_lossy(read_stat(&mut text)?);
-    // After the program's name in parentheses, from the third field to the 52nd, the last.
+    // After the program's name in parentheses come the fields from the third to the 52nd, the last.
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     let is_zombie = matches!(fields.first(), Some(&"Z"));
     let status = fields.get(49)?.parse().ok()?;
     is_zombie.then(|| status_of_wait(status)).flatten()
 }
 
-/// As wait(2) has it: the signal and the core flag below, the code above.
+/// Decodes a status of wait(2): the low bits have the signal and the core flag, the bits above have
+/// the exit code.
 pub(crate) fn status_of_wait(status: i32) -> Option<ExitStatus> {
     match status & 0x7f {
         0 => Some(ExitStatus::Exited {
@@ -582,15 +600,15 @@ fn pidfd_send_signal(pidfd: RawFd, signal: i32, flags: libc::c_uint) -> io::Resu
     Ok(())
 }
 
-/// waitid(2) itself: nix's statuses cannot hold a real-time signal. `None` where `WNOHANG` found
-/// nothing.
+/// Calls waitid(2) itself, because nix's statuses cannot hold a real-time signal. Returns `None` if
+/// `WNOHANG` found nothing.
 fn wait_id(
     (kind, id): (libc::idtype_t, libc::id_t),
     flags: libc::c_int,
 ) -> io::Result<Option<ExitStatus>> {
     loop {
-        // SAFETY: siginfo_t is plain numbers; all zeroes is a value of it, and the one that tells
-        // apart that nothing was found.
+        // SAFETY: siginfo_t is plain numbers, so all zeroes is a valid value. It also shows below
+        // that waitid found nothing.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: `info` is valid for writes while the call lasts.
         match check(unsafe { libc::waitid(kind, id, &raw mut info, flags) }) {
@@ -640,7 +658,7 @@ mod tests {
             scope.spawn(|| {
                 let mut sent = 0;
                 while !is_over.load(Ordering::Acquire) {
-                    // SAFETY: that thread joins this one before it ends.
+                    // SAFETY: the waiting thread joins this one before it ends.
                     unsafe { libc::pthread_kill(waiting, libc::SIGUSR2) };
                     sent += 1;
                     if sent == 100 {

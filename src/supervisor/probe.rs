@@ -1,4 +1,4 @@
-//! Asking an agent that is up whether it is healthy.
+//! Probes, which ask an agent that is up whether it is healthy.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,21 +19,23 @@ use crate::timestamp::Timestamp;
 use crate::watcher::WatchError;
 use agent_stub::Signal;
 
-/// A command that tells whether a service is healthy: by exit code 0 that it is, by anything else
-/// that it is not. So do no answer within the timeout, and a command that cannot be started.
+/// A command that tells whether a service is healthy. Exit code 0 means healthy, and any other end
+/// means unhealthy. A timeout, or a command that cannot be started, counts as unhealthy.
 ///
-/// So many failures in a row end the run, as a stop does, and that end is a failure, whatever the exit
-/// code: the restart policy applies to it. One success in between, and counting begins anew.
+/// After as many failures in a row as `failures` says, the supervisor stops the agent. That end of
+/// the run is a failure, whatever the exit code, so the restart policy applies to it. After one
+/// success, the count begins again at 0.
 ///
-/// The first probe starts one period after the run is up, each other one period after the start of the
-/// one before, or when that has ended where it takes longer: there is never a second one beside it. With
-/// each run both the period and the count begin anew. There is none while nothing is up, while a run is
-/// being stopped, or during a delay. One that has not answered at its timeout is killed, with its
-/// process group, and one that runs when its run ends, too.
+/// The first probe starts one period after the run is up. Each further probe starts one period
+/// after the start of the one before. If that one takes longer, the next probe starts when it has
+/// ended: two probes never run at the same time. Each run begins with a new period and a new count.
+/// No probe runs while no agent is up, while an agent is being stopped, or during a delay. The
+/// supervisor kills a probe and its process group if it has not answered at its timeout, or if its
+/// run ends.
 ///
 /// Source: the liveness probes of Kubernetes (`exec`, `periodSeconds`, `timeoutSeconds`,
-/// `failureThreshold`), which the defaults are of; HEALTHCHECK of Dockerfiles, whose failures nothing
-/// follows.
+/// `failureThreshold`), from which the defaults are taken; HEALTHCHECK of Dockerfiles, whose
+/// failures have no consequence.
 ///
 /// ```
 /// use std::num::NonZeroU32;
@@ -49,20 +51,20 @@ use agent_stub::Signal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probe {
-    /// The program.
+    /// The program to run.
     pub program: PathBuf,
-    /// Its arguments.
+    /// The program's arguments.
     pub args: Vec<OsString>,
-    /// The period; above zero.
+    /// The period between the starts of two probes; above zero.
     pub every: Duration,
-    /// How long one may take to answer; above zero.
+    /// How long a probe may take to answer; above zero.
     pub timeout: Duration,
     /// How many failures in a row end the run.
     pub failures: NonZeroU32,
 }
 
 impl Probe {
-    /// Probes by this program: every 10 s, for 1 s at most, until 3 have failed in a row.
+    /// Probes with this program every 10 s, with a timeout of 1 s. 3 failures in a row end the run.
     #[must_use]
     pub fn new(program: impl Into<PathBuf>) -> Probe {
         Probe {
@@ -74,28 +76,28 @@ impl Probe {
         }
     }
 
-    /// More arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Probe {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// The period; above zero.
+    /// Sets the period between the starts of two probes; above zero.
     #[must_use]
     pub fn every(mut self, period: Duration) -> Probe {
         self.every = period;
         self
     }
 
-    /// How long one may take to answer; above zero.
+    /// Sets how long a probe may take to answer; above zero.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Probe {
         self.timeout = timeout;
         self
     }
 
-    /// How many failures in a row end the run.
+    /// Sets how many failures in a row end the run.
     #[must_use]
     pub fn failures(mut self, failures: NonZeroU32) -> Probe {
         self.failures = failures;
@@ -107,13 +109,13 @@ impl Probe {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProbeFailure {
-    /// It ended so.
+    /// The probe ended with this status, which is not exit code 0.
     Ended(ExitStatus),
-    /// It has not answered in time, and was killed.
+    /// The probe did not answer in time, and was killed.
     TimedOut,
-    /// It could not be started; why.
+    /// The probe could not be started, for this reason.
     NotStarted(Arc<SpawnError>),
-    /// Nobody knows how it ended; why.
+    /// Nobody knows how the probe ended, for this reason.
     Lost(Arc<WatchError>),
 }
 
@@ -128,45 +130,47 @@ impl fmt::Display for ProbeFailure {
     }
 }
 
-/// The probes of one run. Dropping it ends the one that runs.
+/// The probes of one run. Dropping this value kills the probe that runs.
 pub(super) struct Probing {
     spawner: Spawner,
     agent_id: String,
     probe: Probe,
     clock: Arc<dyn Clock>,
-    /// Who must not take one for an orphan.
+    /// Must know the probes, so that it takes none of them for an orphan.
     adopter: Option<Arc<Adopter>>,
-    /// When the next one starts, where none is left.
+    /// When the next probe starts, if the one before has ended by then.
     due: Timestamp,
     asking: Option<Asking>,
-    /// How many have failed in a row.
+    /// How many probes have failed in a row.
     failed: u32,
 }
 
 /// A probe that runs.
 struct Asking {
     handle: AgentHandle,
-    /// When it is killed; `None` where it was.
-    deadline: Option<Timestamp>,
+    /// When the probe is killed, or counts as failed once more if it is still there after that.
+    deadline: Timestamp,
+    /// Whether it was killed.
+    is_killed: bool,
 }
 
 /// A probe that failed.
 pub(super) struct Failed {
-    /// The how-many-th in a row.
+    /// How many probes have failed in a row, this one included.
     pub(super) count: u32,
     pub(super) failure: ProbeFailure,
-    /// Whether they are as many as end the run.
+    /// Whether that many failures end the run.
     pub(super) is_last: bool,
 }
 
-/// What one probe came to.
+/// The result of one probe.
 type Answer = Result<(), ProbeFailure>;
 
 impl Probing {
-    /// Of a run that is up from now on, where it is probed.
+    /// Begins to probe a run that is up from now on. `None` if the supervisor has no probe.
     pub(super) fn of(parts: &SupervisorBuilder) -> Option<Probing> {
         let probe = parts.probe.clone()?;
-        // Whether it can be had was seen before the supervisor started.
+        // `validate_probe` has checked, before the supervisor started, that this succeeds.
         let spawner = parts.spawner.of_program(&probe.program, &probe.args).ok()?;
         Some(Probing {
             spawner,
@@ -180,7 +184,7 @@ impl Probing {
         })
     }
 
-    /// Waits for the next failure. Cancel-safe: a probe that runs goes on.
+    /// Waits for the next probe that fails. Cancel-safe: a probe that runs goes on.
     pub(super) async fn failed(&mut self) -> Failed {
         loop {
             match self.answer().await {
@@ -204,18 +208,18 @@ impl Probing {
                 self.ask()?;
                 continue;
             };
-            let then = asking.deadline.unwrap_or(self.due);
+            let then = asking.deadline;
             let watcher = asking.handle.watcher();
             let never = CancellationToken::new();
             let end = tokio::select! {
-                // An answer that is there is in time.
+                // An answer that has already arrived is in time.
                 biased;
                 end = watcher.wait(&never) => end,
                 () = self.sleep_until(then) => return Err(self.late()),
             };
-            let is_answered = self.asking.take().is_some_and(|a| a.deadline.is_some());
+            let is_answered = self.asking.take().is_some_and(|asking| !asking.is_killed);
             match end {
-                // It has failed when it was killed.
+                // This probe was killed, and counted as failed then.
                 _ if !is_answered => {}
                 Ok(result) if result.status == (ExitStatus::Exited { code: 0 }) => return Ok(()),
                 Ok(result) => return Err(ProbeFailure::Ended(result.status)),
@@ -229,32 +233,40 @@ impl Probing {
         self.clock.sleep(left).await;
     }
 
-    /// Starts one.
+    /// Starts a probe.
     fn ask(&mut self) -> Answer {
         let now = self.clock.now();
         self.due = now + self.probe.every;
         let adopter = self.adopter.as_deref();
         let handle = Adopter::start(adopter, || self.spawner.spawn(&self.agent_id))
             .map_err(|error| ProbeFailure::NotStarted(Arc::new(error)))?;
-        // Where it is reaped first, before Linux 6.9, its group is out of the drop's reach.
+        // Before Linux 6.9 dropping the handle cannot kill the group of a probe that was already
+        // reaped. The group is therefore killed when the probe is reaped.
         handle.process().kill_group_at_reap();
         self.asking = Some(Asking {
             handle,
-            deadline: Some(now + self.probe.timeout),
+            deadline: now + self.probe.timeout,
+            is_killed: false,
         });
         Ok(())
     }
 
-    /// The one that runs has not answered in time. It is killed; where it was and is there all the
-    /// same, as in the middle of an access to a dead disk, it has not answered the next one either.
+    /// Kills a probe that has not answered in time. A probe may still be there after it was killed,
+    /// as in the middle of an access to a dead disk. Then the next probe counts as failed, too.
     fn late(&mut self) -> ProbeFailure {
         let now = self.clock.now();
         if let Some(asking) = &mut self.asking {
-            if asking.deadline.take().is_none() {
-                self.due = now + self.probe.every;
+            let was_killed = std::mem::replace(&mut asking.is_killed, true);
+            // If the timeout is longer than the period, the next probe was due before.
+            asking.deadline = if was_killed || self.due <= now {
+                now + self.probe.every
+            } else {
+                self.due
+            };
+            if was_killed {
+                self.due = asking.deadline;
             }
-            // It is this process's child: what it has become may not be signalled, but still has not
-            // answered.
+            // This fails if the probe now runs as another user. It has still not answered.
             let _ = asking.handle.process().signal_group(Signal::KILL);
         }
         ProbeFailure::TimedOut
@@ -267,7 +279,7 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::spawner::SpawnerOptions;
 
-    /// What SIGKILL does not end no test can make: here it was not sent yet.
+    /// No test can make a process that survives SIGKILL. Here SIGKILL was not sent yet.
     #[tokio::test]
     async fn one_that_is_there_after_it_was_killed_has_not_answered_the_next_either() {
         let clock = FakeClock::new();
@@ -287,7 +299,8 @@ mod tests {
             adopter: None,
             asking: Some(Asking {
                 handle,
-                deadline: None,
+                deadline: clock.now() + every,
+                is_killed: true,
             }),
             failed: 1,
             spawner,
@@ -300,5 +313,36 @@ mod tests {
         assert!(matches!(failed.failure, ProbeFailure::TimedOut));
         assert_eq!((failed.count, failed.is_last), (2, false));
         assert_eq!(probing.due, clock.now() + every);
+    }
+
+    /// As long a timeout as the period.
+    #[tokio::test]
+    async fn one_that_hangs_for_a_period_has_failed_once() {
+        let clock = FakeClock::new();
+        let spawner = SpawnerOptions::new()
+            .agent_path(agent_stub::path().unwrap())
+            .args(["--script", "stay"])
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        let every = Duration::from_secs(10);
+        let mut probing = Probing {
+            agent_id: "worker".to_owned(),
+            due: clock.now(),
+            probe: Probe::new("unused").every(every).timeout(every),
+            clock: Arc::new(clock.clone()),
+            adopter: None,
+            asking: None,
+            failed: 0,
+            spawner,
+        };
+        for count in 1..=2 {
+            tokio::select! {
+                biased;
+                failed = probing.failed() => panic!("{} failures at {}", failed.count, clock.now()),
+                () = clock.wait_for_sleepers(1) => clock.advance(every),
+            }
+            assert_eq!(probing.failed().await.count, count);
+        }
     }
 }

@@ -15,17 +15,18 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// At once, when the program is executed.
+    /// As soon as the program is executed.
     #[default]
     Exec,
-    /// When it has run for so long.
+    /// When the agent has run for this long.
     MinUptime(Duration),
-    /// When it says so on its socket: by a line `ready` or an empty line. The supervisor reads the
-    /// socket to its end; other lines mean nothing to it.
+    /// When the agent says so on its socket, with a line `ready` or an empty line. The supervisor
+    /// reads the socket to its end, and ignores other lines.
     Notified,
 }
 
-/// The longest line of an agent that is kept: longer ones cannot mean that it is ready.
+/// The length of the longest line that can mean that the agent is ready. Of a longer line only one
+/// byte more is kept.
 const LONGEST: usize = "ready\n".len();
 
 /// Reads the agent's socket, so that the agent never blocks on it.
@@ -37,6 +38,8 @@ pub(super) struct Notifications {
 }
 
 impl Notifications {
+    /// Takes over the socket, to read it on the current runtime.
+    ///
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O enabled.
@@ -50,9 +53,10 @@ impl Notifications {
         })
     }
 
-    /// Tells the agent that nothing more will be said to it, as closing its handle does.
+    /// Shuts the host's half of the socket for writing, as closing the agent's handle does. The
+    /// agent then knows that nothing more will come.
     pub(super) fn shut(&self) {
-        // It fails only where the other end is gone, which is the point.
+        // It fails only if the other end is gone. Then there is nobody to tell.
         let _ = shutdown(self.socket.get_ref().as_raw_fd(), Shutdown::Write);
     }
 
@@ -63,12 +67,12 @@ impl Notifications {
         }
     }
 
-    /// Reads until the agent says that it is ready; for ever where it never does.
+    /// Reads until the agent says that it is ready. If the agent never does, never completes.
     ///
-    /// Cancel-safe: what was read of a line is kept.
+    /// Cancel-safe: the part of a line that was read is kept.
     pub(super) async fn ready(&mut self) {
         while !self.ended {
-            // An error is an end, too: the agent is told by its own write.
+            // A read error counts as the end of the socket. The agent notices it when it writes.
             let chunk = self.socket.fill_buf().await.unwrap_or_default();
             if chunk.is_empty() {
                 self.ended = true;
@@ -76,7 +80,7 @@ impl Notifications {
             }
             let line_end = chunk.iter().position(|b| *b == b'\n');
             let taken = line_end.map_or(chunk.len(), |end| end + 1);
-            let room = LONGEST.saturating_sub(self.line.len()) + 1;
+            let room = (LONGEST + 1).saturating_sub(self.line.len());
             self.line.extend(chunk[..taken].iter().take(room));
             self.socket.consume(taken);
             if line_end.is_some() {
@@ -87,5 +91,27 @@ impl Notifications {
             }
         }
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_line_without_an_end_little_is_kept() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut notifications = Notifications::new(ours).unwrap();
+        for _ in 0..5 {
+            theirs.write_all(&[b'x'; 10_000]).unwrap();
+            // The time passes when nothing is left to read.
+            let ready = tokio::time::timeout(Duration::from_secs(1), notifications.ready());
+            assert!(ready.await.is_err());
+        }
+        assert_eq!(notifications.line.len(), LONGEST + 1);
+        theirs.write_all(b"\nready\n").unwrap();
+        notifications.ready().await;
     }
 }
