@@ -1,4 +1,4 @@
-//! The checks of which ends are followed by a restart.
+//! The checks of after which ends there is a restart.
 
 use std::fmt::Display;
 
@@ -30,8 +30,11 @@ fn first(decider: &mut impl Decider, end: &RunEnd) -> Decision {
     decider.decide(end, Timestamp::ORIGIN)
 }
 
-/// Rule `policy-matrix`: for each policy and each cause of end, whether the first end is followed by
-/// a restart: never; on failure, after all but code 0; always.
+/// Rule `policy-matrix`: for each policy and each cause of end, checks whether there is a restart
+/// after the first end:
+/// - `Never`: after no end;
+/// - `OnFailure`: after every end except exit code 0;
+/// - `Always`: after every end.
 ///
 /// Source: the policies of the Go package `supervise`; the `Restart=` table of systemd.service(5).
 pub fn policy_matrix<D: Decider, E: Display>(
@@ -79,8 +82,11 @@ pub fn policy_matrix<D: Decider, E: Display>(
     )
 }
 
-/// Rule `clean-set`: under the policy on failure, ends in the configured success set finish well, and
-/// all others are restarted; under never, all finish and say which it was.
+/// Rule `clean-set`: checks which ends count as a success, with configured success codes and
+/// signals.
+/// - With the policy `OnFailure`, an end in the success set finishes with success. After any other
+///   end there is a restart.
+/// - With the policy `Never`, every end finishes, and the decision says whether it was a success.
 ///
 /// Source: `SuccessExitStatus=` of systemd.service(5); `exitcodes` of supervisord.
 pub fn clean_set<D: Decider, E: Display>(
@@ -119,7 +125,9 @@ pub fn clean_set<D: Decider, E: Display>(
                         Decision::Finished { success } => {
                             success == clean && (clean || policy == RestartPolicy::Never)
                         }
-                        _ => !clean && policy == RestartPolicy::OnFailure,
+                        Decision::Restart { .. } => !clean && policy == RestartPolicy::OnFailure,
+                        // No limit was set.
+                        Decision::GiveUp(_) => false,
                     };
                     if !right {
                         return Err(broken(
@@ -135,8 +143,8 @@ pub fn clean_set<D: Decider, E: Display>(
     )
 }
 
-/// Rule `status-overrides`: codes and signals in the prevent list are not followed by a restart, the
-/// others in the force list are, whatever the policy.
+/// Rule `status-overrides`: there is no restart after codes and signals in the prevent list. There
+/// is a restart after those that are only in the force list. Both hold for every policy.
 ///
 /// Source: `RestartPreventExitStatus=` and `RestartForceExitStatus=` of systemd.service(5).
 pub fn status_overrides<D: Decider, E: Display>(
@@ -158,7 +166,7 @@ pub fn status_overrides<D: Decider, E: Display>(
                 force_signals: force.1.clone(),
                 ..RestartRules::of(*policy)
             };
-            // One of each is in both lists.
+            // One code and one signal are in both lists.
             rules.prevent_codes.push(*code);
             rules.force_codes.push(*code);
             rules.prevent_signals.push(*signal);
@@ -192,7 +200,8 @@ pub fn status_overrides<D: Decider, E: Display>(
     )
 }
 
-/// Rule `requested-death-not-failure`: a signal's death after a stop was requested finishes well.
+/// Rule `requested-death-not-failure`: if a stop was requested and then a signal kills the run, the
+/// run finishes with success.
 ///
 /// Source: every supervisor that reported its own SIGTERM as a crash.
 pub fn requested_death_not_failure<D: Decider, E: Display>(
@@ -221,10 +230,10 @@ pub fn requested_death_not_failure<D: Decider, E: Display>(
     )
 }
 
-/// Rule `no-start-after-stop`: after crashes that were restarted, and then a stop, no end is followed
-/// by a restart, however many there are and whoever caused them.
+/// Rule `no-start-after-stop`: after up to three crashes and then a stop, there is no restart after
+/// any end. It checks one to five ends after the stop, both requested and not requested.
 ///
-/// Source: Unitech/pm2#1966, a stop during a delayed restart that relaunches.
+/// Source: Unitech/pm2#1966, where a stop during a delayed restart relaunches the process.
 pub fn no_start_after_stop<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -248,10 +257,11 @@ pub fn no_start_after_stop<D: Decider, E: Display>(
     })
 }
 
-/// Rule `one-start-per-exit`, as far as it shows without processes: each crash is one restart and is
-/// counted as one, so that attempts are 0, 1, 2 and so on.
+/// Rule `one-start-per-exit`, as far as it can be checked without processes: each end counts as at
+/// most one restart. From one restart to the next, the attempt therefore grows by at most 1.
 ///
-/// Source: an exit that is seen twice, by a signal handler and by a wait, and restarted twice.
+/// Source: a supervisor that sees an exit twice, in a signal handler and in a wait, and restarts
+/// twice.
 pub fn one_start_per_exit<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{BackoffError, ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 
-/// How the delays grow, jitter apart; n is the attempt, from 0.
+/// How the delays grow, without jitter. Below, n is the attempt, from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Curve {
@@ -20,15 +20,17 @@ pub enum Curve {
         /// The step.
         step: Duration,
     },
-    /// Nothing is declared: curve and jitter are checked as far as they show without it.
+    /// Nothing is declared. Curve and jitter are checked as far as possible without a declared
+    /// curve.
     Undeclared,
 }
 
-/// How chance spreads the delays; v is the curve's value, at most the cap.
+/// How random draws spread the delays. Below, v is the value of the curve, at most the cap.
+/// `U(a, b)` is a uniform draw from a to b.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum JitterLaw {
-    /// Not at all.
+    /// There is no jitter.
     None,
     /// `U(0, v)`
     Full,
@@ -36,15 +38,15 @@ pub enum JitterLaw {
     Equal,
     /// `U(v·(1−j), min(cap, v·(1+j)))`, j from 0 to 1
     Relative(f64),
-    /// `U(initial, min(cap, 3·prev))`
+    /// `U(initial, min(cap, 3·prev))`, where prev is the previous delay
     Decorrelated,
-    /// `min(cap, U(initial, 3·prev))`, as AWS published it: the delays pile up at the cap.
+    /// `min(cap, U(initial, 3·prev))`, as AWS published it. Many delays are exactly the cap.
     DecorrelatedClamped,
-    /// Somehow: that there is jitter is checked, its law is not.
+    /// There is jitter, but its law is not declared. The checks only check that there is jitter.
     Undeclared,
 }
 
-/// What a backoff declares about itself, for the checks to hold it to.
+/// What a backoff declares about itself. The checks compare its delays with this.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct BackoffParams {
@@ -63,12 +65,12 @@ pub struct BackoffParams {
 pub struct BackoffParamsBuilder(BackoffParams);
 
 impl BackoffParams {
-    /// Declares the first delay (or the least, where there is no curve) and the most that any delay
-    /// may be. The rest starts as: no curve, no jitter, not seedable.
+    /// Declares the first delay (or the shortest delay, if there is no curve) and the longest delay
+    /// allowed. The other values have these defaults: no curve, no jitter, not seedable.
     ///
     /// # Panics
     ///
-    /// If `SUPERVISE_SEED` is set and no number from 0 to 2⁶⁴ − 1.
+    /// If `SUPERVISE_SEED` is set and is not a number from 0 to 2⁶⁴ − 1.
     pub fn builder(initial: Duration, cap: Duration) -> BackoffParamsBuilder {
         BackoffParamsBuilder(BackoffParams {
             initial,
@@ -81,11 +83,15 @@ impl BackoffParams {
         })
     }
 
-    /// What the strategies that this builder builds declare. They are seedable.
+    /// Declares the values of this builder, for the strategies that it builds. They are seedable.
     ///
     /// # Errors
     ///
-    /// As [`ExponentialBackoffBuilder::build`].
+    /// The same as of [`ExponentialBackoffBuilder::build`].
+    ///
+    /// # Panics
+    ///
+    /// If `SUPERVISE_SEED` is set and is not a number from 0 to 2⁶⁴ − 1.
     pub fn of(backoff: &ExponentialBackoffBuilder) -> Result<BackoffParams, BackoffError> {
         let (initial, max, multiplier, jitter) = backoff.declared();
         BackoffParams::builder(initial, max)
@@ -102,7 +108,8 @@ impl BackoffParams {
             .build()
     }
 
-    /// The curve at an attempt, in nanoseconds, as if there were no cap.
+    /// The value of the curve at an attempt, in nanoseconds, as if there were no cap. `None` if no
+    /// curve is declared.
     pub(super) fn curve_at(&self, attempt: u32) -> Option<f64> {
         let initial = nanos(self.initial);
         match self.curve {
@@ -115,8 +122,9 @@ impl BackoffParams {
         }
     }
 
-    /// Where a delay lies by the law, in nanoseconds, as if there were no cap; `previous` is the
-    /// delay before. `None` where the law, or the curve it needs, is not declared.
+    /// The range in which the law allows a delay, in nanoseconds, as if there were no cap.
+    /// `previous` is the previous delay. `None` if the law, or the curve that it needs, is not
+    /// declared.
     pub(super) fn range_at(&self, attempt: u32, previous: f64) -> Option<(f64, f64)> {
         let v = self.curve_at(attempt);
         match self.jitter {
@@ -131,20 +139,22 @@ impl BackoffParams {
         }
     }
 
-    /// The widest range that the declared jitter has at the cap, in nanoseconds: 0 where there is none.
+    /// The width of the declared jitter's range at the cap, in nanoseconds: 0 without jitter. For `Undeclared` it
+    /// returns the whole cap.
     pub(super) fn widest(&self) -> f64 {
         match self.jitter {
             JitterLaw::None => 0.0,
             JitterLaw::Relative(j) => j * nanos(self.cap),
-            JitterLaw::Full | JitterLaw::Equal | JitterLaw::Undeclared => nanos(self.cap),
+            JitterLaw::Full | JitterLaw::Undeclared => nanos(self.cap),
+            JitterLaw::Equal => nanos(self.cap) / 2.0,
             JitterLaw::Decorrelated | JitterLaw::DecorrelatedClamped => {
                 nanos(self.cap.saturating_sub(self.initial))
             }
         }
     }
 
-    /// Why a jitter whose widest range is this cannot be judged, where that is so: nobody can see it
-    /// at the strategy's resolution.
+    /// If a jitter with this widest range is too narrow to be seen at the strategy's resolution,
+    /// returns a text that says so: such a jitter cannot be judged.
     pub(super) fn hides(&self, widest: f64) -> Option<String> {
         (widest < self.least_width()).then(|| {
             format!(
@@ -157,18 +167,18 @@ impl BackoffParams {
         })
     }
 
-    /// Ranges narrower than this are left alone: rounding would show in their statistics.
+    /// The checks skip ranges that are narrower than this: rounding would change their statistics.
     pub(super) fn least_width(&self) -> f64 {
         1_000.0 * nanos(self.resolution)
     }
 
-    /// How far a delay may be from the value worked out here: a strategy may round twice, the curve
-    /// and then the jitter's width.
+    /// How far a delay may be from the value that the check calculates. A strategy may round twice:
+    /// the curve, and then the width of the jitter.
     pub(super) fn tolerance(&self, value: f64) -> f64 {
         2.0 * nanos(self.resolution) + value * 1e-6
     }
 
-    /// The seed that the `n`-th strategy of a check is made with.
+    /// The seed for the strategy number `n` of a check. `None` if the strategy is not seedable.
     pub(super) fn strategy_seed(&self, n: u64) -> Option<u64> {
         self.seedable.then(|| self.seed.wrapping_add(n))
     }
@@ -187,33 +197,37 @@ impl BackoffParamsBuilder {
         self
     }
 
-    /// Declares that the factory uses the seed it is given. Default: it does not.
+    /// Declares that the factory uses the seed that it is given. Default: it does not.
     pub fn seedable(mut self) -> Self {
         self.0.seedable = true;
         self
     }
 
-    /// What the strategy rounds its delays to, such as 1 ms. Default: 1 µs.
+    /// Declares to which unit the strategy rounds its delays, such as 1 ms. Default: 1 µs.
     ///
-    /// A jitter shows in ranges of a thousand times that and more. What is declared and narrower cannot
-    /// be judged: the verdict on it is [`Verdict::Unknown`](super::Verdict::Unknown).
+    /// A jitter can be judged if its range is at least a thousand times as wide as this unit. If a
+    /// declared jitter is narrower, its verdict is [`Verdict::Unknown`](super::Verdict::Unknown).
     pub fn resolution(mut self, resolution: Duration) -> Self {
         self.0.resolution = resolution;
         self
     }
 
-    /// The seed of all that the checks draw. Default: `SUPERVISE_SEED`, else 0.
+    /// Sets the seed of all draws of the checks. Default: `SUPERVISE_SEED`, or 0 if it is not set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.0.seed = seed;
         self
     }
 
-    /// Checks what is declared.
+    /// Checks the declared values.
     ///
     /// # Errors
     ///
-    /// As [`ExponentialBackoffBuilder::build`]: a zero initial delay, a cap below it, a multiplier
-    /// below 1 or not finite, a relative jitter outside 0 to 1.
+    /// The same as of [`ExponentialBackoffBuilder::build`]:
+    /// - an initial delay of zero;
+    /// - a cap below the initial delay;
+    /// - an initial delay or a cap above 584 years;
+    /// - a multiplier that is below 1 or not finite;
+    /// - a relative jitter outside 0 to 1.
     pub fn build(self) -> Result<BackoffParams, BackoffError> {
         let BackoffParams {
             initial,
@@ -236,12 +250,13 @@ impl BackoffParamsBuilder {
     }
 }
 
-/// In nanoseconds, to 53 bits.
+/// Returns a duration in nanoseconds, with a precision of 53 bits.
 pub(super) fn nanos(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
 }
 
-/// From nanoseconds, for messages; what is too long is the longest.
+/// Makes a duration from nanoseconds, for messages. A value that is too large becomes the longest
+/// duration.
 pub(super) fn duration(nanos: f64) -> Duration {
     Duration::try_from_secs_f64(nanos / 1e9).unwrap_or(Duration::MAX)
 }

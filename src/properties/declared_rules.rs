@@ -1,4 +1,4 @@
-//! The rules a restart decider is made with, and what it declares about itself.
+//! The rules that a restart decider is made with, and what it declares about itself.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use crate::{
     Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd, Signal, Timestamp,
 };
 
-/// Something that decides what follows a run's end; [`RestartTracker`] is one.
+/// Decides what follows the end of a run. [`RestartTracker`] is a decider.
 pub trait Decider {
-    /// What follows this end, which was at `now`.
+    /// Decides what follows this end, which happened at `now`.
     fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision;
 
-    /// A stop was requested.
+    /// Tells the decider that a stop was requested.
     fn stop(&mut self);
 
-    /// Somebody starts it explicitly, or clears its failures.
+    /// Tells the decider that somebody starts the child explicitly, or clears its failures.
     fn reset(&mut self);
 }
 
@@ -46,44 +46,46 @@ impl Decider for RestartTracker {
     }
 }
 
-/// A limit as somebody may write it: 0 and zero periods are possible here, and must be refused.
+/// A limit as a user may write it. Here it can be 0 or have a period of zero, and a factory must
+/// refuse such a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LimitRule {
     /// Any number of restarts.
     #[default]
     Unlimited,
-    /// So many in a row.
+    /// This many restarts in a row.
     Consecutive(u32),
-    /// So many in a sliding window.
+    /// This many restarts in a sliding window.
     Window {
-        /// The restarts allowed.
+        /// The number of restarts allowed.
         restarts: u32,
-        /// The period.
+        /// The length of the window.
         within: Duration,
     },
 }
 
-/// What the checks ask a decider to be made with. Defaults: on failure, no limit, never reset,
-/// success is code 0.
+/// The rules with which the checks ask a factory to make a decider. Defaults: restart on failure,
+/// no limit, no reset after a healthy run, and only exit code 0 is a success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartRules {
     /// The policy.
     pub policy: RestartPolicy,
     /// The limit.
     pub limit: LimitRule,
-    /// How long a run is up to count as healthy.
+    /// How long a run must be up to count as healthy; `None` means that no run does.
     pub reset_after: Option<Duration>,
-    /// The exit codes that are success.
+    /// The exit codes that are a success.
     pub success_codes: Vec<i32>,
-    /// The signals whose death is success.
+    /// The signals for which it is a success if they kill a run.
     pub success_signals: Vec<Signal>,
-    /// The exit codes that are never followed by a restart; they beat the forced ones.
+    /// The exit codes after which there is never a restart. They beat `force_codes`.
     pub prevent_codes: Vec<i32>,
-    /// The signals whose death is never followed by a restart.
+    /// The signals after which there is never a restart if they kill a run. They beat
+    /// `force_signals`.
     pub prevent_signals: Vec<Signal>,
-    /// The exit codes that are always followed by a restart.
+    /// The exit codes after which there is always a restart.
     pub force_codes: Vec<i32>,
-    /// The signals whose death is always followed by a restart.
+    /// The signals after which there is always a restart if they kill a run.
     pub force_signals: Vec<Signal>,
 }
 
@@ -127,12 +129,12 @@ impl RestartRules {
         self
     }
 
-    /// A [`RestartTracker`] with these rules.
+    /// Makes a [`RestartTracker`] with these rules.
     ///
     /// # Errors
     ///
-    /// As [`RestartTrackerBuilder::build`](crate::RestartTrackerBuilder::build) and the constructors
-    /// of [`RestartLimit`].
+    /// The same as of [`RestartTrackerBuilder::build`](crate::RestartTrackerBuilder::build) and of
+    /// the constructors of [`RestartLimit`].
     pub fn tracker(&self) -> Result<RestartTracker, PolicyError> {
         let limit = match self.limit {
             LimitRule::Unlimited => RestartLimit::Unlimited,
@@ -158,23 +160,24 @@ impl RestartRules {
 /// Whether a restart that is exactly as old as the window still counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowEdge {
-    /// It counts, as in OTP and [`RestartLimit::Window`].
+    /// The restart still counts, as in OTP and [`RestartLimit::Window`].
     Closed,
-    /// It has left.
+    /// The restart has left the window.
     Open,
 }
 
 /// Where the delay before a restart counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayOrigin {
-    /// The end of the attempt or run before.
+    /// The end of the previous attempt or run.
     End,
-    /// The beginning of the attempt or run before, as in s6, runit and launchd: one that took longer
-    /// than the delay is followed by the next at once.
+    /// The beginning of the previous attempt or run, as in s6, runit and launchd. If that one took
+    /// longer than the delay, the next one begins as soon as it ends.
     Start,
 }
 
-/// What a decider, or a restart loop, declares about itself, where real systems differ, and how much is generated.
+/// What a decider or a restart loop declares about itself, where real systems differ. It also sets
+/// how many cases the checks generate, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct RestartParams {
@@ -192,12 +195,12 @@ impl Default for RestartParams {
 }
 
 impl RestartParams {
-    /// What [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop) declare: a closed window, a
-    /// first start that does not count, delays from the end.
+    /// Declares what holds for [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop): a closed
+    /// window, a first start that does not count, and delays that count from the end.
     ///
     /// # Panics
     ///
-    /// If `SUPERVISE_SEED` is set and no number from 0 to 2⁶⁴ − 1.
+    /// If `SUPERVISE_SEED` is set and is not a number from 0 to 2⁶⁴ − 1.
     pub fn new() -> RestartParams {
         RestartParams {
             window_edge: WindowEdge::Closed,
@@ -214,8 +217,8 @@ impl RestartParams {
         self
     }
 
-    /// Declares that the first start counts against the limit, as in systemd's `StartLimitBurst=`: N
-    /// allows N − 1 restarts. Default: it does not.
+    /// Declares that the first start counts against the limit, as in systemd's `StartLimitBurst=`.
+    /// A limit of N then allows N − 1 restarts. Default: the first start does not count.
     pub fn first_start_counts(mut self) -> Self {
         self.first_start_counts = true;
         self
@@ -227,19 +230,19 @@ impl RestartParams {
         self
     }
 
-    /// How many cases each check generates. Default: 64.
+    /// Sets how many cases each check generates. Default: 64.
     pub fn cases(mut self, cases: u32) -> Self {
         self.cases = cases;
         self
     }
 
-    /// The seed of what is generated. Default: `SUPERVISE_SEED`, else 0.
+    /// Sets the seed of the generated cases. Default: `SUPERVISE_SEED`, or 0 if it is not set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// The restarts that a limit of `n` allows.
+    /// The number of restarts that a limit of `n` allows.
     pub(super) fn allowed(&self, n: u32) -> u32 {
         n - u32::from(self.first_start_counts)
     }

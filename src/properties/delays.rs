@@ -16,19 +16,21 @@ pub(super) const CAPPED: &Rule = registered("delay-capped");
 pub(super) const NO_OVERFLOW: &Rule = registered("delay-no-overflow");
 pub(super) const MONOTONE: &Rule = registered("delay-monotone");
 
-/// The attempts that curve and jitter are looked at: later ones are the overflow's.
+/// How many attempts the checks of curve and jitter look at. Later attempts belong to
+/// `delay-no-overflow`.
 pub(super) const ATTEMPTS: u32 = 33;
-/// The attempts that the cap and the overflow are looked at, and then `u32::MAX`.
+/// How many attempts the checks of cap and overflow look at, before they look at `u32::MAX`.
 const LONG: u32 = 10_001;
-/// Where draws are repeated, to see that they reach up.
+/// The attempts at which `delay-no-overflow` draws repeatedly, to see that long delays still occur.
 const EDGES: [u32; 8] = [63, 64, 65, 127, 128, 1_000, 10_000, u32::MAX];
-/// So often; all below a quarter of the range by chance: 4⁻⁶⁴ ≈ 3·10⁻³⁹.
+/// How often it draws there. By chance, all draws are below a quarter of the range with the
+/// probability 4⁻⁶⁴ ≈ 3·10⁻³⁹.
 const REPEATS: u32 = 64;
 
-/// A strategy whose panics are caught.
+/// Wraps a strategy and catches its panics.
 pub(super) struct Probe<S>(S);
 
-/// The attempt at which a strategy panicked, if it had begun, and what it said.
+/// Where a strategy or its factory panicked, such as `attempt 64`, and with which message.
 pub(super) struct Panicked {
     place: String,
     message: String,
@@ -65,14 +67,15 @@ fn caught<T>(call: impl FnOnce() -> T, place: impl Fn() -> String) -> Result<T, 
     })
 }
 
-/// What a panic said.
+/// The message of a panic, after `panicked: `.
 pub(super) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
     format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// A check's way out: a verdict on what was seen, or a panic, which is another rule's.
+/// Returns the verdict of a check. If a panic ended the check, the verdict is `Unknown`: the rule
+/// `delay-no-overflow` reports panics.
 pub(super) fn verdict(checked: Result<Verdict, Panicked>) -> Verdict {
     checked.unwrap_or_else(|Panicked { place, .. }| {
         Verdict::Unknown(format!("panicked, see {NO_OVERFLOW}: {place}"))
@@ -92,10 +95,12 @@ pub(super) fn broken(
     violation.into()
 }
 
-/// Rule `delay-curve`: without jitter, each delay is the curve's, to twice the declared
-/// resolution and one part in a million. Looks at the first 33 attempts, as far as the curve is below the cap.
+/// Rule `delay-curve`: without jitter, each delay is the value of the curve. It may be off by twice
+/// the declared resolution plus one part in a million. Looks at those of the first 33 attempts
+/// where the curve is not above the cap.
 ///
-/// Source: `ExponentialBackoff` of the Go package `supervise`; `RestartSteps=` of systemd.service(5).
+/// Source: `ExponentialBackoff` of the Go package `supervise`; `RestartSteps=` of
+/// systemd.service(5).
 pub fn delay_curve<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
@@ -128,11 +133,11 @@ pub fn delay_curve<S: BackoffStrategy>(
     verdict(check())
 }
 
-/// Rule `delay-capped`: no delay exceeds the cap, not by a nanosecond. Looks at 32 rounds of 65
-/// attempts and at one of 10 001 that ends with `u32::MAX`.
+/// Rule `delay-capped`: no delay exceeds the cap, not even by a nanosecond. Looks at 32 rounds of
+/// 65 attempts, and at one round of 10 001 attempts and then `u32::MAX`.
 ///
-/// Source: docs of most retry crates say "maximum delay" and add the jitter afterwards, as the
-/// seed does.
+/// Source: the docs of most retry crates say "maximum delay", but the crates add the jitter
+/// afterwards. The Go package `supervise` does so too.
 pub fn delay_capped<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
@@ -142,7 +147,7 @@ pub fn delay_capped<S: BackoffStrategy>(
         for round in 0..33 {
             let most = if round < 32 { 65 } else { LONG };
             for n in (0..most).chain((round == 32).then_some(u32::MAX)) {
-                // A panic is not this rule's, but what came before it was within the cap.
+                // A panic belongs to `delay-no-overflow`. All delays before it were within the cap.
                 let Ok(delay) = probe.next(n) else {
                     return Ok(Verdict::Pass);
                 };
@@ -163,13 +168,16 @@ pub fn delay_capped<S: BackoffStrategy>(
     verdict(check())
 }
 
-/// Rule `delay-no-overflow`: no attempt makes the strategy panic, or fall below what its curve and
-/// jitter allow. Asks for the attempts 0 to 10 000 and `u32::MAX`, in order, and looks at the
-/// delays from attempt 63 on. Without jitter each must be the curve's, or at least the initial one
-/// where no curve is declared. With jitter, the largest of 64 draws must reach a quarter of the curve,
-/// or the initial delay if decorrelated: how low a single draw may be is the jitter's law.
+/// Rule `delay-no-overflow`: at no attempt does the strategy panic, or return a delay that is
+/// shorter than its curve and jitter allow. Asks for the attempts 0 to 10 000 and `u32::MAX`, in
+/// order, and looks at the delays from attempt 63 on.
+/// - Without jitter, each delay must be at least the value of the curve or the cap, whichever is
+///   less. If no curve is declared, it must be at least the initial delay.
+/// - With jitter, it makes 64 draws at each of eight attempts. The longest must reach a quarter of
+///   that value (1 ns if no curve is declared), or the initial delay if the jitter is decorrelated.
+///   `jitter-law` checks how short a single draw may be.
 ///
-/// A panic of the strategy anywhere is a violation of this rule and no other.
+/// A panic of the strategy, at any attempt, is a violation of this rule and of no other.
 ///
 /// Source: `1 << attempt` and `Duration * 2` in hand-written backoffs.
 pub fn delay_no_overflow<S: BackoffStrategy>(
@@ -177,7 +185,8 @@ pub fn delay_no_overflow<S: BackoffStrategy>(
     params: &BackoffParams,
 ) -> Verdict {
     let cap = nanos(params.cap);
-    // The least that a single draw may be, and the least that the largest of many may be.
+    // The least that each single draw must be, and the least that the longest of many draws must
+    // be.
     let least = |n: u32| {
         let v = params.curve_at(n).map(|v| v.min(cap));
         match params.jitter {
@@ -229,10 +238,10 @@ fn collapsed(params: &BackoffParams, attempt: u32, least: f64, delay: Duration) 
     )
 }
 
-/// Rule `delay-monotone`: without jitter, no delay is shorter than the one before. Looks at the
+/// Rule `delay-monotone`: without jitter, no delay is shorter than the previous one. Looks at the
 /// first 33 attempts.
 ///
-/// Source: a shrinking delay is a restart storm that has only been put off.
+/// Source: delays that become shorter only postpone a storm of restarts.
 pub fn delay_monotone<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,

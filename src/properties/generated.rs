@@ -1,4 +1,4 @@
-//! Running a check on generated cases.
+//! Runs a check on generated cases.
 
 use std::cell::RefCell;
 use std::fmt::{Debug, Display};
@@ -16,7 +16,7 @@ use super::{Decider, RestartParams, RestartRules, Rule, Verdict, Violation};
 
 /// Why a case did not pass.
 pub(super) enum Failed {
-    /// The decider cannot be made with these rules.
+    /// The factory refused to make a decider with these rules.
     Refused(String),
     Broken {
         expected: String,
@@ -25,7 +25,7 @@ pub(super) enum Failed {
     },
 }
 
-/// Where a check is, for its messages.
+/// Makes the failure of a case: where it was, what the check expected, and what it saw.
 pub(super) fn broken(
     place: impl Into<String>,
     expected: impl Into<String>,
@@ -38,8 +38,9 @@ pub(super) fn broken(
     }
 }
 
-/// Runs the check on generated cases, and on smaller and smaller ones once it fails. Cases that the
-/// decider cannot be made for do not count; if there are no others, the decider does not support what the rule is about.
+/// Runs the check on generated cases. If a case fails, runs it on smaller and smaller cases. Cases
+/// for which the factory refuses to make a decider do not count. If there are no other cases, the
+/// verdict is `Unsupported`: the decider does not support what the rule is about.
 pub(super) fn cases<T: Debug>(
     params: &RestartParams,
     rule: &'static Rule,
@@ -48,7 +49,7 @@ pub(super) fn cases<T: Debug>(
 ) -> Verdict {
     let (seen, refused) = (RefCell::new(0_u32), RefCell::new(None));
     let check = |case: &T| {
-        // A panic of the decider breaks the rule that it was asked about.
+        // If the decider panics, it breaks the rule that this check is about.
         catch_unwind(AssertUnwindSafe(|| check(case))).unwrap_or_else(|payload| {
             Err(broken(
                 "the decider",
@@ -98,7 +99,7 @@ pub(super) fn cases<T: Debug>(
     }
 }
 
-/// A runner whose cases depend on the seed and the rule, and that writes no files.
+/// Makes a runner whose cases depend on the seed and on the rule. It writes no files.
 fn runner(params: &RestartParams, rule: &Rule) -> TestRunner {
     let config = Config {
         cases: params.cases,
@@ -114,7 +115,7 @@ fn runner(params: &RestartParams, rule: &Rule) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
 }
 
-/// A decider with these rules.
+/// Makes a decider with these rules.
 pub(super) fn made<D, E: Display>(
     factory: &impl Fn(&RestartRules) -> Result<D, E>,
     rules: &RestartRules,
@@ -134,7 +135,7 @@ pub(super) fn restarted(decision: &Decision) -> bool {
     matches!(decision, Decision::Restart { .. })
 }
 
-/// How many restarts a decider allows for crashes at one moment; at most `most`.
+/// Counts how many crashes at one moment the decider restarts. It stops counting at `most`.
 pub(super) fn restarts_until_it_stops(
     decider: &mut impl Decider,
     now: Timestamp,

@@ -14,34 +14,39 @@ pub(super) const LAW: &Rule = registered("jitter-law");
 pub(super) const AT_CAP: &Rule = registered("jitter-at-cap");
 pub(super) const SEEDED: &Rule = registered("jitter-seeded");
 
-/// The most often, of all runs of all checks of one correct backoff, that chance alone breaks a
-/// rule: the sum over its statistical tests of their own bounds, which hold for any generator whose
-/// draws are independent and follow the declared law. They are not estimates: Hoeffding's and
-/// Azuma's inequalities need no large numbers.
+/// The largest probability that a correct backoff breaks a rule by chance, in one run of all
+/// checks.
 ///
-/// With a fixed seed there is no chance at all: the same run gives the same verdict.
+/// It is the sum of the bounds of all statistical tests. These bounds hold for any generator whose
+/// draws are independent and follow the declared law. They are not estimates: Hoeffding's and
+/// Azuma's inequalities hold for any number of draws.
+///
+/// With a fixed seed, chance plays no part: each run gives the same verdict.
 pub const FALSE_ALARM_RATE: f64 = 1e-10;
 
-/// Draws of each attempt in `jitter-law`.
+/// The number of draws of each attempt in `jitter-law`.
 const ROUNDS: u32 = 2_000;
-/// The false-alarm rate of each of its tests: mean and spread, for each attempt and for all.
+/// The false-alarm rate of each test in `jitter-law`. It tests mean and spread, for each attempt
+/// and for all attempts together.
 const ALPHA: f64 = 1e-12;
-/// What rounding to a thousandth of a range may do to a mean.
+/// How much rounding to a thousandth of a range may change a mean.
 const ROUNDING: f64 = 0.002;
-/// Draws at the cap.
+/// The number of draws at the cap in `jitter-at-cap`.
 const AT_CAP_DRAWS: u32 = 512;
-/// How much more of them than expected may lie on the cap itself.
+/// The share of these draws that may lie on the cap itself, in addition to the one that is expected
+/// there.
 const PILE: f64 = 0.25;
 
-/// How far the mean of `n` draws from 0 to 1 may be off, either way, with this probability.
+/// The distance from the expected mean that the mean of `n` draws from 0 to 1 exceeds with at most
+/// this probability, in either direction.
 ///
 /// Source: Hoeffding 1963, theorem 2; Azuma 1967 for draws that depend on those before.
 fn deviation(n: u32, alpha: f64) -> f64 {
     ((2.0 / alpha).ln() / (2.0 * f64::from(n))).sqrt()
 }
 
-/// Sums of draws, each brought to 0..1 by its range: how far they are off the uniform's mean 1/2,
-/// and their squared distance from the middle off its mean 1/3.
+/// Sums over draws, each scaled from its range to 0..1. A uniform draw has the mean 1/2. The square
+/// of twice its distance from the middle has the mean 1/3.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     mean: f64,
@@ -56,8 +61,9 @@ impl Sums {
         self.counted += 1;
     }
 
-    /// The test that failed, if one did: expected and actual. Out of `slots` draws; those that were
-    /// left out count as exactly right, which keeps the bound where the choice depends on the draws.
+    /// If mean or spread is too far off, returns what was expected and what was seen. There could
+    /// have been `slots` draws. Draws that the check left out count as exactly right: the bound
+    /// then holds even if other draws decide which ones are left out.
     fn off(&self, slots: u32) -> Option<(String, String)> {
         let allowed = deviation(slots, ALPHA) + ROUNDING;
         let off = |sum: f64| sum / f64::from(slots);
@@ -82,10 +88,13 @@ impl Sums {
     }
 }
 
-/// Rule `jitter-law`: every delay lies in the range of the declared jitter; the mean and the
-/// spread of 2 000 draws at each of the first 33 attempts, and of all together, are those of a
-/// uniform draw. Looks only where the range is wholly below the cap; what happens there is
-/// `delay-capped`'s and `jitter-at-cap`'s. A jitter that the declared resolution hides is unknown. The false-alarm rate is part of [`FALSE_ALARM_RATE`].
+/// Rule `jitter-law`: every delay lies in the range of the declared jitter, and the delays are
+/// spread over it like uniform draws. It makes 2 000 draws at each of the first 33 attempts, and
+/// tests mean and spread for each attempt and for all together.
+///
+/// Looks only at ranges that are wholly below the cap. `delay-capped` and `jitter-at-cap` check
+/// what happens at the cap. If the declared resolution hides the jitter, the verdict is `unknown`.
+/// The false-alarm rate is part of [`FALSE_ALARM_RATE`].
 ///
 /// Source: Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 pub fn jitter_law<S: BackoffStrategy>(
@@ -107,7 +116,7 @@ fn check_law<S: BackoffStrategy>(
 ) -> Result<Verdict, Panicked> {
     let mut probe = Probe::new(&factory, params.strategy_seed(0))?;
     let mut by_attempt = vec![Sums::default(); ATTEMPTS as usize];
-    // Of the ranges that were left out for being narrow, the widest.
+    // The widest of the ranges that were left out because they are too narrow.
     let mut narrow: f64 = 0.0;
     for round in 0..ROUNDS {
         let mut previous = nanos(params.initial);
@@ -155,7 +164,8 @@ fn check_law<S: BackoffStrategy>(
             "no range lies below the cap and is wide enough",
         ));
     }
-    // How many attempts count must not depend on the draws, as it would for the decorrelated.
+    // The number of attempts must not depend on the draws. For decorrelated jitter the number of
+    // attempts that were counted does depend on them, so all attempts are taken.
     let attempts = if decorrelated(params) {
         ATTEMPTS
     } else {
@@ -192,12 +202,15 @@ fn decorrelated(params: &BackoffParams) -> bool {
     )
 }
 
-/// Rule `jitter-at-cap`: 512 delays from attempt 64 on are not all the same; and unless a law is
-/// declared that does so ([`JitterLaw::DecorrelatedClamped`]) or none is, not more than a quarter of
-/// them lie on the cap itself, where clamping after the draw piles them up. The false-alarm rate,
-/// at most e⁻⁶⁴, is part of [`FALSE_ALARM_RATE`].
+/// Rule `jitter-at-cap`: 512 delays from attempt 64 on are not all the same. At most a quarter of
+/// them, plus one, lie on the cap itself. More lie there if a strategy clamps the delay after the
+/// draw.
 ///
-/// Source: what starts together and is clamped together restarts together.
+/// The second part is not checked if the declared law clamps ([`JitterLaw::DecorrelatedClamped`]),
+/// or if the law, or the curve that it needs, is not declared. The false-alarm rate, at most e⁻⁶⁴,
+/// is part of [`FALSE_ALARM_RATE`].
+///
+/// Source: children that start together and whose delays are clamped restart together.
 pub fn jitter_at_cap<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
@@ -255,12 +268,12 @@ pub fn jitter_at_cap<S: BackoffStrategy>(
     verdict(check())
 }
 
-/// How many of the first delays have to be drawn from a wide range for two sequences to differ: five
-/// with a thousand values each are the same once in 10¹⁵.
+/// How many of the first delays must have a wide range, so that two sequences differ. Two sequences
+/// of five delays with a thousand possible values each are the same once in 10¹⁵.
 const WIDE: usize = 5;
 
-/// The narrowest of the widest such ranges of the first delays, in nanoseconds: 0 where there are not as
-/// many that are drawn at all.
+/// The width of the fifth-widest range among the first 33 delays, in nanoseconds. It is 0 if fewer
+/// than five of these delays are drawn at random.
 fn width_of_a_seed(params: &BackoffParams) -> f64 {
     let cap = nanos(params.cap);
     let width = |n: u32| match params.range_at(n, nanos(params.initial)) {
@@ -272,10 +285,11 @@ fn width_of_a_seed(params: &BackoffParams) -> f64 {
     widths[WIDE - 1].min(params.widest())
 }
 
-/// Rule `jitter-seeded`: two strategies with the same seed give the same 33 delays, two with
-/// different seeds or without a seed do not. Only the last is asked of one that is not seedable.
+/// Rule `jitter-seeded`: two strategies with the same seed give the same 33 delays. Two strategies
+/// with different seeds, or without a seed, give different delays. For a backoff that is not
+/// seedable, only two strategies without a seed are compared.
 ///
-/// Source: a fixed seed in a configuration makes a herd of its instances.
+/// Source: with a fixed seed in a configuration, all its instances restart at the same times.
 pub fn jitter_seeded<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
@@ -332,8 +346,8 @@ mod tests {
     #[test]
     fn the_tests_of_a_whole_run_together_stay_below_the_stated_false_alarm_rate() {
         let law = 2.0 * (f64::from(ATTEMPTS) + 1.0) * ALPHA;
-        // At most a thousandth of a range is on the cap; ours is one-sided. The second is the
-        // largest of 64 draws in `delay-no-overflow`, at eight attempts.
+        // `at_cap`: at most a thousandth of a range is on the cap, and the test is one-sided.
+        // `overflow`: the longest of 64 draws in `delay-no-overflow`, at eight attempts.
         let slack = PILE - 0.001;
         let at_cap = (-2.0 * f64::from(AT_CAP_DRAWS) * slack * slack).exp();
         let overflow = 8.0 * 0.25_f64.powi(64);

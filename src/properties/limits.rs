@@ -24,7 +24,7 @@ pub(super) const TERMINAL: &Rule = registered("give-up-is-terminal");
 pub(super) const CAUSE: &Rule = registered("give-up-reports-cause");
 pub(super) const REFUSED: &Rule = registered("bad-limits-rejected");
 
-/// How much more than the limit a decider is asked for, to measure what it does.
+/// How many crashes beyond its limit a decider gets, so that a check can measure what it allows.
 const BEYOND: u32 = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -32,7 +32,7 @@ fn always(limit: LimitRule) -> RestartRules {
     RestartRules::of(RestartPolicy::Always).limit(limit)
 }
 
-/// Limits from 2 restarts on, in a row or within a window.
+/// Limits of 2 to 11 restarts, in a row or within a window of up to a day.
 fn some_limits() -> impl Strategy<Value = LimitRule> {
     prop_oneof![
         (2..12_u32).prop_map(LimitRule::Consecutive),
@@ -48,7 +48,7 @@ fn size(limit: LimitRule) -> u32 {
     }
 }
 
-/// How many crashes at once a decider with these rules restarts.
+/// Counts how many crashes at one moment a decider with these rules restarts.
 fn capacity<D: Decider, E: Display>(
     factory: &impl Fn(&RestartRules) -> Result<D, E>,
     rules: &RestartRules,
@@ -62,7 +62,8 @@ fn capacity<D: Decider, E: Display>(
     ))
 }
 
-/// Rule `limit-boundary`: of crashes at one moment, exactly as many are restarted as the limit allows.
+/// Rule `limit-boundary`: if many crashes happen at one moment, there are exactly as many restarts
+/// as the limit allows.
 ///
 /// Source: OTP `supervisor` intensity; `StartLimitBurst=` of systemd.unit(5); `MaxRestarts`
 /// of the Go package `supervise`.
@@ -87,7 +88,8 @@ pub fn limit_boundary<D: Decider, E: Display>(
     })
 }
 
-/// Rule `limit-counts`: under the policy always, clean exits that are restarted count like crashes.
+/// Rule `limit-counts`: with the policy `Always`, a restart after a clean exit counts like a
+/// restart after a crash.
 pub fn limit_counts<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -116,14 +118,17 @@ pub fn limit_counts<D: Decider, E: Display>(
     })
 }
 
-/// Rule `window-kind`: what a decider allows at once is used up; then, at the declared edge of the
-/// window, it is allowed again, and not a nanosecond before; the window slides, so that with
-/// restarts spread over it, one leaves at a time. Limits in a row stay used up for a day.
+/// Rule `window-kind`: checks when old restarts stop counting. It first uses up the limit, and then
+/// checks that:
+/// - a window allows a restart again at its declared edge, and not a nanosecond before;
+/// - the window slides: if the restarts are spread over it, they leave it one at a time;
+/// - a limit in a row still allows no restart after a day.
 ///
-/// Measured against what the decider itself allows at once, so that a wrong count is
-/// `limit-boundary`'s alone.
+/// It uses up as many restarts as the decider itself allows at one moment. A wrong count therefore
+/// breaks only `limit-boundary`.
 ///
-/// Source: OTP `supervisor`, whose period is closed; tumbling windows that allow 2N at their seam.
+/// Source: OTP `supervisor`, whose period is closed; tumbling windows, which allow 2N restarts
+/// around the border of two windows.
 pub fn window_kind<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -136,7 +141,8 @@ pub fn window_kind<D: Decider, E: Display>(
     cases(params, KIND, &some_limits(), |limit| {
         let rules = always(*limit);
         let allowed = capacity(&factory, &rules)?;
-        // Uses up the limit with these, and then gives the decision at a later time.
+        // Uses up the limit: the first crash at 0, the others at `spread`. Then decides about a
+        // crash at each of `times`.
         let after = |spread: Duration, times: &[Duration]| {
             let mut decider = made(&factory, &rules)?;
             for n in 0..allowed {
@@ -163,7 +169,7 @@ pub fn window_kind<D: Decider, E: Display>(
             LimitRule::Window { within, .. } => {
                 expect(Duration::ZERO, &[edge(within) - nano], &[false])?;
                 expect(Duration::ZERO, &[edge(within)], &[true])?;
-                // Half a window later, so that only the first has left.
+                // The others come half a window after the first, so that only the first has left.
                 let half = within / 2;
                 if allowed > 1 && half > nano {
                     expect(half, &[edge(within), edge(within)], &[true, false])?;
@@ -174,8 +180,9 @@ pub fn window_kind<D: Decider, E: Display>(
     })
 }
 
-/// Rule `limit-degenerate`: without a limit, and with the largest in a row or within the longest
-/// window, a thousand crashes at once are all restarted.
+/// Rule `limit-degenerate`: there is a restart after each of a thousand crashes at one moment. This
+/// holds without a limit, with the largest limit in a row, and with the largest limit in the
+/// longest window.
 pub fn limit_degenerate<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -205,8 +212,8 @@ pub fn limit_degenerate<D: Decider, E: Display>(
     })
 }
 
-/// Rule `give-up-is-terminal`: after giving up, no later end is followed by a restart: not when the
-/// window has passed, nor after a run that was up for long.
+/// Rule `give-up-is-terminal`: after giving up, there is no restart after any later end, not even
+/// if the window has passed or the run was up for a long time.
 ///
 /// Source: systemd's failed state; OTP, where the supervisor itself ends.
 pub fn give_up_is_terminal<D: Decider, E: Display>(
@@ -236,8 +243,8 @@ pub fn give_up_is_terminal<D: Decider, E: Display>(
     })
 }
 
-/// Rule `give-up-reports-cause`: the decision to give up carries the cause of the end that was one
-/// too many, and the number of restarts there have been.
+/// Rule `give-up-reports-cause`: the decision to give up carries the number of restarts so far, and
+/// the cause of the end whose restart was refused.
 pub fn give_up_reports_cause<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -266,15 +273,16 @@ pub fn give_up_reports_cause<D: Decider, E: Display>(
     })
 }
 
-/// Rule `bad-limits-rejected`: a limit of 0, a window or a reset period of no length, and exit codes
-/// outside 0 to 255 are refused by the factory with an error, not by a panic and not later.
+/// Rule `bad-limits-rejected`: the factory refuses a limit of 0, a window or a reset period of
+/// zero, and exit codes outside 0 to 255. It must return an error; it must not panic or leave the
+/// error for later.
 pub fn bad_limits_rejected<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
 ) -> Verdict {
     let once = params.cases(1);
     cases(&once, REFUSED, &Just(()), |()| {
-        // What it refuses proves nothing if it refuses everything.
+        // A factory that refuses everything would prove nothing.
         made(&factory, &RestartRules::default())?;
         let zero = Duration::ZERO;
         let with = |change: fn(&mut RestartRules)| {

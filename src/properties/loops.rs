@@ -21,20 +21,22 @@ pub(super) const INTERRUPTIBLE: &Rule = registered("backoff-interruptible");
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What a restart loop is run with: it must start the starter until it succeeds, wait on this clock
-/// for this backoff's delays, and return when it is cancelled.
+/// What a check runs a restart loop with. The loop must:
+/// - call the starter until it succeeds;
+/// - wait on this clock, for the delays of this backoff;
+/// - return when it is cancelled.
 pub struct LoopCase {
-    /// The clock; the starter lives on it too.
+    /// The clock that the loop must wait on. The starter uses it too.
     pub clock: FakeClock,
-    /// The delays.
+    /// The backoff that gives the delays.
     pub backoff: Box<dyn BackoffStrategy + Send>,
-    /// What cancels the loop.
+    /// The token that cancels the loop.
     pub cancel: CancellationToken,
-    /// What is to be started.
+    /// The starter that the loop must call.
     pub starter: FailingStarter,
 }
 
-/// Fails, as often as the check says, and then succeeds. Writes down when.
+/// Fails as often as the check says, and then succeeds. Records when each attempt began and ended.
 #[derive(Debug)]
 pub struct FailingStarter {
     clock: FakeClock,
@@ -67,7 +69,8 @@ impl Starter for FailingStarter {
     }
 }
 
-/// Runs the loop: the attempts, and when it returned. Cancelled at that time, if it is to be.
+/// Runs the loop, and cancels it at `cancel_at` if that is given. Returns the attempts, and when
+/// the loop returned.
 fn attempts(
     run: &impl AsyncFn(LoopCase),
     delays: &[Duration],
@@ -114,7 +117,8 @@ fn delays() -> impl Strategy<Value = Vec<Duration>> {
     vec(durations(HOUR), 1..6)
 }
 
-/// Each attempt but the last, the delay after it, and the next attempt; or that there were others.
+/// Returns each attempt except the last, with the delay after it and the next attempt. Fails if
+/// there is not exactly one attempt more than there are delays.
 fn pairs(
     attempts: &[Attempt],
     delays: &[Duration],
@@ -134,10 +138,10 @@ fn pairs(
         .collect())
 }
 
-/// Rule `min-spacing`: of attempts that fail at once, each begins at least the backoff's delay after
-/// the one before.
+/// Rule `min-spacing`: if attempts fail at once, each attempt begins at least the backoff's delay
+/// after the previous one.
 ///
-/// Source: s6-supervise's one second; a loop that forgets to wait once.
+/// Source: the one second of s6-supervise; a loop that once forgets to wait.
 pub fn min_spacing(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
     cases(params, SPACING, &delays(), |delays| {
         let (attempts, _) = attempts(&run, delays, Duration::ZERO, None);
@@ -156,8 +160,9 @@ pub fn min_spacing(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdi
     })
 }
 
-/// Rule `delay-origin`: of attempts that take their time, the last begins exactly the delay after
-/// the end, or after the beginning, of the one before.
+/// Rule `delay-origin`: if attempts take some time, the last one begins exactly the delay after the
+/// end, or after the beginning, of the previous one, as declared. If the delay counts from the
+/// beginning and is over before the previous attempt ends, the last one begins at that end.
 pub fn delay_origin(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
     cases(
         params,
@@ -187,10 +192,10 @@ pub fn delay_origin(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verd
     )
 }
 
-/// Rule `backoff-interruptible`: a cancel in the middle of a delay makes the loop return at that
-/// moment of the clock, without another attempt.
+/// Rule `backoff-interruptible`: if the loop is cancelled in the middle of a delay, it returns at
+/// that moment of the clock and makes no other attempt.
 ///
-/// Source: moby/moby#22342, a stop that hangs while restarting; Supervisor/supervisor#746.
+/// Source: moby/moby#22342, where a stop hangs during a restart; Supervisor/supervisor#746.
 pub fn backoff_interruptible(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verdict {
     let long = durations(HOUR).prop_map(|delay| delay + Duration::from_nanos(1));
     cases(
@@ -199,7 +204,7 @@ pub fn backoff_interruptible(run: impl AsyncFn(LoopCase), params: &RestartParams
         &(1..5_usize, long),
         |(failures, delay)| {
             let delays = vec![*delay; *failures];
-            // In the middle of the last delay.
+            // The cancel comes in the middle of the last delay.
             let before = delays.iter().skip(1).sum::<Duration>();
             let cancel_at = before + *delay / 2;
             let (attempts, returned) = attempts(&run, &delays, Duration::ZERO, Some(cancel_at));

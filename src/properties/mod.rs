@@ -1,7 +1,7 @@
 //! Ready-made checks for backoffs and restart decisions, and proptest strategies for both.
 //!
-//! You bring a factory and say what it makes; the checks say which rules it breaks, each of them
-//! blaming only its own rule:
+//! You pass a factory and declare what it makes. The checks report which rules it breaks. Each
+//! check reports only violations of its own rule:
 //!
 //! ```
 //! use std::time::Duration;
@@ -19,7 +19,8 @@
 //! # Ok::<(), supervise_harness::BackoffError>(())
 //! ```
 //!
-//! Everything that is drawn, is drawn from `SUPERVISE_SEED` (0 where it is not set).
+//! The checks make all their random draws from the seed `SUPERVISE_SEED`, or from 0 if it is not
+//! set.
 
 mod decisions;
 mod declared;
@@ -58,11 +59,11 @@ pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset
 
 /// Checks a backoff against every rule for backoffs.
 ///
-/// The factory makes a strategy, with the seed if there is one. It is called many times, and what
-/// it makes is asked for some hundred thousand delays. A panic of either is caught and reported (and
-/// printed, by the panic hook).
+/// The factory makes a strategy, with the seed if it gets one. The checks call the factory many
+/// times, and ask the strategies for almost a hundred thousand delays. They catch and report a
+/// panic of the factory or of a strategy. The panic hook prints it as well.
 ///
-/// A correct backoff fails by chance at most once in 1/[`FALSE_ALARM_RATE`] runs.
+/// A correct backoff fails by chance in at most one of 1/[`FALSE_ALARM_RATE`] runs.
 pub fn backoff<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
@@ -81,9 +82,9 @@ pub fn backoff<S: BackoffStrategy>(
 
 /// Checks a restart decider against every rule for restart decisions.
 ///
-/// The factory makes a decider with the rules it is given, or says why it cannot. Rules that are in
-/// order and that it refuses are left out; a rule for which it refuses all is
-/// unsupported.
+/// The factory makes a decider with the restart rules that it is given, or returns an error that
+/// says why it cannot. A check skips the cases whose restart rules are valid but refused by the
+/// factory. If the factory refuses all cases of a check, the verdict is `unsupported`.
 ///
 /// ```
 /// use supervise_harness::properties::{self, RestartParams, RestartRules};
@@ -91,8 +92,11 @@ pub fn backoff<S: BackoffStrategy>(
 /// properties::restart(RestartRules::tracker, &RestartParams::new()).assert();
 /// ```
 ///
-/// Not here, because they need processes, several children or a wall clock: the spacing of a herd,
-/// siblings, the scope of giving up, steps of the clock.
+/// These are not checked here, because they need processes, several children or a wall clock:
+/// - the spacing of restarts of many children;
+/// - siblings;
+/// - the scope of giving up;
+/// - steps of the clock.
 pub fn restart<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -120,7 +124,7 @@ pub fn restart<D: Decider, E: Display>(
     Report::new(params.seed, verdicts)
 }
 
-/// Checks a restart loop, which starts something until a start succeeds, on a fake clock.
+/// Checks a restart loop on a fake clock. A restart loop starts something until a start succeeds.
 ///
 /// ```
 /// use supervise_harness::RestartLoop;
@@ -142,7 +146,7 @@ pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Repo
     Report::new(params.seed, verdicts)
 }
 
-/// `SUPERVISE_SEED`, or 0.
+/// Returns `SUPERVISE_SEED`, or 0 if it is not set. Panics if it is not a number from 0 to 2⁶⁴ − 1.
 fn seed() -> u64 {
     crate::variables::seed().unwrap_or_else(|error| panic!("{error}"))
 }

@@ -4,12 +4,12 @@ use std::fmt;
 
 use crate::rules::{Rule, Verdict, Violation, write_line};
 
-/// How to see the same draws again.
+/// The setting that repeats the same draws.
 pub(super) fn replay(seed: u64) -> String {
     format!("SUPERVISE_SEED={seed}")
 }
 
-/// The verdicts of all checks of a kind. Prints as a table, followed by what broke.
+/// The verdicts of all checks of one kind. Prints as a table, followed by the violations.
 #[derive(Clone, Debug)]
 #[must_use = "a report says nothing until it is asserted or printed"]
 pub struct Report {
@@ -34,7 +34,7 @@ impl Report {
         Some(verdict)
     }
 
-    /// The ids of the rules with a verdict of this word: `pass`, `fail`, `unsupported`, `unknown`.
+    /// The ids of the rules whose verdict is this word: `pass`, `fail`, `unsupported` or `unknown`.
     #[must_use]
     pub fn with(&self, word: &str) -> Vec<&'static str> {
         let verdicts = self.verdicts.iter();
@@ -44,14 +44,15 @@ impl Report {
             .collect()
     }
 
-    /// What broke.
+    /// The violations of the rules that failed.
     pub fn violations(&self) -> impl Iterator<Item = &Violation> {
         self.verdicts
             .iter()
             .filter_map(|(_, verdict)| verdict.violation())
     }
 
-    /// Whether something passed, nothing broke, and nothing that is declared could not be judged.
+    /// Whether at least one rule passed, and every other rule passed or is unsupported. A rule that
+    /// failed, or that could not be judged (`unknown`), makes this false.
     #[must_use]
     pub fn passed(&self) -> bool {
         let is_good = |verdict: &Verdict| verdict.is_pass() || verdict.word() == "unsupported";
@@ -63,7 +64,7 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// With the table and what broke, unless it passed.
+    /// If the report did not pass. The message has the table and the violations.
     #[track_caller]
     pub fn assert(&self) {
         let why = if !self.with("fail").is_empty() {

@@ -1,4 +1,4 @@
-//! The checks of what brings a decider back to its beginning.
+//! The checks of what sets a decider's counts back to 0.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -20,7 +20,8 @@ pub(super) const AGAIN: &Rule = registered("manual-start-after-give-up");
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The attempt that this end leads to.
+/// The attempt of the restart after this end. Moves `now` to the end of the run. Fails if there is
+/// no restart.
 fn attempt(
     decider: &mut impl Decider,
     end: &RunEnd,
@@ -34,10 +35,10 @@ fn attempt(
     }
 }
 
-/// Rule `reset-after-healthy`: after a few crashes, a run that was up for the reset period or longer
-/// leads to attempt 0.
+/// Rule `reset-after-healthy`: after a few crashes, the end of a run that was up for the reset
+/// period or longer leads to attempt 0.
 ///
-/// Source: Docker, 10 s; Kubernetes, 10 min; systemd/systemd#43813, steps that are never reset.
+/// Source: Docker, 10 s; Kubernetes, 10 min; systemd/systemd#43813, where steps are never reset.
 pub fn reset_after_healthy<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -62,8 +63,9 @@ pub fn reset_after_healthy<D: Decider, E: Display>(
     })
 }
 
-/// Rule `no-early-reset`: runs that were up for less than the reset period, by a nanosecond or more,
-/// never bring the attempt back, however much time passes between them.
+/// Rule `no-early-reset`: runs that were up for less than the reset period never set the attempt
+/// back. This holds even if a run is only a nanosecond too short, and however much time passes
+/// between the runs.
 pub fn no_early_reset<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -95,7 +97,8 @@ pub fn no_early_reset<D: Decider, E: Display>(
     })
 }
 
-/// Rule `manual-reset`: after an explicit reset the next attempt is 0, and the limit is whole again.
+/// Rule `manual-reset`: after an explicit reset the next attempt is 0, and the full number of
+/// restarts is allowed again.
 ///
 /// Source: `systemctl reset-failed`.
 pub fn manual_reset<D: Decider, E: Display>(
@@ -117,7 +120,7 @@ pub fn manual_reset<D: Decider, E: Display>(
                 let whole =
                     restarts_until_it_stops(&mut made(&factory, &rules)?, Timestamp::ORIGIN, most);
                 let mut decider = made(&factory, &rules)?;
-                // All but one, so that it has not given up.
+                // All restarts except one, so that the decider has not given up.
                 restarts_until_it_stops(&mut decider, Timestamp::ORIGIN, whole.saturating_sub(1));
                 decider.reset();
                 let place = format!("{limit:?}, after a reset");
@@ -137,7 +140,8 @@ pub fn manual_reset<D: Decider, E: Display>(
     )
 }
 
-/// Rule `manual-start-after-give-up`: after giving up and an explicit start, a crash is restarted.
+/// Rule `manual-start-after-give-up`: after giving up and then an explicit start, there is a
+/// restart after a crash.
 pub fn manual_start_after_give_up<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,

@@ -26,7 +26,8 @@ use crate::{
     RestartPolicy, RunEnd, Signal,
 };
 
-/// Durations from 1 ns to `most`, as many short ones as long ones. Shrinks towards 1 ns.
+/// Generates durations from 1 ns to `most`. Short and long ones are equally frequent: each power of
+/// two has the same probability. Shrinks towards 1 ns.
 pub fn durations(most: Duration) -> impl Strategy<Value = Duration> + Clone {
     let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
     (0..=most.ilog2(), any::<u64>()).prop_map(move |(bits, word)| {
@@ -35,7 +36,7 @@ pub fn durations(most: Duration) -> impl Strategy<Value = Duration> + Clone {
     })
 }
 
-/// Every jitter, the relative one with fractions from 0 to 1. Shrinks towards none.
+/// Generates every jitter; the relative one has fractions from 0 to 1. Shrinks towards no jitter.
 pub fn jitters() -> impl Strategy<Value = Jitter> + Clone {
     prop_oneof![
         Just(Jitter::None),
@@ -46,8 +47,8 @@ pub fn jitters() -> impl Strategy<Value = Jitter> + Clone {
     ]
 }
 
-/// Valid exponential backoffs without a seed: initial delays from 1 ns and caps up to a day,
-/// multipliers from 1 to 10.
+/// Generates valid exponential backoffs without a seed. Initial delays start at 1 ns, caps go up to
+/// a day, and multipliers are from 1 to 10.
 pub fn exponential_backoffs() -> impl Strategy<Value = ExponentialBackoffBuilder> + Clone {
     let day = Duration::from_secs(86_400);
     let multipliers = prop_oneof![Just(1.0), Just(2.0), 1.0..=10.0];
@@ -62,7 +63,7 @@ pub fn exponential_backoffs() -> impl Strategy<Value = ExponentialBackoffBuilder
     )
 }
 
-/// Every policy. Shrinks towards never.
+/// Generates every policy. Shrinks towards `Never`.
 pub fn policies() -> impl Strategy<Value = RestartPolicy> + Clone {
     select(&[
         RestartPolicy::Never,
@@ -71,7 +72,8 @@ pub fn policies() -> impl Strategy<Value = RestartPolicy> + Clone {
     ])
 }
 
-/// No limit, and valid limits of up to `most` restarts, in a row or within up to a day.
+/// Generates `Unlimited`, and valid limits of up to `most` restarts, in a row or within up to a
+/// day.
 pub fn limits(most: u32) -> impl Strategy<Value = RestartLimit> + Clone {
     let day = Duration::from_secs(86_400);
     let some = 1..=most.max(1);
@@ -84,12 +86,12 @@ pub fn limits(most: u32) -> impl Strategy<Value = RestartLimit> + Clone {
     ]
 }
 
-/// Every signal, 1 to 64.
+/// Generates every signal, 1 to 64.
 pub fn signals() -> impl Strategy<Value = Signal> + Clone {
     select(Signal::all().collect::<Vec<Signal>>())
 }
 
-/// Every way a process can end.
+/// Generates every status with which a process can end.
 pub fn exit_statuses() -> impl Strategy<Value = ExitStatus> + Clone {
     prop_oneof![
         (0..=255).prop_map(|code| ExitStatus::Exited { code }),
@@ -100,7 +102,7 @@ pub fn exit_statuses() -> impl Strategy<Value = ExitStatus> + Clone {
     ]
 }
 
-/// Every cause of a run's end.
+/// Generates every cause of the end of a run.
 pub fn end_causes() -> impl Strategy<Value = EndCause> + Clone {
     prop_oneof![
         4 => exit_statuses().prop_map(EndCause::Exited),
@@ -111,7 +113,7 @@ pub fn end_causes() -> impl Strategy<Value = EndCause> + Clone {
     ]
 }
 
-/// Ends of runs that were up for at most `longest`, requested or not.
+/// Generates ends of runs that were up for at most `longest`, requested or not.
 pub fn run_ends(longest: Duration) -> impl Strategy<Value = RunEnd> + Clone {
     (end_causes(), durations(longest), any::<bool>()).prop_map(|(cause, up_for, requested)| {
         let mut end = RunEnd::new(cause);
@@ -122,7 +124,8 @@ pub fn run_ends(longest: Duration) -> impl Strategy<Value = RunEnd> + Clone {
     })
 }
 
-/// Up to `most` ends, each with the time since the end before: at least as long as the run was up.
+/// Generates up to `most` ends, each with the time since the previous end. This time is at least as
+/// long as the run was up.
 pub fn histories(
     most: usize,
     longest: Duration,

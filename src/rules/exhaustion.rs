@@ -1,4 +1,4 @@
-//! What happens when something runs out, or is not there.
+//! What happens when a resource runs out, or when something is missing.
 
 use std::time::Duration;
 
@@ -110,10 +110,10 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The fact that says when the fault was taken away, in nanoseconds.
+/// Name of a fact: when the fault was taken away, in nanoseconds since the sim began.
 pub(crate) const CLEARED: &str = "cleared";
 
-/// The fact that says when what a start takes ran short, in nanoseconds.
+/// Name of a fact: when something that a start needs ran short, in nanoseconds since the sim began.
 pub(crate) const SHORT: &str = "short";
 
 fn cleared(observed: &Observed) -> Option<Timestamp> {
@@ -130,7 +130,7 @@ fn failed_starts(observed: &Observed) -> Vec<&Noticed> {
     observed.notices.iter().filter(failed).collect()
 }
 
-/// A fault that lasts over two failed starts, and then is gone.
+/// In the trial a fault lasts for two failed starts and then is gone.
 fn recovers(observed: &Observed) -> Verdict {
     let curve = observed.service.delays;
     let failed = failed_starts(observed);
@@ -162,13 +162,13 @@ fn recovers(observed: &Observed) -> Verdict {
     }
 }
 
-/// Failed starts that follow each other faster than the delays allow.
+/// The broken verdict if failed starts follow each other faster than the delays allow.
 fn hurried(observed: &Observed, failed: &[&Noticed]) -> Option<Verdict> {
     let curve = observed.service.delays;
     for (k, pair) in (0..).zip(failed.windows(2)) {
         let (least, _) = curve.bounds(k);
         let apart = pair[1].at - pair[0].at;
-        if apart < least {
+        if apart + observed.early() < least {
             return Some(observed.broken(
                 None,
                 format!("failed starts are {least:?} apart or more"),
@@ -182,7 +182,7 @@ fn hurried(observed: &Observed, failed: &[&Noticed]) -> Option<Verdict> {
     None
 }
 
-/// Whether this is the start that was due by then, after the last one that failed.
+/// Judges whether `run` is the start that was due by `due`, after the last start that failed.
 fn tried_again(
     observed: &Observed,
     run: Option<&RunSpan>,
@@ -208,8 +208,8 @@ fn tried_again(
     }
 }
 
-/// A shortage of what a start takes, over two failed starts. Where no start fails, for it takes nothing
-/// of that, what the rule is about was not seen.
+/// In the trial something that a start needs is short for two failed starts. If no start fails, the
+/// start does not need it. Then the rule did not see what it is about.
 fn outlasts_shortage(observed: &Observed) -> Verdict {
     let Some(short) = instant(observed, SHORT) else {
         return Verdict::unknown("nothing ran short");
@@ -266,7 +266,8 @@ fn outlasts_shortage(observed: &Observed) -> Verdict {
             format!("one fails at {}", said.at),
         );
     }
-    // The restart after a run was the first to fail.
+    // Each run before the shortage used up a delay, too: the restart after it was the first start
+    // to fail.
     let again = u32::try_from(failed.len() - 1 + before.len()).unwrap_or(u32::MAX);
     let due = last.at + curve.bounds(again).1 + late;
     let verdict = tried_again(observed, after.first().copied(), last.at, due);
@@ -287,7 +288,8 @@ fn outlasts_shortage(observed: &Observed) -> Verdict {
     }
 }
 
-/// Either the program is not there, or it exits with a shell's code.
+/// In the trial either the program does not exist, or it exits with a code that shells use for a
+/// failed exec.
 fn exec_error_distinct(observed: &Observed) -> Verdict {
     let failed = failed_starts(observed);
     let ends = observed.reported_ends();

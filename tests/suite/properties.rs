@@ -316,6 +316,10 @@ fn impossible_declarations_are_refused() {
 #[rstest]
 #[case::a_core_dump_is_clean("policy-matrix", broken_deciders::a_core_dump_is_clean)]
 #[case::success_signals_are_ignored("clean-set", broken_deciders::success_signals_are_ignored)]
+#[case::a_failure_is_final(
+    "clean-set",
+    broken_deciders::a_failure_is_final_where_successes_are_listed
+)]
 #[case::force_beats_prevent("status-overrides", broken_deciders::force_beats_prevent)]
 #[case::a_stop_is_a_failure("requested-death-not-failure", broken_deciders::a_stop_is_a_failure)]
 #[case::a_stop_lasts_one_end("no-start-after-stop", broken_deciders::a_stop_lasts_one_end)]

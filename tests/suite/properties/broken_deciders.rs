@@ -85,6 +85,20 @@ pub(super) fn success_signals_are_ignored(rules: &RestartRules) -> Made {
     misread(rules, |rules| rules.success_signals.clear())
 }
 
+/// Without any limit.
+pub(super) fn a_failure_is_final_where_successes_are_listed(rules: &RestartRules) -> Made {
+    let are_listed =
+        rules.success_codes.iter().any(|code| *code != 0) || !rules.success_signals.is_empty();
+    wrong(rules, move |tracker, end, now| {
+        match tracker.decide(end, now) {
+            Decision::Restart { .. } if are_listed => {
+                Decision::GiveUp(GaveUp::new(end.cause, 0, RestartLimit::Unlimited))
+            }
+            decision => decision,
+        }
+    })
+}
+
 pub(super) fn force_beats_prevent(rules: &RestartRules) -> Made {
     misread(rules, |rules| {
         rules
