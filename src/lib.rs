@@ -1,11 +1,16 @@
-//! A test harness for process supervision: a child that does what it is told, the parts of a
-//! supervisor, a clock moved by hand, and the laws that supervisors keep.
+//! A test harness for process supervision. It brings:
+//!
+//! - a child process that crashes, hangs or gets ready exactly when your test says so;
+//! - building blocks for a supervisor of your own;
+//! - a clock that a test moves by hand;
+//! - checks of the laws that supervisors keep.
 //!
 //! # Virtual time over real processes
 //!
-//! A [`Sim`] runs plain tokio code, and the processes that it starts, under one virtual clock. Its
-//! children are [`Agent`]s, real processes that do what their [`Script`] or the test says; what
-//! happens is a [`Timeline`], the same bytes every time.
+//! A [`Sim`] runs plain tokio code, and the processes that this code starts, under one virtual
+//! clock. Its children are [`Agent`]s: real processes that do what their [`Script`] or the test
+//! says. The sim records everything that happens in a [`Timeline`], which is the same every time,
+//! byte for byte.
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,13 +30,14 @@
 //!
 //! # What is left behind
 //!
-//! A [`leaks::Guard`] names and ends the processes that a test leaves behind; a [`Sim`] does so by
-//! itself.
+//! A [`leaks::Guard`] names and ends the processes that a test leaves behind. A [`Sim`] does this
+//! by itself.
 //!
 //! # A child that crashes when told
 //!
-//! [`stub::path`] is a program that crashes, hangs, ignores signals, forks, floods or gets ready
-//! exactly when its [script](stub::script) says so. Whatever starts processes can start it.
+//! [`stub::path`] returns the path of a program that crashes, hangs, ignores signals, forks, floods
+//! its output or gets ready exactly when its [script](stub::script) says so. Anything that can
+//! start a process can start it.
 //!
 //! ```
 //! use std::process::Command;
@@ -44,13 +50,19 @@
 //!
 //! # Starting and watching
 //!
-//! A [`Spawner`] starts agents, with a socket pair and nothing else inherited; the [`AgentHandle`]
-//! stops one, by TERM, a grace and KILL on its process group; a [`Watcher`] waits for its end.
+//! - A [`Spawner`] starts an agent. The agent inherits one end of a socket pair and its standard
+//!   streams, and no other descriptor.
+//! - An [`AgentHandle`] stops the agent: it sends TERM to the agent's process group, waits for a
+//!   grace period, and then sends KILL.
+//! - A [`Watcher`] waits for the agent's end.
 //!
 //! # Deciding and delaying
 //!
-//! A [`RestartTracker`] says what follows an end: a restart, or none, or giving up. A
-//! [`BackoffStrategy`] says how long to wait before. Both are pure: no clock, no I/O.
+//! - A [`RestartTracker`] decides what follows the end of a run: a restart, no restart, or giving
+//!   up.
+//! - A [`BackoffStrategy`] says how long to wait before the restart.
+//!
+//! Both are pure: they read no clock and do no I/O.
 //!
 //! ```
 //! use std::time::Duration;
@@ -63,17 +75,19 @@
 //!
 //! # Keeping it running
 //!
-//! A [`RestartLoop`] tries until a start succeeds. A [`Supervisor`] keeps an agent running over whole
-//! lifetimes, and says what it does. A [`SupervisorGroup`] keeps several, in a start order, with what
-//! the end of one means to the others.
+//! - A [`RestartLoop`] tries to start something until a start succeeds or the loop gives up.
+//! - A [`Supervisor`] keeps an agent running over many runs, and reports what it does as events.
+//! - A [`SupervisorGroup`] keeps several agents running. It starts them in order, and it has a rule
+//!   for what happens to the others when one of them ends.
 //!
-//! Many of these parts follow the Go package `supervise`, which starts a process, waits for its end and starts it
-//! again after a backoff. The docs name it where something comes from there.
+//! Many of these parts follow the Go package `supervise`, which starts a process, waits for its end
+//! and starts it again after a backoff. The documentation of an item names that package where the
+//! item comes from it.
 //!
 //! # Time
 //!
-//! All of them go by a [`Clock`]: tokio's, or a [`FakeClock`] on which an hour passes when a test
-//! says so.
+//! Every part that waits takes the time from a [`Clock`]: either tokio's clock, or a [`FakeClock`],
+//! on which an hour passes as soon as a test says so.
 #![cfg_attr(
     feature = "properties",
     doc = "
@@ -86,7 +100,7 @@
     doc = "\n# Laws\n\nThe feature `properties` brings checks of them."
 )]
 
-// In the order of the data flow: a module imports only what stands before it.
+// The modules are in the order of the data flow: a module imports only from modules above it.
 mod causes;
 mod said;
 
@@ -161,7 +175,7 @@ pub use watcher::{WatchError, Watcher};
 #[path = "../fixtures/sweeper.rs"]
 mod sweeper;
 
-/// The README's examples, compiled with the documentation's.
+/// Compiles the README's examples together with the documentation's.
 #[cfg(all(doctest, feature = "properties"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

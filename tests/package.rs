@@ -44,6 +44,7 @@ fn the_packages_contain_what_they_need() {
     let stub = listed("supervise-agent-stub");
     for file in [
         "Cargo.toml",
+        "LICENSE",
         "README.md",
         "build.rs",
         "src/lib.rs",
@@ -62,6 +63,8 @@ fn the_packages_contain_what_they_need() {
         "LICENSE",
         "README.md",
         "CHANGELOG.md",
+        "docs/GUIDE.md",
+        "docs/RULES.md",
         "src/lib.rs",
     ] {
         assert!(
@@ -83,6 +86,50 @@ fn the_packages_contain_what_they_need() {
             "{file} is nobody else's business"
         );
     }
+}
+
+/// The targets of the relative links in a page of Markdown, without their anchors.
+fn relative_links(page: &str) -> Vec<String> {
+    let targets = page.split("](").skip(1);
+    let targets = targets.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
+    let is_relative = |target: &&str| !target.is_empty() && !target.contains("://");
+    files.filter(is_relative).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_relative_link_of_a_packaged_page_is_dead() {
+    let mut seen = 0;
+    for (package, folder) in [
+        ("supervise-harness", ""),
+        ("supervise-agent-stub", "agent-stub"),
+    ] {
+        let list = ["package", "--list", "--allow-dirty", "--package", package];
+        let files: BTreeSet<String> = run(cargo().args(list)).lines().map(str::to_owned).collect();
+        for page in files.iter().filter(|file| file.ends_with(".md")) {
+            let text = fs::read_to_string(root().join(folder).join(page)).expect(page);
+            for link in relative_links(&text) {
+                let mut target = Path::new(page).parent().unwrap_or(Path::new("")).to_owned();
+                for part in Path::new(&link) {
+                    if part == ".." {
+                        assert!(
+                            target.pop(),
+                            "{page} of {package} links outside of it: {link}"
+                        );
+                    } else {
+                        target.push(part);
+                    }
+                }
+                let target = target.to_str().expect("UTF-8");
+                assert!(
+                    files.contains(target),
+                    "{page} of {package} links to {link}, which it lacks"
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "no link was found");
 }
 
 /// The code of the README's first Rust block.
