@@ -1,5 +1,5 @@
-//! Compiles the stub with rustc itself, so that the library can carry it as a path and as bytes:
-//! cargo cannot hand a dependency's program to whoever depends on it.
+//! Compiles the stub by calling rustc, so that the library can carry it as a path and as bytes.
+//! Cargo does not hand the program of a dependency to the crate that depends on it.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,14 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// Where anybody who wants no program built sets this.
+/// The variable that a user sets who wants no program to be built.
 const SKIP: &str = "SUPERVISE_AGENT_STUB_SKIP_BUILD";
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
     println!("cargo::rerun-if-env-changed={SKIP}");
     println!("cargo::rerun-if-env-changed=DOCS_RS");
-    // Elsewhere the library is one error, which says why; a second one from here would hide it.
+    // On other systems compiling the library fails with an error that says why. A second error from
+    // here would hide that one.
     if variable("CARGO_CFG_TARGET_OS") != "linux" {
         return;
     }
@@ -24,7 +25,7 @@ fn main() {
         write(&program, &[]);
         return;
     }
-    // Static without relocation starts fastest. Not every target links it.
+    // A static program without relocation starts fastest. Not every target can link one.
     let kinds: [&[&str]; 3] = [
         &[
             "-C",

@@ -1,9 +1,9 @@
-//! What the crate costs, each row against its floor in the same run.
+//! Measures what the crate costs. Each row is measured against its floor, in the same run.
 //!
-//! Samples of a row and its floor are taken in turn, so that a machine that speeds up or slows down
-//! does so for both: `cargo bench` prints the medians and their ratio. (Criterion and divan measure
-//! one function after the other; on shared machines the ratio of two such measurements drifted by a
-//! fifth from run to run.)
+//! The samples of a row and of its floor are taken in turn. So if the machine speeds up or slows
+//! down, it does so for both. `cargo bench` prints the medians and their ratio. (Criterion and
+//! divan measure one function after the other. On shared machines the ratio of two such
+//! measurements drifted by a fifth from run to run.)
 
 use std::error::Error;
 use std::hint::black_box;
@@ -24,7 +24,7 @@ use supervise_harness::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Set in a process that is started to look for the stub once.
+/// The variable that is set in a process which is started to look for the stub once.
 const LOCATE: &str = "BENCH_LOCATE";
 
 fn main() -> Result<()> {
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     resident()
 }
 
-/// A static program, as the stub is.
+/// Compiles a program that does nothing. It is static, as the stub is.
 fn compile_noop(directory: &Path) -> Result<PathBuf> {
     let program = directory.join("noop");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -97,8 +97,8 @@ fn median(mut samples: Vec<Duration>) -> Duration {
     samples[samples.len() / 2]
 }
 
-/// Takes samples of both in turn, prints the medians and the ratio. What a sample returns is dropped
-/// outside of what is timed.
+/// Takes samples of both in turn, and prints the medians and the ratio. What a sample returns is
+/// dropped after the time was taken.
 fn pair<F, O>(
     name: &str,
     aim: &str,
@@ -174,7 +174,7 @@ fn start_to_ready(noop: &Path) -> Result<()> {
         || {
             let mut agent = floor.spawn("noop")?;
             let mut socket = agent.take_socket().ok_or("a socket")?;
-            // Its end of the socket is closed when it has ended.
+            // The agent's end of the socket is closed when the agent has ended.
             socket.read_to_end(&mut Vec::new())?;
             Ok(agent)
         },
@@ -188,11 +188,11 @@ fn start_to_ready(noop: &Path) -> Result<()> {
     )
 }
 
-/// Ten starts, each with what the script does, a reap and a backoff, all of it virtual; the sim's own
-/// start and end are shared by the restarts of a sample.
+/// Measures ten starts in a sim. After each of them comes what the script does, a reap and a
+/// backoff, all in virtual time. The start and the end of the sim itself are part of each sample.
 ///
-/// Against two floors: the two system calls, and what a supervisor on tokio costs without a sim. Neither
-/// works for an hour, nor waits between two runs.
+/// There are two floors: the two system calls, and what a supervisor on tokio costs without a sim.
+/// In neither of them does the agent work for an hour, or the supervisor wait between two runs.
 fn supervised_restarts(name: &str, script: &Script, backoff: Duration) -> Result<()> {
     let program = std::ffi::CString::new(stub::path()?.as_os_str().as_encoded_bytes())?;
     let args = ["agent-stub", "--script", "exit 1"]
@@ -239,12 +239,12 @@ fn supervised_restarts(name: &str, script: &Script, backoff: Duration) -> Result
     )
 }
 
-/// The supervisor: it knows nothing of sims.
+/// The supervisor, which knows nothing of sims.
 async fn restart_ten_times(command: &Command, backoff: Duration) -> std::io::Result<()> {
     for _ in 0..10 {
         let mut command = tokio::process::Command::from(same(command));
         command.spawn()?.wait().await?;
-        // Tokio's timer rounds up to a millisecond, also from nothing.
+        // Tokio's timer rounds up to a millisecond, even a sleep of zero.
         if !backoff.is_zero() {
             tokio::time::sleep(backoff).await;
         }
@@ -252,7 +252,7 @@ async fn restart_ten_times(command: &Command, backoff: Duration) -> std::io::Res
     Ok(())
 }
 
-/// A command can only be spent by value.
+/// Copies a command, since tokio takes one by value.
 fn same(command: &Command) -> Command {
     let mut same = Command::new(command.get_program());
     same.args(command.get_args());
@@ -265,7 +265,7 @@ fn same(command: &Command) -> Command {
     same
 }
 
-/// What it costs to let time pass once, by the number of agents that have to agree.
+/// Measures what it costs to let time pass once, for several numbers of agents that have to agree.
 fn gate_cost() -> Result<()> {
     const STEPS: u32 = 200;
     for agents in [10, 100, 1000] {
@@ -323,7 +323,8 @@ fn row(name: &str, figure: &str, aim: &str) {
     println!("{name:<46} {figure:>33}  {aim}");
 }
 
-/// The best of several rounds: what the code can do, with the least of the machine's noise.
+/// Returns the rate of the best of several rounds: what the code can do, with the least noise of
+/// the machine.
 fn per_second(rounds: u32, each: u32, mut round: impl FnMut() -> Result<()>) -> Result<String> {
     let mut best = Duration::MAX;
     for _ in 0..rounds {

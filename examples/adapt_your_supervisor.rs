@@ -1,7 +1,7 @@
-//! From a supervisor of yours to a table of rules: copy this page, and put yours in.
+//! How to get a table of rules for your own supervisor: copy this page, and put your supervisor in.
 //!
-//! `cargo run --example adapt_your_supervisor`; in a test file, `supervise_harness::suite!(Mine)` makes
-//! a `#[test]` of each rule.
+//! Run it with `cargo run --example adapt_your_supervisor`. In a test file,
+//! `supervise_harness::suite!(Mine)` makes a `#[test]` of each rule.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use supervise_harness::{RestartPolicy, Signal};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-/// Your supervisor, which knows nothing of the harness: restarts after a second, whatever the end.
+/// Your supervisor, which knows nothing of the harness. It starts the command again one second
+/// after each end, whatever the end was.
 async fn keep_alive(command: std::process::Command, mut stop: mpsc::Receiver<()>) {
     let mut command = Command::from(command);
     command.kill_on_drop(true);
@@ -23,7 +24,7 @@ async fn keep_alive(command: std::process::Command, mut stop: mpsc::Receiver<()>
     }
 }
 
-/// The adapter: how it is started, and what it can do.
+/// The adapter: how the harness starts your supervisor, and what your supervisor can do.
 struct Mine;
 
 impl Subject for Mine {
@@ -46,12 +47,12 @@ impl Subject for Mine {
     }
 }
 
-/// A service that it keeps alive.
+/// A service that your supervisor keeps alive.
 struct Kept(mpsc::Sender<()>);
 
 impl Session for Kept {
     async fn stop(&self) -> Result<(), SubjectError> {
-        // Nobody listens where it has stopped already.
+        // If the supervisor has stopped already, nobody receives this.
         let _ = self.0.send(()).await;
         self.0.closed().await;
         Ok(())

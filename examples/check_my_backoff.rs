@@ -1,7 +1,8 @@
 //! Checks a backoff of your own: `cargo run --example check_my_backoff`.
 //!
-//! Two hand-written ones, of which the second has a classic bug: it caps the delay and then adds
-//! the jitter. For each, its curve is drawn, and then the rules say what they think of it.
+//! It checks two hand-written backoffs. The second one has a classic bug: it caps the delay and
+//! then adds the jitter. For each of them the example draws the curve, and then prints what the
+//! checks say.
 
 use std::time::Duration;
 
@@ -13,31 +14,32 @@ use supervise_harness::properties::{self, BackoffParams, Curve, JitterLaw};
 const INITIAL: Duration = Duration::from_millis(250);
 const CAP: Duration = Duration::from_secs(8);
 
-/// 250 ms, doubling, up to 8 s.
+/// The delay without jitter: 250 ms, doubling, up to 8 s.
 fn doubled(attempt: u32) -> f64 {
     let grown = INITIAL.as_secs_f64() * f64::from(2_u32.saturating_pow(attempt));
     grown.min(CAP.as_secs_f64())
 }
 
-/// A generator with the seed, if there is one.
+/// Makes a generator from the seed or, without one, from a random seed.
 fn generator(seed: Option<u64>) -> SmallRng {
     SmallRng::seed_from_u64(seed.unwrap_or_else(rand::random))
 }
 
-/// Anywhere from half the delay to all of it.
+/// Draws from half the delay to all of it.
 fn good(seed: Option<u64>) -> impl FnMut(u32) -> Duration {
     let mut generator = generator(seed);
     move |attempt| Duration::from_secs_f64(doubled(attempt) * generator.random_range(0.5..=1.0))
 }
 
-/// The delay, and up to half of it more: which is more than the maximum, once it is reached.
+/// Draws from half the delay to one and a half times the delay. Once the delay has reached the
+/// maximum, that is more than the maximum.
 fn bad(seed: Option<u64>) -> impl FnMut(u32) -> Duration {
     let mut generator = generator(seed);
     move |attempt| Duration::from_secs_f64(doubled(attempt) * generator.random_range(0.5..=1.5))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // What both declare. The checks hold them to it, and to nothing that they do not declare.
+    // What both backoffs declare. The checks test what a backoff declares, and nothing else.
     let declared = BackoffParams::builder(INITIAL, CAP)
         .curve(Curve::Exponential { multiplier: 2.0 })
         .seedable();
@@ -60,7 +62,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The least, the mean and the most of 1 000 delays at each attempt, and where they lie.
+/// Prints the least, the mean and the longest of 1 000 delays at each attempt, and draws where they
+/// lie.
 fn plot(mut backoff: impl BackoffStrategy) {
     const WIDTH: usize = 60;
     const LONGEST: f64 = 12.5;
@@ -93,7 +96,7 @@ fn plot(mut backoff: impl BackoffStrategy) {
     );
 }
 
-/// How many of 1 000 are in a column.
+/// Returns how to draw a column that has `count` of 1 000 delays.
 fn shade(count: u32) -> char {
     match count {
         0 => ' ',

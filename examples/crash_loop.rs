@@ -1,5 +1,7 @@
-//! The main job, on a real process: an agent crashes three times, backs off longer each time, comes
-//! up, and is stopped. Run it with `cargo run --example crash_loop`.
+//! What a supervisor is for, on a real process: an agent crashes three times, and the supervisor
+//! backs off longer each time. Then the agent comes up and is stopped.
+//!
+//! Run it with `cargo run --example crash_loop`.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,8 +16,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let runs = stub::Quoted::from(&*directory.path().join("runs").to_string_lossy());
 
-    // What the agent does. In its first three runs it works for a while and crashes, after that it
-    // says that it is ready and stays up; told to stop, it takes 50 ms to tidy up.
+    // What the agent does. In its first three runs it works for a while and crashes. After that it
+    // says that it is ready and stays up. When it is told to stop, it takes 50 ms to tidy up.
     let script = format!(
         "first 3 {runs} {{ run 30ms; exit 1 }}
          on SIGTERM {{ run 50ms; exit 0 }}
@@ -26,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .args(["--script", &script])
         .build()?;
 
-    // Who keeps it running.
+    // The supervisor that keeps the agent running.
     let backoff = ExponentialBackoff::builder()
         .initial(Duration::from_millis(100))
         .max(Duration::from_secs(2))
@@ -40,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .readiness(Readiness::Notified)
         .start()?;
 
-    // What happens, as it happens.
+    // One task stops the agent once it is up; the other prints what happens, as it happens.
     let stop = async {
         supervisor
             .wait_for(|status| matches!(status.state, State::Up))

@@ -1,17 +1,25 @@
-//! The same bytes every time: `cargo run --release --example determinism -- 1000`.
+//! Checks that a sim gives the same bytes every time.
 //!
-//! A plain `tokio::process` supervisor, which knows nothing of the harness, keeps three agents running
-//! through every kind of end, for more than an hour of virtual time. The agents start descendants of
-//! every placement, flood what is read, write to two streams, and say something at the instant at which
-//! they end; a whole group is signalled. That is done again and again, and the distinct timelines are
-//! counted, and the distinct logs of what the supervisor saw. Then once more with the idle gate switched
-//! off, for contrast.
+//! Run it with `cargo run --release --example determinism -- 1000`.
 //!
-//! `-- --generated 1000 --times 20` plays scenarios that nobody chose instead: those of the seeds 0 to
-//! 999, each 20 times. `--seed S` begins at another seed, and `--only N` plays the one of seed N and
-//! prints it, and makes it smaller for each kind of difference where it is not the same each time.
+//! A plain `tokio::process` supervisor, which knows nothing of the harness, keeps three agents
+//! running for more than an hour of virtual time. The agents do all of this:
 //!
-//! With `--busy N`, N busy loops run beside.
+//! - They end in every kind of way.
+//! - They start descendants of every placement.
+//! - They flood what is read, and write to two streams.
+//! - They say something at the instant at which they end.
+//!
+//! The supervisor also signals a whole group. The example does that again and again. It counts the
+//! distinct timelines, and the distinct logs of what the supervisor saw. Then it does the same with
+//! the idle gate switched off, for contrast.
+//!
+//! `-- --generated 1000 --times 20` plays generated scenarios instead: those of the seeds 0 to 999,
+//! each 20 times. `--seed S` begins at another seed. `--only N` plays the scenario of seed N and
+//! prints it. If that scenario is not the same each time, the example makes it smaller for each
+//! kind of difference.
+//!
+//! With `--busy N`, N busy loops run at the same time.
 
 #[path = "../fixtures/generated/mod.rs"]
 mod generated;
@@ -33,9 +41,15 @@ use tokio::time::{sleep, timeout};
 
 use generated::{Again, Outcomes, generate, play_times, shrink};
 
-/// What each run does, in the stub's grammar: an exit after an hour that descendants of every placement
-/// outlive or do not; floods, a line on each stream and a death at one instant; a SIGTERM that is
-/// handled within the grace by one process of the group and by another not.
+/// What an agent does in each run, in the stub's grammar:
+///
+/// - In the first run it starts descendants of every placement, which end before it, and exits
+///   after an hour.
+/// - In the second run it floods both streams, writes a last line and dies, all at one instant.
+/// - In the third run it handles SIGTERM within the grace. One of its descendants does so, too, and
+///   the other ignores it.
+/// - In the last run it writes a line to each stream, and handles SIGTERM for longer than the
+///   grace.
 const RUNS: [&str; 4] = [
     "start same { run 1s; exit 3 }; start group own-group { run 2s; die SIGKILL }; \
      start session own-session { run 3s; exit 4 }; start daemon double-fork { run 4s; write \"daemon\\n\"; exit 5 }; \
@@ -48,8 +62,8 @@ const RUNS: [&str; 4] = [
 
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// The code under test: it starts a command, reads what it writes, waits for its end or stops its group,
-/// and starts it again.
+/// The code under test: it starts a command, reads what the command writes, waits for its end or
+/// stops its group, and starts it again.
 async fn supervise(agent: Agent, say: impl Fn(String)) -> std::io::Result<()> {
     for round in 0..RUNS.len() {
         let mut command = Command::from(agent.command());
@@ -67,8 +81,8 @@ async fn supervise(agent: Agent, say: impl Fn(String)) -> std::io::Result<()> {
         if round < 2 {
             let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
             let mut read = 0;
-            // How many lines of a flood are read before the end is the kernel's choice: only of what
-            // is no flood the order is said.
+            // How many lines of a flood are read before the end is the kernel's choice. So the log
+            // says the order only of lines that are no flood.
             let status = loop {
                 tokio::select! {
                     biased;
@@ -104,7 +118,7 @@ async fn supervise(agent: Agent, say: impl Fn(String)) -> std::io::Result<()> {
                 }
                 Err(_) => say(format!("round {round}: somebody holds the streams")),
             }
-            // Whoever is left of the group has had its time. There may be nobody.
+            // What is left of the group has had its time. There may be nothing left.
             let _ = killpg(group, Signal::SIGKILL);
         }
         let read = errors.await.expect("no panic")?;
@@ -141,7 +155,7 @@ async fn scenario(sim: SimHandle, log: Log) {
     }
 }
 
-/// Busy loops, that end with this; and by themselves where this process is killed.
+/// Busy loops, which end when this is dropped. If this process is killed, they end by themselves.
 struct Busy(Vec<Child>);
 
 impl Busy {
@@ -165,7 +179,8 @@ impl Drop for Busy {
     }
 }
 
-/// Says on standard error how far it has got: on a terminal each second, else each tenth of the way.
+/// Says on standard error how far the example has got: on a terminal each second, else after each
+/// tenth of the way.
 struct Progress {
     what: &'static str,
     times: u32,
@@ -196,7 +211,8 @@ impl Progress {
     }
 }
 
-/// What came of that many runs, and how much virtual time has passed in all.
+/// Runs the scenario that many times. Returns what came of it, and how much virtual time has passed
+/// in all.
 fn repeat(what: &'static str, times: u32, sim: &Sim) -> (Outcomes, Duration) {
     let (mut outcomes, mut virtual_time) = (Outcomes::default(), Duration::ZERO);
     let mut progress = Progress::begin(what, times);
@@ -217,7 +233,7 @@ fn length(timeline: &Timeline) -> Duration {
         .since_origin()
 }
 
-/// The scenario above, and once more without the gate.
+/// Runs the scenario above, and then again without the gate.
 fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let (outcomes, virtual_time) = repeat("", times, &Sim::new());
@@ -229,7 +245,7 @@ fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
         virtual_time.as_secs_f64() / 3600.0 / took
     );
     let contrast = times.min(100);
-    // What the missing gate breaks may leave it stuck.
+    // Without the gate a sim may get stuck.
     let sim = Sim::builder()
         .without_gate()
         .allow_leaks()
@@ -244,7 +260,7 @@ fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
     Err("the timelines or the logs differ, or a run has failed".into())
 }
 
-/// Scenarios that nobody chose, of the seeds from the first on.
+/// Plays generated scenarios, of so many seeds from the first on.
 fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let (mut different, mut stuck) = (Vec::new(), Vec::new());
@@ -278,7 +294,7 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
     different.sort_by_key(|again| again.to_string().len());
     let seeds = different.iter().map(|again| again.seed().to_string());
     println!("not: {}", seeds.collect::<Vec<_>>().join(" "));
-    // Each kind of difference, with the smallest scenario that shows it.
+    // Print each kind of difference, with the smallest scenario that shows it.
     let mut kinds: BTreeMap<String, Vec<&Again>> = BTreeMap::new();
     for again in &different {
         for kind in again.outcomes.kinds() {
@@ -301,7 +317,7 @@ fn generated(first: u64, count: u64, times: u32) -> Result<(), Box<dyn Error>> {
     Err("not every scenario is the same each time".into())
 }
 
-/// One scenario, whatever it comes to.
+/// Plays one scenario and prints it, whatever comes of it.
 fn only(seed: u64, times: u32) -> Result<(), Box<dyn Error>> {
     let again = play_times(generate(seed), times);
     println!("{again}");

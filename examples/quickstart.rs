@@ -1,5 +1,5 @@
-//! README's first test: `cargo test --example quickstart`, or `cargo run --example quickstart` to see
-//! its timeline.
+//! The README's first test. Run it with `cargo test --example quickstart`, or see its timeline with
+//! `cargo run --example quickstart`.
 
 use std::time::Duration;
 use supervise_harness::{Script, Sim};

@@ -1,7 +1,9 @@
-//! The same verdicts every time: `cargo run --release --example suite_stress -- 1000`.
+//! Checks that the suite gives the same verdicts every time.
 //!
-//! The whole suite of rules is put to the reference supervisor again and again, and what is no pass is
-//! counted. With `--busy N`, N busy loops run beside.
+//! Run it with `cargo run --release --example suite_stress -- 1000`.
+//!
+//! The example plays the whole suite of rules with the reference supervisor again and again, and
+//! counts the verdicts that are no pass. With `--busy N`, N busy loops run at the same time.
 
 use std::error::Error;
 use std::process::{Child, Command, ExitCode};
@@ -12,7 +14,8 @@ use supervise_harness::conformance::{self, Apart, Program, Reference, serve};
 /// With this argument the program is the reference supervisor in a process of its own.
 const SERVES: &str = "--serve";
 
-/// The reference, which this program serves where it is run again for that.
+/// The reference supervisor. The harness can run this program again to have it in a process of its
+/// own.
 fn reference() -> std::io::Result<Apart<Reference>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(SERVES);

@@ -12,8 +12,10 @@ pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 
 /// How long to wait before each restart.
 ///
-/// Anything can be one: the strategies of this crate, a closure from attempt to delay, or, through
-/// [`Delays`], the iterator of a retry crate.
+/// These are strategies:
+/// - the backoffs of this crate;
+/// - a closure that takes the attempt and returns the delay;
+/// - the iterator of a retry crate, wrapped in [`Delays`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,12 +27,12 @@ pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 ///
 /// Source: `BackoffStrategy` of the Go package `supervise`.
 pub trait BackoffStrategy {
-    /// The delay before restart number `attempt`, counted from 0, the first retry, since the last
-    /// reset. It should not panic for any `attempt`, `u32::MAX` included.
+    /// Returns the delay before restart number `attempt`. The first restart after a reset has the
+    /// number 0. This method should not panic for any `attempt`, `u32::MAX` included.
     fn next_delay(&mut self, attempt: u32) -> Duration;
 
-    /// A healthy run came between: the next delay is the first again. Strategies that look only
-    /// at the attempt need not do anything.
+    /// Starts the delays again after a healthy run: the next delay is the first one. A strategy
+    /// that looks only at `attempt` need not do anything.
     fn reset(&mut self) {}
 }
 
@@ -54,7 +56,7 @@ macro_rules! forward {
     };
 }
 
-// Not for every `&mut S`: that would overlap with the closures.
+// There is no impl for every `&mut S`: it would overlap with the impl for closures.
 forward!(
     Box<dyn BackoffStrategy + Send + '_>,
     &mut (dyn BackoffStrategy + Send + '_)
@@ -64,12 +66,12 @@ forward!(
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackoffError {
-    /// A field is zero that must not be.
+    /// A field is zero, which is not allowed for it.
     #[error("{field} is 0s: expected a delay above zero ({alternative})")]
     Zero {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What says what zero was meant to say.
+        /// What to use instead of zero.
         alternative: &'static str,
     },
     /// The cap is below the first delay.
@@ -80,27 +82,27 @@ pub enum BackoffError {
         /// The cap.
         max: Duration,
     },
-    /// The multiplier shrinks, or is no number.
+    /// The multiplier is below 1, infinite or not a number.
     #[error("multiplier is {value}: expected a finite number, 1 or more")]
     Multiplier {
-        /// The multiplier.
+        /// The refused multiplier.
         value: f64,
     },
-    /// The relative jitter is no fraction.
+    /// The relative jitter is not a fraction from 0 to 1.
     #[error("jitter is Relative({value}): expected a fraction from 0 to 1")]
     RelativeJitter {
-        /// The fraction.
+        /// The refused value.
         value: f64,
     },
-    /// More nanoseconds than 64 bits hold.
+    /// A delay has more nanoseconds than 64 bits can hold.
     #[error("{field} is {value:?}: expected at most 584 years, {MAX_DELAY:?}")]
     TooLong {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// The value.
+        /// The refused value.
         value: Duration,
     },
-    /// An iterator without delays.
+    /// The iterator has no delays.
     #[error("delays is empty: expected at least one delay")]
     NoDelays,
 }
@@ -108,12 +110,12 @@ pub enum BackoffError {
 /// The longest delay: delays are counted in 64 bits of nanoseconds.
 const MAX_DELAY: Duration = Duration::from_nanos(u64::MAX);
 
-/// The delay in nanoseconds, or the error that names the field.
+/// Returns the delay in nanoseconds, or an error that names the field.
 fn whole_nanos(field: &'static str, value: Duration) -> Result<u64, BackoffError> {
     u64::try_from(value.as_nanos()).map_err(|_| BackoffError::TooLong { field, value })
 }
 
-/// Checks a pair of first delay and cap, and gives both in nanoseconds.
+/// Checks a first delay and a cap, and returns both in nanoseconds.
 fn bounds(initial: Duration, max: Duration) -> Result<(u64, u64), BackoffError> {
     if initial.is_zero() {
         return Err(BackoffError::Zero {

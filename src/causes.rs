@@ -1,9 +1,9 @@
-//! An error whose text is all that is left of it.
+//! The text of an error and of its causes, for where only the text is kept.
 
 use std::error::Error;
 use std::fmt;
 
-/// Its text, and those of its causes, after a colon each.
+/// Prints the error's text, then the text of each of its causes after a colon.
 pub(crate) struct WithCauses<'a>(pub(crate) &'a (dyn Error + 'a));
 
 impl fmt::Display for WithCauses<'_> {

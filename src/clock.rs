@@ -16,7 +16,7 @@ use crate::Timestamp;
 pub use fake::FakeClock;
 use fake::FakeSleep;
 
-/// Where the time and the sleeps come from. `Arc<dyn Clock>` is one to hand around.
+/// A source of the time and of sleeps. `Arc<dyn Clock>` is a clock that can be shared.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -30,30 +30,30 @@ use fake::FakeSleep;
 /// assert_eq!(clock.now() - start, Duration::from_secs(86_400));
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time now. It never goes back.
+    /// Returns the time now. It never goes back.
     fn now(&self) -> Timestamp;
 
-    /// Completes when `duration` has passed since this call; at once if it is zero. A deadline
-    /// beyond the clock's range is its last moment.
+    /// Returns a future that completes when `duration` has passed since this call; at once if it is
+    /// zero. A deadline beyond the clock's range counts as the clock's last moment.
     ///
     /// Cancel-safe: dropping the future ends the sleep and nothing else.
     fn sleep(&self, duration: Duration) -> Sleep;
 }
 
-/// A sleep of a [`Clock`].
+/// A sleep of a [`Clock`], as a future.
 #[must_use = "a sleep does nothing unless awaited"]
 pub struct Sleep(Kind);
 
 enum Kind {
-    /// Zero on tokio's clock, whose shortest sleep is a millisecond.
+    /// A sleep of zero on tokio's clock, whose shortest sleep is a millisecond.
     Done,
-    /// Unboxed, since a backoff loop on a fake clock does little else.
+    /// Not boxed, because a backoff loop on a fake clock does little else than sleep.
     Fake(FakeSleep),
     Boxed(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 impl Sleep {
-    /// The sleep of a clock of your own.
+    /// Makes a sleep from a future, for a clock of your own.
     pub fn new(sleep: impl Future<Output = ()> + Send + 'static) -> Sleep {
         Sleep(Kind::Boxed(Box::pin(sleep)))
     }
@@ -81,10 +81,10 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Tokio's clock: the real one, or the virtual one of a runtime whose time is paused.
+/// Tokio's clock: real time, or the virtual time of a runtime whose time is paused.
 ///
-/// Its origin is where it was made; in a paused runtime, make it inside the runtime. Tokio's
-/// timers count in milliseconds and round up.
+/// Its origin is the moment at which it was created. For a paused runtime, create it inside the
+/// runtime. Tokio's timers count in milliseconds and round up.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct TokioClock {
@@ -92,7 +92,7 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// A clock whose origin is now.
+    /// Creates a clock whose origin is now.
     pub fn new() -> TokioClock {
         TokioClock {
             origin: Instant::now(),

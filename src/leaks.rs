@@ -1,5 +1,5 @@
-//! What a test leaves behind: child processes, zombies, orphaned descendants; descriptors and
-//! threads where asked.
+//! Finds what a test leaves behind: child processes, zombies and orphaned descendants; if asked,
+//! also descriptors and threads.
 //!
 //! ```
 //! use std::process::Command;
@@ -17,38 +17,38 @@
 //!
 //! # Which processes
 //!
-//! Tests run beside each other in one process, so a guard blames by identity, and waits for nothing
-//! to go away by itself:
+//! Tests run beside each other in one process. So a guard blames only processes that it can
+//! identify, and it does not wait for any of them to go away by itself. It blames:
 //!
-//! - the children that the thread of the guard forked since the guard was made; those of all threads
-//!   with [`Builder::all_threads`];
-//! - whatever bears the guard's [mark](Guard::mark) in its environment or its arguments, wherever it
-//!   was re-parented: descendants inherit it;
+//! - the children that the guard's thread has forked since the guard was made; with
+//!   [`Builder::all_threads`], those of all threads;
+//! - every process that bears the guard's [mark](Guard::mark) in its environment or its arguments,
+//!   wherever it was re-parented: descendants inherit the mark;
 //! - the descendants of those;
 //! - the members of the process groups and sessions that one of those leads, or that a
 //!   [watched](Guard::watch) child led.
 //!
-//! A process is a number and a start time. It is blamed if it lives when the guard is checked; one
-//! that has been sent SIGKILL, or is in the kernel's exit, does not. A child of this process that has
-//! ended is blamed until somebody reaps it. The guard of a frozen stub is not blamed: it ends with
-//! the stub.
+//! To the guard, a process is a number and a start time. A process is blamed if it lives when the
+//! guard is checked. A process that has been sent SIGKILL, or is in the kernel's exit, does not
+//! count as alive. A child of this process that has ended is blamed until somebody reaps it. A
+//! frozen stub has a process that guards it. That process is not blamed: it ends with the stub.
 //!
-//! What the guard finds it ends and, where it is a child of this process, reaps. A stub that bears the
-//! mark is sent SIGKILL at once. All else is stopped first, so that it cannot fork meanwhile, and the
-//! kernel is told to kill it with this process: a test that is itself killed at that moment leaves
-//! nothing stopped behind.
+//! The leak guard ends every process that it finds, and reaps it if it is a child of this process.
+//! It sends SIGKILL at once to a stub that bears the mark. It stops any other process first, so
+//! that the process cannot fork meanwhile. It also has the kernel kill that process if this one
+//! ends. So a test that is itself killed at that moment leaves no stopped process behind.
 //!
-//! A process is in the middle of its start when it shows no arguments, or is a child of this process
-//! and still shows our own. It is looked at again, a thousand times at most, and the processor
-//! yielded in between; no time is waited. Marked commands that another thread is only just starting can be missed if
-//! that is not enough.
+//! A process is in the middle of its start while it shows no arguments, or while it is a child of
+//! this process and still shows the arguments of this one. The guard then looks at it again, up to
+//! a thousand times, and yields the processor in between. It does not sleep. If that is not enough,
+//! the guard can miss marked commands that another thread is only just starting.
 //!
 //! # What it cannot see
 //!
-//! - An orphan that has cleared its environment, has no mark in its arguments, and left the group and
-//!   the session of every process that the guard knows.
+//! - An orphan that has cleared its environment, has no mark in its arguments, and has left the
+//!   group and the session of every process that the guard knows.
 //! - The environment of a process that became another user's.
-//! - A mark that a process acquires by an exec, if it was there before the guard was made.
+//! - A mark that a process acquires by an exec, if the process was there before the guard was made.
 //! - Children that another thread forked, without a mark or [`Builder::all_threads`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,10 +75,10 @@ pub(crate) use proc::Identity;
 pub use proc::Unreadable;
 pub use report::{Descriptor, Leaks, Thread};
 
-/// The variable that marks the descendants of a test.
+/// The environment variable that marks the descendants of a test.
 const MARK: &str = "SUPERVISE_LEAK_MARK";
 
-/// What a guard looks at. Processes it always does.
+/// Chooses what a guard looks at. It always looks at processes.
 ///
 /// ```
 /// use supervise_harness::leaks;
@@ -97,31 +97,32 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Whether the children of all threads count, instead of those of the guard's own thread: for a
-    /// runtime with several threads. For tests that are alone in their process, as under
+    /// Whether the children of all threads count, and not only those of the guard's own thread: for
+    /// a runtime with several threads. Use it in tests that are alone in their process, as under
     /// cargo-nextest. Default: no.
     pub fn all_threads(mut self, yes: bool) -> Builder {
         self.all_threads = yes;
         self
     }
 
-    /// Whether to look at the descriptors of this process: those opened since, and those that are
-    /// another file's since. A library's that stay open by design, as tokio's for signals, count:
-    /// use it once before the guard is made. For tests that are alone in their process, as under
-    /// cargo-nextest. Default: no.
+    /// Whether to look at the descriptors of this process: those that were opened since the guard
+    /// was made, and those that have become another file's since. Descriptors that a library keeps
+    /// open by design count, too, such as tokio's for signals: use the library once before you make
+    /// the guard. Use this in tests that are alone in their process, as under cargo-nextest.
+    /// Default: no.
     pub fn descriptors(mut self, yes: bool) -> Builder {
         self.descriptors = yes;
         self
     }
 
-    /// Whether to look at the threads of this process. One that was joined does not count. For tests
-    /// that are alone in their process, as under cargo-nextest. Default: no.
+    /// Whether to look at the threads of this process. A thread that was joined does not count. Use
+    /// it in tests that are alone in their process, as under cargo-nextest. Default: no.
     pub fn threads(mut self, yes: bool) -> Builder {
         self.threads = yes;
         self
     }
 
-    /// Makes the guard. Where /proc cannot be read, its check says so.
+    /// Makes the guard. If /proc cannot be read, the guard's check says so.
     #[track_caller]
     pub fn build(self) -> Guard {
         let mut guard = Guard {
@@ -139,13 +140,14 @@ impl Builder {
     }
 }
 
-/// Finds what is left behind between its making and its check, or its drop.
+/// Finds what is left behind from the moment when it is made until its check or its drop.
 ///
-/// A guard that is dropped unchecked panics with what it finds, unless its thread panics already:
-/// then it prints that to standard error, after the test's own failure. Either way what it found has
-/// been ended.
+/// A guard that is dropped without a check panics if it finds something. If its thread is panicking
+/// already, the guard prints what it found to standard error instead, after the test's own failure.
+/// In both cases it has ended the processes that it found.
 ///
-/// It stays on the thread that made it, whose children it knows; it is not [`Send`].
+/// A guard stays on the thread that made it, since it knows the children of that thread. It is not
+/// [`Send`].
 ///
 /// ```
 /// # use std::process::Command;
@@ -174,7 +176,7 @@ pub struct Guard {
     leaders: Vec<Identity>,
     before: Result<Before, Unreadable>,
     checked: bool,
-    /// Not to be sent away from the thread whose children it knows.
+    /// Keeps the guard on the thread whose children it knows: it cannot be sent.
     here: PhantomData<*const ()>,
 }
 
@@ -182,7 +184,7 @@ pub struct Guard {
 #[derive(Debug, Default)]
 struct Before {
     children: BTreeSet<Identity>,
-    /// The start time of the youngest process.
+    /// The start time of the youngest process then.
     since: u64,
     descriptors: Option<BTreeMap<u32, File>>,
     threads: Option<BTreeMap<Identity, String>>,
@@ -201,7 +203,8 @@ impl Before {
 }
 
 impl Guard {
-    /// A guard that looks at processes: the children of this thread, and what bears the mark.
+    /// Makes a guard that looks at processes: the children of this thread, and every process that
+    /// bears the mark.
     #[track_caller]
     #[expect(
         clippy::new_without_default,
@@ -211,26 +214,27 @@ impl Guard {
         Guard::builder().build()
     }
 
-    /// What else to look at.
+    /// A builder, to choose what else the guard looks at.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// A variable to set in the environment of whatever the test starts: its name and its value. The
-    /// value is this guard's alone. It also counts as an argument, or a word of one, for programs
-    /// that clear their environment.
+    /// The variable to set in the environment of everything that the test starts: its name and its
+    /// value. The value belongs to this guard alone. For programs that clear their environment, the
+    /// value also counts as an argument, or as a word in one.
     #[must_use]
     pub fn mark(&self) -> (&'static str, String) {
         (MARK, self.mark.clone())
     }
 
-    /// Sets the mark in a command's environment.
+    /// Sets the mark in the command's environment.
     pub fn mark_command<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env(MARK, &self.mark)
     }
 
-    /// Remembers a child that lives or is yet to be reaped: who is in the process group or the
-    /// session that it leads is blamed, also after its end. A number that is nobody's is ignored.
+    /// Remembers a child that lives or was not reaped yet. The guard then blames the members of the
+    /// process group and the session that the child leads, even after the child's end. A number
+    /// that no process has is ignored.
     pub fn watch(&mut self, pid: u32) {
         match proc::stat(pid) {
             Ok(Some(stat)) => self.leaders.push(stat.identity),
@@ -239,9 +243,10 @@ impl Guard {
         }
     }
 
-    /// Looks for what is left behind, and ends it.
+    /// Looks for what is left behind, and ends the processes among it.
     ///
-    /// Blocks: a few milliseconds where nothing is found, else until what was found has ended.
+    /// Blocks: a few milliseconds if nothing is found, otherwise until the processes that it found
+    /// have ended.
     ///
     /// # Errors
     ///
@@ -271,7 +276,7 @@ impl Guard {
             leaders: &self.leaders,
         });
         leaks.processes = ending.found;
-        // After the processes, whose pidfds are closed by now.
+        // After the processes: the pidfds that the search for them has opened are closed by now.
         if let Err(error) = ended.and_then(|()| before.compare(&mut leaks)) {
             leaks.unreadable = Some(error);
         }
@@ -307,13 +312,13 @@ impl Drop for Guard {
         if self.checked {
             return;
         }
-        // The look itself has no business to panic; while the test's own panic is under way, it
-        // would abort the process.
+        // The look itself should not panic. If it did so during the test's own panic, that would
+        // abort the process.
         let unwinding = std::thread::panicking();
         match panic::catch_unwind(panic::AssertUnwindSafe(|| self.look())) {
             Ok(Ok(())) => {}
             Ok(Err(leaks)) if unwinding => {
-                // Printing panics where standard error is closed.
+                // Printing panics if standard error is closed.
                 let report = leaks.to_string();
                 let _ = panic::catch_unwind(|| eprintln!("{report}"));
             }
@@ -324,7 +329,7 @@ impl Drop for Guard {
     }
 }
 
-/// No other guard's, of this process or another.
+/// A mark that no other guard has, in this process or in another.
 fn unique_mark() -> String {
     static GUARDS: AtomicU64 = AtomicU64::new(0);
     let number = GUARDS.fetch_add(1, Ordering::Relaxed);
@@ -332,9 +337,9 @@ fn unique_mark() -> String {
     format!("leak-{}-{number}-{random:016x}", std::process::id())
 }
 
-/// Ends the processes, whoever their parent is, that bear one of the marks as a whole word in their
-/// environment or their arguments; and the roots, with all below them. Never this process. Returns
-/// what it found.
+/// Ends these processes, whoever their parent is: those that bear one of the marks as a whole word
+/// in their environment or their arguments; and the roots, with all processes below them. It never
+/// ends this process. Returns what it found.
 pub(crate) fn end_processes_of(
     marks: &[String],
     roots: &[Identity],
@@ -342,7 +347,7 @@ pub(crate) fn end_processes_of(
     let mut ending = Ending::default();
     ending.run(&Wanted {
         marks,
-        // A mark is this process's, so no older than it.
+        // This process has made the marks, so no older process bears one.
         since: proc::this_process()?.identity.start,
         roots: Roots::These(roots),
         leaders: &[],
@@ -350,14 +355,15 @@ pub(crate) fn end_processes_of(
     Ok(ending.found)
 }
 
-/// The processes whose number says so, but for this one, among those: all where none are given.
+/// The processes whose number `is_one` accepts, without this one: of the numbers in `among`, or of
+/// all processes if that is `None`.
 pub(crate) fn processes_where(
     among: Option<RangeInclusive<u32>>,
     is_one: impl Fn(u32) -> bool,
 ) -> Result<Vec<Identity>, Unreadable> {
     let mut found = Vec::new();
     let this = std::process::id();
-    // Among any numbers may be those of threads.
+    // A number in `among` may be that of a thread.
     let may_be_threads = among.is_some();
     let all = match among {
         Some(some) => some.collect(),
@@ -366,15 +372,16 @@ pub(crate) fn processes_where(
     for pid in all {
         if pid != this && is_one(pid) && !(may_be_threads && proc::is_thread(pid)?) {
             let stat = proc::stat(pid)?;
-            // It may have become another's between the two.
+            // The number may have become another process's since it was first asked for.
             found.extend(stat.filter(|_| is_one(pid)).map(|stat| stat.identity));
         }
     }
     Ok(found)
 }
 
-/// The children of one thread of this process, until two looks in a row agree: what was a child
-/// before its number was looked up and after it is no other process.
+/// The children of one thread of this process. Looks until two looks in a row agree. A number that
+/// was a child's before its start time was looked up, and still is after it, has not become another
+/// process's.
 pub(crate) fn children_of(thread: nix::unistd::Pid) -> Result<BTreeSet<Identity>, Unreadable> {
     let thread = thread.as_raw().unsigned_abs();
     let mut before = proc::children(thread)?;

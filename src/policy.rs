@@ -1,4 +1,5 @@
-//! Restart policies, limits and the tracker that decides: pure, without a clock.
+//! Restart policies, limits, and the tracker that decides about restarts. They read no clock: the
+//! caller passes the time.
 
 mod end;
 mod limit;
@@ -13,20 +14,21 @@ pub use tracker::{RestartTracker, RestartTrackerBuilder};
 use std::fmt;
 use std::time::Duration;
 
-/// Which ends of a run are followed by a restart.
+/// Says after which ends of a run there is a restart.
 ///
-/// Source: `RestartLoopPolicy` of the Go package `supervise`; `Restart=` of systemd.service(5); OTP `supervisor`
-/// calls them temporary, transient and permanent.
+/// Source: `RestartLoopPolicy` of the Go package `supervise`; `Restart=` of systemd.service(5); OTP
+/// `supervisor` calls the three policies temporary, transient and permanent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RestartPolicy {
-    /// No end.
+    /// After no end.
     Never,
-    /// A failure: an end that is not success, as [`RestartTrackerBuilder::success_codes`] and
-    /// [`RestartTrackerBuilder::success_signals`] say.
+    /// After a failure, which is every end that is not a success.
+    /// [`RestartTrackerBuilder::success_codes`] and [`RestartTrackerBuilder::success_signals`] set
+    /// what a success is.
     #[default]
     OnFailure,
-    /// Every end, success included, that we did not ask for.
+    /// After every end, success included, except an end that our own stop caused.
     Always,
 }
 
@@ -36,35 +38,36 @@ pub enum RestartPolicy {
 pub enum Decision {
     /// Wait for the backoff's delay, then start again.
     Restart {
-        /// What [`BackoffStrategy::next_delay`](crate::BackoffStrategy::next_delay) is asked for.
-        /// 0 also means that the count begins anew: call
-        /// [`BackoffStrategy::reset`](crate::BackoffStrategy::reset) first.
+        /// The attempt to pass to
+        /// [`BackoffStrategy::next_delay`](crate::BackoffStrategy::next_delay). 0 means that the
+        /// count starts again: call [`BackoffStrategy::reset`](crate::BackoffStrategy::reset)
+        /// first.
         attempt: u32,
     },
-    /// It stays down: the policy, a list or a stop says so.
+    /// Do not start again, because of the policy, the prevent list or a stop.
     Finished {
-        /// Whether the run ended well.
+        /// Whether the end of the run counts as a success.
         success: bool,
     },
-    /// It stays down: there were too many restarts.
+    /// Do not start again, because the limit allows no more restarts.
     GiveUp(GaveUp),
 }
 
-/// Why a restart was given up.
+/// Why there is no other restart: the limit and the end that exceeded it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GaveUp {
-    /// How the last run ended.
+    /// How the run ended whose restart was refused.
     pub cause: EndCause,
-    /// The automatic restarts that the limit had counted: the first start is not among them, nor
-    /// the restart that was refused.
+    /// The number of automatic restarts that the limit had counted. The first start does not count,
+    /// and neither does the refused restart.
     pub restarts: u32,
-    /// The limit.
+    /// The limit that refused the restart.
     pub limit: RestartLimit,
 }
 
 impl GaveUp {
-    /// For deciders of your own.
+    /// Makes the value for [`Decision::GiveUp`], for a decider of your own.
     #[must_use]
     pub fn new(cause: EndCause, restarts: u32, limit: RestartLimit) -> GaveUp {
         GaveUp {
@@ -92,34 +95,34 @@ impl fmt::Display for GaveUp {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// A limit of no restarts.
+    /// The restart limit is 0.
     #[error(
         "restart limit is 0: expected 1 or more (for no restarts at all, RestartPolicy::Never)"
     )]
     ZeroLimit,
-    /// A limit in no time.
+    /// The window of the restart limit is 0 s.
     #[error(
         "restart window is 0s: expected a period above zero (for a limit without a window, \
          RestartLimit::consecutive)"
     )]
     ZeroWindow,
-    /// A healthy run of no length, which would make every run healthy.
+    /// `reset_after` is 0 s, which would make every run healthy.
     #[error(
         "reset_after is 0s: expected a period above zero (for a count that never grows, \
          RestartLimit::Unlimited and ConstantBackoff)"
     )]
     ZeroReset,
-    /// An exit code that no process can have.
+    /// A list has an exit code that no process can have.
     #[error("{list} has the code {code}: expected 0 to 255")]
     Code {
-        /// The list.
+        /// The name of the list, such as `success_codes`.
         list: &'static str,
-        /// The code.
+        /// The refused code.
         code: i32,
     },
 }
 
-/// A period that is not zero, or the error.
+/// Returns the period, or the error if the period is zero.
 fn period(value: Duration, error: PolicyError) -> Result<Duration, PolicyError> {
     if value.is_zero() {
         Err(error)

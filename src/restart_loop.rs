@@ -13,16 +13,17 @@ use crate::{
     RestartTracker, RunEnd, TokioClock,
 };
 
-/// Something that can be started, with one attempt a call. Any
-/// `FnMut(&CancellationToken) -> impl Future<Output = Result<(), E>> + Send` is one.
+/// Something that can be started. Each call of `start` is one attempt. Any
+/// `FnMut(&CancellationToken) -> impl Future<Output = Result<(), E>> + Send` is a starter.
 ///
 /// Source: `Starter` of the Go package `supervise`.
 pub trait Starter {
     /// Why an attempt failed.
     type Error;
 
-    /// One attempt. It ends early, with an error, when `cancel` fires; one that does not is
-    /// dropped at its next await, so what it has begun must come undone when its future is dropped.
+    /// Makes one attempt. When `cancel` fires, the attempt should end early, with an error. If it
+    /// does not, the loop drops its future at the next await. Dropping the future must undo what
+    /// the attempt has begun.
     ///
     /// The future is `Send`, so that a loop can run in a spawned task.
     fn start(
@@ -43,11 +44,12 @@ where
     }
 }
 
-/// Tries to start something until a start succeeds, the policy forbids another attempt, the limit
-/// is reached, or it is cancelled; between attempts it waits for the backoff's delay.
+/// Tries to start something, and waits for the backoff's delay between attempts. It ends when a
+/// start succeeds, when the policy forbids another attempt, when the limit is reached, or when it
+/// is cancelled.
 ///
-/// It looks at attempts to start only: [`RestartPolicy::Never`] makes one, and the other policies,
-/// which differ in what follows a clean exit, are the same here.
+/// It handles only attempts to start. [`RestartPolicy::Never`] makes one attempt. The other
+/// policies differ only in what follows a clean exit, so they are the same here.
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,11 +85,11 @@ pub struct RestartLoopBuilder {
     clock: Option<Arc<dyn Clock>>,
 }
 
-/// A start succeeded.
+/// The result of a loop whose start succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Started {
-    /// The attempts made, the successful one included: 1 or more.
+    /// The number of attempts made, the successful one included: 1 or more.
     pub attempts: u32,
 }
 
@@ -98,23 +100,23 @@ pub enum RestartError<E> {
     /// The policy allows one attempt, and it failed.
     #[error("the start failed: {source}")]
     Failed {
-        /// Why it failed.
+        /// Why the attempt failed.
         source: E,
     },
     /// All attempts that the limit allows failed.
     #[error("no start in {attempts} attempts succeeded, the last failed: {source}")]
     MaxRestartsExhausted {
-        /// The attempts made: one more than the restarts allowed.
+        /// The number of attempts made: one more than the restarts allowed.
         attempts: u32,
-        /// Why the last one failed.
+        /// Why the last attempt failed.
         source: E,
     },
     /// The loop was cancelled.
     #[error("the start was cancelled {}", after(*.attempts, .last.as_ref()))]
     Cancelled {
-        /// The attempts begun.
+        /// The number of attempts begun.
         attempts: u32,
-        /// Why the last attempt that came to an end failed, if one did.
+        /// Why the last attempt that ended failed. `None` if no attempt ended.
         #[source]
         last: Option<E>,
     },
@@ -129,8 +131,8 @@ fn after<E: fmt::Display>(attempts: u32, last: Option<&E>) -> String {
 }
 
 impl RestartLoop {
-    /// Starts from the defaults: on failure, no limit, exponential backoff from 1 s to 60 s, tokio's
-    /// clock.
+    /// Starts from the defaults: restart on failure, no limit, exponential backoff from 1 s to
+    /// 60 s, tokio's clock.
     pub fn builder() -> RestartLoopBuilder {
         RestartLoopBuilder {
             policy: RestartPolicy::OnFailure,
@@ -142,20 +144,21 @@ impl RestartLoop {
 
     /// Runs the loop from its beginning: attempts count from 1 and the backoff is reset.
     ///
-    /// A cancel is noticed at once before an attempt, in one (whose future is then dropped), and in
-    /// a delay; an attempt that has just succeeded wins over it.
+    /// The loop notices a cancel at once: before an attempt, during an attempt (whose future it
+    /// then drops), and during a delay. If an attempt has just returned success, the loop succeeds
+    /// in spite of the cancel.
     ///
-    /// Cancel-safe as far as the starter is: dropping the future drops the attempt or the delay it
-    /// is in.
+    /// Cancel-safe if the starter is: dropping the future drops the attempt or the delay that is
+    /// under way.
     ///
     /// # Errors
     ///
-    /// [`RestartError`]: the attempt failed and there may be no other, there were too many, or
-    /// `cancel` fired.
+    /// [`RestartError`]: the attempt failed and the policy allows no other, all attempts that the
+    /// limit allows failed, or `cancel` fired.
     ///
     /// # Panics
     ///
-    /// If the clock does, as tokio's outside its runtime.
+    /// If the clock panics, as tokio's clock does outside its runtime.
     pub async fn run<S: Starter + ?Sized>(
         &mut self,
         starter: &mut S,
@@ -219,31 +222,32 @@ fn stopped<E>(attempts: u32, last: Option<E>) -> RestartError<E> {
 }
 
 impl RestartLoopBuilder {
-    /// The policy. Default: on failure.
+    /// Sets the policy. Default: on failure.
     pub fn policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The restarts allowed: N means N + 1 attempts, and 0, as in the Go package `supervise`, any number. Default: 0.
+    /// Sets how many restarts are allowed. N means N + 1 attempts. 0, as in the Go package
+    /// `supervise`, means any number. Default: 0.
     pub fn max_restarts(mut self, restarts: u32) -> Self {
         self.max_restarts = restarts;
         self
     }
 
-    /// The delays between attempts. Default: exponential, from 1 s to 60 s, without jitter.
+    /// Sets the delays between attempts. Default: exponential, from 1 s to 60 s, without jitter.
     pub fn backoff(mut self, backoff: impl BackoffStrategy + Send + 'static) -> Self {
         self.backoff = Some(Box::new(backoff));
         self
     }
 
-    /// Where the time comes from. Default: tokio's clock.
+    /// Sets the clock. Default: tokio's clock.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// The loop.
+    /// Builds the loop.
     pub fn build(self) -> RestartLoop {
         let limit = match NonZeroU32::new(self.max_restarts) {
             Some(restarts) => RestartLimit::Consecutive(restarts),

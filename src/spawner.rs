@@ -1,4 +1,4 @@
-//! Starting agents.
+//! The spawner, which starts agents.
 
 mod error;
 mod handle;
@@ -29,20 +29,20 @@ const ENV_ID: &str = "SUPERVISE_AGENT_ID";
 const ENV_FD: &str = "SUPERVISE_AGENT_FD";
 const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 
-/// Starts agents: child processes that share a socket pair with this one.
+/// Starts agents: child processes that share a socket pair with this process.
 ///
 /// An agent starts with
 ///
-/// - its half of an AF_UNIX stream socket pair as descriptor 3, its three standard streams, and no
-///   other descriptor, whatever this process has open, but for the
+/// - its half of an AF_UNIX stream socket pair as descriptor 3, and its three standard streams. It
+///   has no other descriptor, whatever this process has open, except for the
 ///   [lock](crate::SupervisorBuilder::lock) of a supervisor that has one;
-/// - this process's environment, the extra entries, `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD=3` and,
-///   if the options say so, `SUPERVISE_AGENT_RUNTIME_DIR`;
+/// - this process's environment, the extra entries, `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD=3`
+///   and, if the options say so, `SUPERVISE_AGENT_RUNTIME_DIR`;
 /// - a process group of its own, no signal blocked and none ignored.
 ///
-/// It is started by posix_spawn with file actions (glibc 2.34 or later), which runs no code of this
-/// process in the child, and held by a pidfd (Linux 5.4 or later): no SIGCHLD handler is installed
-/// and nobody else's children are waited for.
+/// The spawner uses posix_spawn with file actions (glibc 2.34 or later), so no code of this process
+/// runs in the child. It holds the agent by a pidfd (Linux 5.4 or later). It therefore installs no
+/// SIGCHLD handler, and waits for nobody else's children.
 ///
 /// Source: `Spawner` of the Go package `supervise`; posix_spawn(3), pidfd_open(2).
 ///
@@ -76,12 +76,13 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 pub struct Spawner {
     options: SpawnerOptions,
     argv: Vec<CString>,
-    /// What its agents find as descriptor 4.
+    /// The open file that the agents inherit as descriptor 4.
     passed_on: Option<Arc<File>>,
 }
 
 impl Spawner {
-    /// A spawner with these options. Opens nothing, starts nothing and does not look for the program.
+    /// Creates a spawner with these options. Opens nothing, starts nothing and does not look for
+    /// the program.
     ///
     /// # Errors
     ///
@@ -100,21 +101,21 @@ impl Spawner {
         })
     }
 
-    /// Has its agents inherit an open file, as descriptor 4.
+    /// Makes the agents inherit this open file, as descriptor 4.
     pub(crate) fn pass_on(&mut self, file: Arc<File>) {
         self.passed_on = Some(file);
     }
 
-    /// Starts one agent. Its life is not bounded by the spawner's, only by its handle's.
+    /// Starts one agent. The agent may outlive the spawner, but not its handle.
     ///
     /// Needs no runtime. Blocks until the exec has happened or failed, as [`std::process::Command`]
     /// does, and for nothing else.
     ///
-    /// `agent_id` is any name without a NUL byte, and not the empty one; it need not be unique.
+    /// `agent_id` is any name without a NUL byte, except the empty one. It need not be unique.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`]; no descriptor, child or zombie is left.
+    /// [`SpawnError`]. A failed spawn leaves no descriptor, child or zombie behind.
     pub fn spawn(&self, agent_id: &str) -> Result<AgentHandle, SpawnError> {
         let options = &self.options;
         let given = options.agent_path.as_path();
@@ -128,7 +129,8 @@ impl Spawner {
         options::without_nul("agent id", OsStr::new(agent_id))?;
         let mut path = resolve(given)?;
         if options.current_dir.is_some() && path.is_relative() {
-            // The child looks for it after it has entered its working directory.
+            // The child looks for the program after it has entered its working directory. A
+            // relative path would be taken from there.
             path = std::path::absolute(&path).map_err(|error| {
                 SpawnError::of_step(&path, "tell its absolute path", "its path", error)
             })?;
@@ -153,7 +155,8 @@ impl Spawner {
             stdio: [&options.stdin, &options.stdout, &options.stderr],
         }
         .run();
-        // Now: its number is free for the pidfd, and the socket ends when the agent does.
+        // Closed here, so that its descriptor is free for the pidfd, and so that the socket ends
+        // when the agent does.
         drop(agent_half);
         let pid = launched.map_err(|error| match error {
             LaunchError::Prepare(wanted, error) => {
@@ -182,8 +185,8 @@ impl Spawner {
         ))
     }
 
-    /// A spawner of another program: with the environment, the working directory and the clock of this
-    /// one, and no streams.
+    /// Creates a spawner of another program, with the environment, the working directory, the
+    /// runtime directory and the clock of this spawner. Its streams are `/dev/null`.
     pub(crate) fn of_program(
         &self,
         program: &Path,
@@ -198,13 +201,13 @@ impl Spawner {
         other.build()
     }
 
-    /// The signal that stops its agents.
+    /// Returns the signal that stops the agents.
     #[must_use]
     pub fn stop_signal(&self) -> Signal {
         self.options.stop_signal
     }
 
-    /// Whose time the grace goes by.
+    /// Returns the clock that measures the grace.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.options.clock)
@@ -212,7 +215,8 @@ impl Spawner {
 
     fn environment(&self, agent_id: &str) -> Result<Vec<CString>, SpawnError> {
         let mut entries: BTreeMap<OsString, OsString> = env::vars_os().collect();
-        // Where this process is itself an agent, its own is not meant for its agents.
+        // If this process is an agent itself, its own runtime directory is not meant for its
+        // agents.
         entries.remove(OsStr::new(ENV_RUNTIME_DIR));
         entries.extend(self.options.env.iter().cloned());
         entries.insert(ENV_ID.into(), agent_id.into());
@@ -231,7 +235,8 @@ impl Spawner {
     }
 }
 
-/// The path to execute. A bare name is looked up as Go's exec does it: in absolute directories only.
+/// Returns the path to execute. Looks up a name without a slash as Go's exec does: in absolute
+/// directories of `PATH` only.
 fn resolve(path: &Path) -> Result<PathBuf, SpawnError> {
     if path.as_os_str().as_bytes().contains(&b'/') {
         return Ok(path.to_owned());

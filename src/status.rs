@@ -4,8 +4,8 @@ use std::fmt;
 
 use agent_stub::Signal;
 
-/// How a process ended: with a code, or killed by a signal. The two never mix: death by SIGKILL is
-/// not exit 137.
+/// How a process ended: it exited with a code, or a signal killed it. The two never mix: a death by
+/// SIGKILL is not exit code 137.
 ///
 /// Source: `WatchResult` of the Go package `supervise`, waitid(2).
 ///
@@ -19,12 +19,12 @@ use agent_stub::Signal;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
-    /// It called exit.
+    /// The process called exit.
     Exited {
         /// The exit code, 0 to 255.
         code: i32,
     },
-    /// A signal killed it.
+    /// A signal killed the process.
     Signaled {
         /// The signal.
         signal: Signal,
@@ -34,7 +34,7 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The exit code, 0 to 255; −1 for a death by signal, as in the Go package `supervise`.
+    /// Returns the exit code, 0 to 255; −1 for a death by signal, as in the Go package `supervise`.
     #[must_use]
     pub fn exit_code(self) -> i32 {
         match self {
@@ -43,7 +43,7 @@ impl ExitStatus {
         }
     }
 
-    /// The signal that killed it, if one did.
+    /// Returns the signal that killed the process, if one did.
     #[must_use]
     pub fn signal(self) -> Option<Signal> {
         match self {
@@ -52,7 +52,7 @@ impl ExitStatus {
         }
     }
 
-    /// Whether it exited with code 0.
+    /// Whether the process exited with code 0.
     #[must_use]
     pub fn success(self) -> bool {
         self == ExitStatus::Exited { code: 0 }

@@ -1,4 +1,4 @@
-//! Keeping an agent running over whole lifetimes.
+//! The supervisor, which keeps one agent running over many runs.
 
 mod builder;
 mod event;
@@ -20,38 +20,45 @@ pub use readiness::Readiness;
 
 use life::{Command, Request};
 
-/// Keeps one agent running: the reference that the rules are held to.
+/// Keeps one agent running. It is the reference supervisor: the rules are tested against it.
 ///
 /// Detailed operation, from [`start`](SupervisorBuilder::start) on:
 ///
-/// 1. It spawns the agent as [`Spawner::spawn`](crate::Spawner::spawn) does. A spawn that fails is
-///    an end of that run with [`EndCause::StartFailed`](crate::EndCause::StartFailed); go to 5.
-/// 2. It waits until the agent is ready, as [`Readiness`] says. An agent that ends before that has
-///    failed to start, whatever its exit code. One that is not ready at the start timeout is stopped
-///    as in 6, and that run ends with [`EndCause::StartTimeout`](crate::EndCause::StartTimeout).
-/// 3. The agent is up. What counts as a healthy run counts from here. With a
-///    [`watchdog`](SupervisorBuilder::watchdog), an agent that misses a heartbeat is killed, and that
-///    run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout); go to 5. With a
-///    [`probe`](SupervisorBuilder::probe), an agent that has failed as many in a row as that says is
-///    stopped as in 6, and that run ends with [`EndCause::Unhealthy`](crate::EndCause::Unhealthy).
-/// 4. The agent ends. Its status is read and it is reaped at once; what it left in its process group
-///    is killed before the next run starts.
-/// 5. The [`RestartTracker`](crate::RestartTracker) decides. A restart waits for the backoff's delay,
-///    counted from the end, and goes to 1 with the next run's number. Otherwise the supervisor rests,
-///    with an [`Outcome`], until it is told to start again.
+/// 1. The supervisor spawns the agent as [`Spawner::spawn`](crate::Spawner::spawn) does. If the
+///    spawn fails, the run ends with [`EndCause::StartFailed`](crate::EndCause::StartFailed), and
+///    step 5 follows.
+/// 2. It waits until the agent is ready, as [`Readiness`] defines it. An agent that ends before it
+///    is ready has failed to start, whatever its exit code. If the agent is not ready at the start
+///    timeout, the supervisor stops it as in step 6, and the run ends with
+///    [`EndCause::StartTimeout`](crate::EndCause::StartTimeout).
+/// 3. The agent is up. The time that makes a run healthy is measured from here. With a
+///    [`watchdog`](SupervisorBuilder::watchdog), the supervisor kills an agent that misses a
+///    heartbeat, and the run ends with
+///    [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout), and step 5 follows. With a
+///    [`probe`](SupervisorBuilder::probe), the supervisor stops the agent as in step 6 after as
+///    many failures in a row as the probe says, and the run ends with
+///    [`EndCause::Unhealthy`](crate::EndCause::Unhealthy).
+/// 4. The agent ends. The supervisor reads its status and reaps it at once. Before the next run
+///    starts, it kills what the agent left in its process group.
+/// 5. The [`RestartTracker`](crate::RestartTracker) decides. Before a restart the supervisor waits
+///    for the backoff's delay, counted from the end of the run. Then it goes to step 1 with the
+///    next run's number. If there is no restart, it rests, with an [`Outcome`], until it is told to
+///    start again.
 /// 6. A stop shuts the host's half of the socket, sends the stop signal to the process group, waits
-///    for the grace, sends SIGKILL to the group, and returns after the agent was reaped. While an
-///    agent is being stopped none is started. A stop during a delay ends the delay.
+///    for the grace, sends SIGKILL to the group, and returns after the supervisor has reaped the
+///    agent. While an agent is being stopped, the supervisor starts none. A stop during a delay
+///    ends the delay.
 ///
-/// Every request is carried out in the order of its arrival, and each state answers it at once but
-/// for the time that stopping takes. Nothing is started after a stop has returned until a
-/// [`start`](Supervisor::start) or a [`restart`](Supervisor::restart).
+/// The supervisor carries out requests in the order of their arrival. In every state it answers a
+/// request at once, except for the time that stopping takes. After a stop has returned, it starts
+/// nothing until a [`start`](Supervisor::start) or a [`restart`](Supervisor::restart).
 ///
-/// Dropping the supervisor kills the agent and its process group, without a grace, and so a probe that
-/// runs; the task that this takes ends with the runtime at the latest, and they with it.
+/// Dropping the supervisor kills the agent and its process group, without a grace, and also a probe
+/// that runs. The supervisor's task does this after the drop. The task ends at the latest with the
+/// runtime, and the agent and the probe are killed then.
 ///
-/// Source: the loop of the Go package `supervise`, over whole lifetimes; the form is that of s6-supervise's
-/// documentation.
+/// Source: the loop of the Go package `supervise`, extended to whole lifetimes. This description
+/// has the form of s6-supervise's documentation.
 ///
 /// ```
 /// use std::time::Duration;
@@ -83,14 +90,15 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Waits until it rests: until it has finished, given up, stopped or failed.
+    /// Waits until the supervisor rests: until it has finished, given up, stopped or failed.
+    /// Returns the outcome.
     ///
     /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Gone`] where its task has ended: with its runtime, or by a panic of the
-    /// backoff.
+    /// [`SupervisorError::Gone`] if the supervisor's task has ended: its runtime is gone, or the
+    /// backoff panicked.
     pub async fn wait(&self) -> Result<Outcome, SupervisorError> {
         let mut status = self.status.clone();
         let rests = status.wait_for(|status| matches!(status.state, State::Resting(_)));
@@ -103,10 +111,11 @@ impl Supervisor {
         }
     }
 
-    /// Stops the agent, and returns after it was reaped. Where the supervisor rests already, nothing
-    /// happens, and the outcome is the one that it rests with. Any number of stops at once are one.
+    /// Stops the agent, and returns after the supervisor has reaped it. If the supervisor already
+    /// rests, does nothing and returns the outcome that it rests with. Several stops at the same
+    /// time count as one.
     ///
-    /// Not cancelled by dropping the future: the stop goes on.
+    /// Dropping the future does not cancel the stop.
     ///
     /// # Errors
     ///
@@ -115,11 +124,12 @@ impl Supervisor {
         self.ask(Request::Stop).await?.ok_or(SupervisorError::Gone)
     }
 
-    /// Stops the agent if it runs and starts it at once, without a delay. Everything counts from 0
-    /// again, also after giving up. Requests that come while one is carried out are one with it.
-    /// Returns after the start was tried.
+    /// Stops the agent if it runs, and starts it at once, without a delay. All counts begin again
+    /// at 0, also after the supervisor gave up. Start and restart requests that arrive during a
+    /// restart are answered by the same start. Returns after the start attempt, whether it
+    /// succeeded or failed.
     ///
-    /// Not cancelled by dropping the future.
+    /// Dropping the future does not cancel the restart.
     ///
     /// # Errors
     ///
@@ -128,11 +138,12 @@ impl Supervisor {
         self.ask(Request::Restart).await.map(drop)
     }
 
-    /// Starts the agent if it does not run: at once, also during a delay, and also after it finished,
-    /// was stopped or given up; everything counts from 0 again. An agent that runs is left alone.
-    /// Returns after the start was tried.
+    /// Starts the agent if it does not run. It starts at once, also during a delay, and also after
+    /// the supervisor finished, was stopped or gave up. All counts begin again at 0 then. Does
+    /// nothing to an agent that already runs. Returns after the start attempt, whether it succeeded
+    /// or failed.
     ///
-    /// Not cancelled by dropping the future.
+    /// Dropping the future does not cancel the start.
     ///
     /// # Errors
     ///
@@ -141,8 +152,8 @@ impl Supervisor {
         self.ask(Request::Start).await.map(drop)
     }
 
-    /// Clears the counts: the next delay is the first again, and the limit has counted nothing. What
-    /// it does at the moment goes on.
+    /// Clears the counts: the next delay is the first delay again, and the limit has counted
+    /// nothing. The supervisor goes on with what it is doing.
     ///
     /// # Errors
     ///
@@ -151,14 +162,14 @@ impl Supervisor {
         self.ask(Request::Reset).await.map(drop)
     }
 
-    /// What it does now.
+    /// Returns what the supervisor does now.
     #[must_use]
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 
-    /// Waits until what it does matches, and returns that. States that pass quickly may not be seen:
-    /// [`SupervisorEvents`] has them all.
+    /// Waits until `matches` accepts the supervisor's status, and returns that status. May miss
+    /// states that pass quickly; [`SupervisorEvents`] misses no event.
     ///
     /// Cancel-safe.
     ///
@@ -184,7 +195,8 @@ impl Supervisor {
         answer.await.map_err(|_| SupervisorError::Gone)
     }
 
-    /// Asks, and does not wait for it; where nobody is there any more, nothing is to be done.
+    /// Sends a request, and does not wait for the answer. If the supervisor's task is gone, there
+    /// is nothing left to do, so this is no error.
     fn order(&self, request: Request) {
         let (done, _) = oneshot::channel();
         let _ = self.commands.send(Command { request, done });

@@ -4,11 +4,12 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
-/// A point in time: how long after its clock's origin, in whole nanoseconds.
+/// A point in time: the time since its clock's origin, in whole nanoseconds.
 ///
-/// Timestamps of one clock compare and subtract; those of two clocks have nothing to do with each
-/// other. It is a type of its own because neither [`std::time::Instant`] nor tokio's can be made
-/// from a number, which pure code and recorded timelines need.
+/// Timestamps of one clock can be compared and subtracted. Timestamps of two clocks have nothing to
+/// do with each other. This is a type of its own because pure code and recorded timelines need to
+/// make timestamps from numbers. Neither [`std::time::Instant`] nor tokio's `Instant` can be made
+/// from a number.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,13 +26,13 @@ impl Timestamp {
     /// The clock's origin.
     pub const ORIGIN: Timestamp = Timestamp(Duration::ZERO);
 
-    /// How long after the clock's origin.
+    /// Returns the time since the clock's origin.
     #[must_use]
     pub fn since_origin(self) -> Duration {
         self.0
     }
 
-    /// How long after `earlier`; zero where `earlier` is later.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     #[must_use]
     pub fn saturating_since(self, earlier: Timestamp) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -54,7 +55,7 @@ impl AddAssign<Duration> for Timestamp {
     }
 }
 
-/// Zero where the right side is later, as [`Timestamp::saturating_since`].
+/// Zero if the right side is later, as for [`Timestamp::saturating_since`].
 impl Sub for Timestamp {
     type Output = Duration;
 
@@ -63,7 +64,7 @@ impl Sub for Timestamp {
     }
 }
 
-/// Seconds with three digits, more only where the value has more.
+/// Prints seconds with three decimal digits, or with more if the value has more.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, nanos) = (self.0.as_secs(), self.0.subsec_nanos());

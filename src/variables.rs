@@ -1,13 +1,13 @@
-//! What the `SUPERVISE_*` environment says.
+//! Reads the `SUPERVISE_*` environment variables.
 
 use std::env;
 use std::sync::Once;
 use std::time::Duration;
 
-/// Whose variables these are.
+/// The prefix of the harness's variables.
 const PREFIX: &str = "SUPERVISE_";
 
-/// Why a variable cannot be used.
+/// Why the value of a variable cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is `{text}`: expected {expected}")]
 pub(crate) struct VariableError {
@@ -16,13 +16,13 @@ pub(crate) struct VariableError {
     expected: &'static str,
 }
 
-/// `SUPERVISE_SEED`, or 0.
+/// Returns the value of `SUPERVISE_SEED`, or 0 if it is not set.
 pub(crate) fn seed() -> Result<u64, VariableError> {
     let expected = "a number from 0 to 2^64-1";
     Ok(number("SUPERVISE_SEED", expected, |_| true)?.unwrap_or(0))
 }
 
-/// `SUPERVISE_WATCHDOG`, where it is set.
+/// Returns the value of `SUPERVISE_WATCHDOG`, in seconds above zero, if it is set.
 pub(crate) fn watchdog() -> Result<Option<Duration>, VariableError> {
     let expected = "a number of seconds above zero";
     let seconds = number("SUPERVISE_WATCHDOG", expected, |seconds| seconds > 0)?;
@@ -49,7 +49,7 @@ fn number(
     }
 }
 
-/// Says, once in this process, which variables mean nothing.
+/// Prints, once in this process, which `SUPERVISE_*` variables the harness does not know.
 fn report_unknown() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! Waiting for the end of an agent.
+//! The watcher, which waits for the end of an agent.
 
 use std::io;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use tokio_util::sync::CancellationToken;
 use crate::process::{Process, TAKEN, WaitError, WatchResult};
 use crate::spawner::AgentHandle;
 
-/// Why [`Watcher::wait`] has no status.
+/// Why [`Watcher::wait`] cannot return a status.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The token was cancelled first. The agent runs on.
+    /// The token was cancelled before the agent ended. The agent runs on.
     #[error("waiting for the end of process {pid} was cancelled")]
     Cancelled {
         /// The agent's process id.
         pid: u32,
     },
-    /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
-    /// ended, and its status went there.
+    /// The agent has ended, and its status went elsewhere: something else in this program waits for
+    /// all children, or SIGCHLD is ignored.
     #[error("cannot tell how process {pid} ended: {}", TAKEN)]
     StatusTaken {
         /// The agent's process id.
         pid: u32,
     },
-    /// The kernel refused to wait: out of descriptors, mostly.
+    /// The kernel refused to wait, mostly because no descriptor is left.
     #[error("cannot wait for the end of process {pid}")]
     Wait {
         /// The agent's process id.
@@ -38,10 +38,10 @@ pub enum WatchError {
 
 /// Waits for the end of one agent. Clones watch the same agent.
 ///
-/// It outlives the [`AgentHandle`] that it came from: closing or dropping the handle ends the agent,
-/// and the watcher gets the status.
+/// A watcher may outlive the [`AgentHandle`] that it came from. Closing or dropping the handle ends
+/// the agent, and the watcher then gets the status.
 ///
-/// Source: `Watcher` of the Go package `supervise`, whose second wait fails; pidfd_open(2).
+/// Source: `Watcher` of the Go package `supervise`, where the second wait fails; pidfd_open(2).
 ///
 /// ```
 /// use supervise_harness::{Signal, SpawnerOptions, WatchError};
@@ -78,17 +78,19 @@ impl Watcher {
         self.process.pid()
     }
 
-    /// Waits until the agent has ended, and reaps it. Cancelling ends the wait and leaves the agent
-    /// alone; where it has ended as well, the status wins.
+    /// Waits until the agent has ended, reaps it, and returns how it ended. Cancelling ends the
+    /// wait and leaves the agent alone. If the agent has ended as well, the wait returns the
+    /// status.
     ///
-    /// Any number of waits, at once, one after the other or after the end, on any runtime, get the
-    /// same result. The agent's own descendants are not waited for.
+    /// Any number of waits get the same result: at the same time, one after the other, or after the
+    /// end, and on any runtime. Nobody waits for the agent's own descendants.
     ///
-    /// Cancel-safe: a dropped wait loses nothing, the next one gets the status.
+    /// Cancel-safe: dropping the future loses nothing, and the next wait gets the status.
     ///
     /// # Errors
     ///
-    /// [`WatchError`]; `Cancelled` and `Wait` concern this wait only.
+    /// [`WatchError`]. `Cancelled` and `Wait` concern this wait only: another may still get the
+    /// status.
     ///
     /// # Panics
     ///
@@ -106,9 +108,10 @@ impl Watcher {
     }
 }
 
-// Here, not with the rest of the handle: a module imports only what stands before it.
+// This is here, not with the rest of the handle, because a module imports only the modules that
+// come before it in `lib.rs`.
 impl AgentHandle {
-    /// A watcher of this agent. Each call gives another; all get the same result.
+    /// Returns a new watcher of this agent. All watchers of an agent get the same result.
     pub fn watcher(&self) -> Watcher {
         Watcher {
             process: Arc::clone(self.process()),

@@ -1,4 +1,4 @@
-//! The stub's life: one thread, one loop, never blocked in anything but `poll`.
+//! The stub's life: one thread and one loop, which blocks in nothing but `poll`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -18,31 +18,31 @@ use crate::signal::Signal;
 use crate::watch::Watch;
 use crate::{complain, sys};
 
-/// The control connection ended.
+/// The exit code if the control connection ended.
 const CONTROL_LOST: i32 = 123;
-/// The lifetime was over: timeout(1)'s code for it.
+/// The exit code if the lifetime was over. timeout(1) uses the same code.
 const LIFETIME_OVER: i32 = 124;
-/// A script without a control connection cannot go on: sysexits(3).
+/// The exit code if a script without a control connection cannot go on: EX_OSERR of sysexits(3).
 const CANNOT_GO_ON: i32 = 71;
 
-/// How often something is looked at that nothing tells the stub of.
+/// How often the stub polls for a change of which nothing tells it, such as the arrival of a file.
 pub(crate) const LOOK: Duration = Duration::from_millis(2);
 
 /// What a script waits for.
 pub(crate) enum Wait {
     /// A point in real time.
     Until(Instant),
-    /// The harness's word that this wait is over.
+    /// The harness's `go` for the wait or the turn with this number.
     Go(u64),
-    /// Nothing.
+    /// Nothing: this wait never ends.
     Ever,
     /// A gate that the harness opens.
     Gate(Quoted),
-    /// Something in the file system, of which nothing tells but looking.
+    /// Something in the file system, for which the stub has to poll.
     Watch(Watch),
-    /// Space in a stream.
+    /// Room to write to this descriptor, which the stub has not opened itself.
     Writable(i32),
-    /// Space in what it has opened itself.
+    /// Room to write to a file or a socket that the stub has opened itself.
     Room(OwnedFd),
 }
 
@@ -56,10 +56,10 @@ pub(crate) enum Again {
 /// A block that is being run.
 pub(crate) struct Frame {
     script: Rc<Script>,
-    /// The next statement.
+    /// The index of the next statement.
     next: usize,
     again: Again,
-    /// The signal that this handles.
+    /// The signal that this block handles, if it is a handler.
     handles: Option<Signal>,
     pub(crate) wait: Option<Wait>,
     /// A write that is under way.
@@ -67,7 +67,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Does the statement again that was just begun, once the wait is over.
+    /// Makes the frame begin its current statement again once the wait is over.
     pub(crate) fn retry_after(&mut self, wait: Wait) {
         self.next -= 1;
         self.wait = Some(wait);
@@ -84,7 +84,7 @@ impl Frame {
         }
     }
 
-    /// The block that handles the signal.
+    /// Makes a frame for the block that handles the signal.
     pub(crate) fn handler(signal: Signal, script: Script) -> Frame {
         Frame {
             handles: Some(signal),
@@ -97,51 +97,56 @@ impl Frame {
     }
 }
 
-/// A stub that lives.
+/// A running stub.
 pub(crate) struct Agent {
     pub(crate) options: Options,
     pub(crate) inherited: Inherited,
     pub(crate) control: Option<Connection>,
-    /// The connection that ends this process when it ends, where another process talks on it.
+    /// A connection on which another process talks to the harness. This process exits when the
+    /// connection ends.
     pub(crate) lifeline: Option<OwnedFd>,
-    /// No more orders will come.
+    /// Whether the harness has shut its half of the connection, so that no more orders will come.
     deaf: bool,
     deadline: Instant,
-    /// What is being done: a handler or an order stands above what it interrupted.
+    /// The blocks that are being run. A handler or an order stands above the block that it
+    /// interrupted.
     pub(crate) frames: Vec<Frame>,
     incoming: VecDeque<Incoming>,
     pub(crate) handlers: BTreeMap<Signal, Script>,
-    /// The signals that scripts asked to hear of.
+    /// The signals that a script counts or handles, and that the stub therefore reports.
     pub(crate) reported: BTreeSet<Signal>,
-    /// How many of each were trapped when it looked last.
+    /// How often each signal had been trapped when the stub last looked.
     pub(crate) seen: BTreeMap<Signal, u32>,
-    /// How many of each the harness was told of.
+    /// How often the stub has reported each signal to the harness.
     pub(crate) told: BTreeMap<Signal, u64>,
-    /// How many SIGCHLDs had come when children were reaped last.
+    /// How many SIGCHLDs had come when the stub last looked for ended children.
     pub(crate) children_heard: u32,
-    /// Handlers that are due once the one at work is done.
+    /// The signals whose handlers are due. A handler begins once no other handler of its signal is
+    /// running.
     pub(crate) due: VecDeque<Signal>,
-    /// Where trapped signals write a byte, and where it is read.
+    /// A pair of sockets: the loop reads from the first, and a trapped signal writes a byte to the
+    /// second.
     pub(crate) wake: Option<(OwnedFd, OwnedFd)>,
     over: BTreeSet<u64>,
     pub(crate) opened: BTreeMap<Quoted, u32>,
     /// The number of the last wait or turn.
     pub(crate) last_wait: u64,
-    /// Whether it may do what others can see; only the harness's clock grants that turn by turn.
+    /// Whether the stub may now do something that others can see. It matters by the harness's clock
+    /// only, which grants one turn at a time.
     pub(crate) has_turn: bool,
-    /// The turn that it has asked for to take signals.
+    /// The turn that the stub has asked for to take signals, as long as it is not granted.
     pub(crate) asked_for_signals: Option<u64>,
     pub(crate) children: Vec<Child>,
-    /// A script ignores SIGCHLD: then nothing tells of the end of a child.
+    /// Whether a script ignores SIGCHLD. Then nothing tells the stub that a child has ended.
     pub(crate) ignores_children: bool,
-    /// How many descendants it has started.
+    /// How many descendants this stub has started.
     pub(crate) started: u32,
-    /// Locked files: a lock goes when its file is closed.
+    /// The locked files. They stay open, since closing a file releases its lock.
     pub(crate) locks: Vec<std::fs::File>,
     pub(crate) idle: bool,
-    /// Whether the harness knows that nothing is left to do but wait.
+    /// Whether the stub has told the harness that nothing is left to do but wait.
     rested: bool,
-    /// The orders obeyed so far, but for pings.
+    /// How many orders the stub has obeyed so far, not counting pings.
     obeyed: u64,
 }
 
@@ -217,7 +222,8 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Lives to the end.
+    /// Runs the loop. Returns the exit code when a script without a control connection is done; at
+    /// every other end the process exits from within.
     pub(crate) fn live(mut self) -> i32 {
         loop {
             self.hear_signals();
@@ -238,14 +244,14 @@ impl Agent {
         }
     }
 
-    /// Tells the harness, if there is one.
+    /// Sends the report to the harness at once, if there is a control connection.
     pub(crate) fn say(&mut self, report: &Report) {
         self.say_soon(report);
         self.send();
     }
 
-    /// Tells the harness before the next statement or the next wait: what is said together wakes it
-    /// once.
+    /// Keeps the report and sends it before the next statement or the next wait. Reports that are
+    /// sent together wake the harness only once.
     pub(crate) fn say_soon(&mut self, report: &Report) {
         self.rested &= matches!(report, Report::Pong(_));
         if let Some(control) = &mut self.control {
@@ -264,7 +270,7 @@ impl Agent {
         }
     }
 
-    /// Says that something is odd, and goes on.
+    /// Reports something odd to the harness, or else on standard error, and goes on.
     pub(crate) fn warn(&mut self, text: &str) {
         match self.control {
             Some(_) => self.say(&Report::Error(Quoted::from(text))),
@@ -272,7 +278,8 @@ impl Agent {
         }
     }
 
-    /// Says that a statement could not be done. A script that nobody listens to cannot go on.
+    /// Reports that a statement could not be done. Without a control connection the script cannot
+    /// go on, so the process exits.
     pub(crate) fn fail(&mut self, text: &str) {
         self.warn(text);
         if self.control.is_none() {
@@ -297,7 +304,8 @@ impl Agent {
         }
     }
 
-    /// Does the next statement, or what a block's end brings.
+    /// Goes on with the topmost block: with its write, with its next statement or, at its end, with
+    /// the next round or the block below.
     fn step(&mut self) {
         let Some(top) = self.frames.last_mut() else {
             return;
@@ -305,10 +313,11 @@ impl Agent {
         match top.wait.take() {
             Some(Wait::Go(id)) => {
                 self.over.remove(&id);
-                // What was blocked goes on in its turn.
+                // A write that was blocked goes on with this turn, and uses it up.
                 self.has_turn &= top.writing.is_none();
             }
-            // Of several that write to one pipe the kernel would choose.
+            // If several processes wait to write to one pipe, the kernel would choose which one
+            // goes on. So this one asks for a turn.
             Some(Wait::Writable(_))
                 if top.writing.is_some() && self.options.clock == ClockChoice::Harness =>
             {
@@ -345,15 +354,17 @@ impl Agent {
         top.next = 0;
         let endless = matches!(top.again, Again::Forever);
         if endless && self.asked_for_signals.is_some() {
-            // A turn is granted to who rests, and this would never do so.
+            // The harness grants a turn only to a stub that rests. This block would never rest by
+            // itself.
             self.obey_or_wait();
         } else {
             self.look_up(endless);
         }
     }
 
-    /// In the middle of something that may take long without a wait: notices the harness, its end
-    /// and the lifetime's. A ping waits until nothing is left to do, unless there is no end of that.
+    /// Looks up from work that may take long without a wait. Obeys the next order, and notices when
+    /// the harness is gone or the lifetime is over. Answers a ping only in an endless block: all
+    /// other work comes to an end, and the ping waits for that.
     pub(crate) fn look_up(&mut self, endless: bool) {
         let ping = matches!(self.incoming.front(), Some(Ok(Order::Ping(_))));
         if ping && !endless || !self.obey() {
@@ -361,7 +372,8 @@ impl Agent {
         }
     }
 
-    /// Says that nothing is left to do but wait, once.
+    /// Gives the turn back and, by the harness's clock, says once that nothing is left to do but
+    /// wait.
     fn rest(&mut self) {
         self.has_turn = false;
         if self.options.clock == ClockChoice::Harness && !self.rested {
@@ -374,7 +386,7 @@ impl Agent {
         }
     }
 
-    /// What it watches now.
+    /// Returns what the topmost block polls for, if it does.
     fn watch(&self) -> Option<&Watch> {
         match self.frames.last()?.wait.as_ref()? {
             Wait::Watch(watch) => Some(watch),
@@ -384,12 +396,14 @@ impl Agent {
 
     /// Obeys the next order; without one, waits for whatever comes first.
     fn obey_or_wait(&mut self) {
-        // A ping is answered after the rest that it asks for, also where both came at once.
+        // The stub answers a ping after the `rest` that the ping asks for, even if an order before
+        // it and the ping arrived together.
         if !matches!(self.incoming.front(), None | Some(Ok(Order::Ping(_)))) {
             self.obey();
             return;
         }
-        // The look comes before the answer: until then it has something to do.
+        // Look before answering the ping: if what the stub waits for has come, there is something
+        // left to do.
         if !self.incoming.is_empty() && self.watch().is_some_and(Watch::has_come) {
             self.rested = false;
             return self.step();
@@ -411,7 +425,7 @@ impl Agent {
         self.listen(timeout, writable);
     }
 
-    /// Obeys the next order. False where there is none.
+    /// Obeys the next order. Returns false if there is none.
     fn obey(&mut self) -> bool {
         let Some(incoming) = self.incoming.pop_front() else {
             return false;
@@ -442,7 +456,8 @@ impl Agent {
         true
     }
 
-    /// Waits for orders, signals, the end of the harness or of the lifetime.
+    /// Sends what was kept. Then waits for an order, a signal, the end of the harness or room to
+    /// write, at most until `timeout` or the lifetime is over.
     fn listen(&mut self, timeout: Duration, writable: Option<i32>) {
         self.send();
         let left = self.lifetime_left();
@@ -471,13 +486,14 @@ impl Agent {
             if !open && all[0].is_gone() {
                 std::process::exit(CONTROL_LOST);
             }
-            // A harness that has shut its half is still there: it will say no more, and means to
-            // stop this process some other way.
+            // A harness that has shut its half of the connection is still there. It will send no
+            // more orders, and means to stop this process in some other way.
             self.deaf = !open;
         }
     }
 
-    /// Asks for a turn.
+    /// Asks the harness for a turn and returns the turn's number. `signal` says whether a trapped
+    /// signal is the reason.
     pub(crate) fn ask_for_turn(&mut self, signal: bool) -> u64 {
         self.last_wait += 1;
         let id = self.last_wait;
@@ -486,7 +502,7 @@ impl Agent {
     }
 }
 
-/// Whether a write to the descriptor would not block, or fail at once.
+/// Whether a write to the descriptor would succeed or fail at once, instead of blocking.
 fn is_writable(descriptor: i32) -> bool {
     let mut poll = [sys::Poll::writable(descriptor)];
     sys::wait_for(&mut poll, 0);

@@ -12,7 +12,7 @@ use crate::protocol::{Lines, MAX_LINE, MessageError, Order, Report};
 use crate::quoted::Quoted;
 use crate::sys;
 
-/// An address as options have it: a path or, after `@`, an abstract name.
+/// Parses the address of a socket as the options give it: a path or, after `@`, an abstract name.
 pub(crate) fn address(text: &OsStr) -> io::Result<SocketAddr> {
     match text.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -20,7 +20,7 @@ pub(crate) fn address(text: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// Moves a descriptor out of the way of the standard streams, which scripts close.
+/// Moves a descriptor above 2, where no script closes it as a standard stream.
 pub(crate) fn above_streams(descriptor: OwnedFd) -> io::Result<OwnedFd> {
     if descriptor.as_raw_fd() > 2 {
         Ok(descriptor)
@@ -34,13 +34,13 @@ pub(crate) fn take_over(descriptor: RawFd) -> io::Result<OwnedFd> {
     if std::fs::metadata(format!("/proc/self/fd/{descriptor}")).is_err() {
         return Err(io::Error::other("the descriptor is not open"));
     }
-    // SAFETY: the descriptor is open, and whoever started this process said what it is for: nothing
-    // else here uses it.
+    // SAFETY: the descriptor is open. Whoever started this process has passed it for this use, so
+    // nothing else here uses it.
     let socket = unsafe { UnixStream::from_raw_fd(descriptor) };
     match socket.peer_addr() {
         Ok(_) => Ok(socket.into()),
         Err(error) => {
-            // Not ours to close after all.
+            // It is not ours after all, so it must not be closed.
             std::mem::forget(socket);
             Err(io::Error::new(
                 error.kind(),
@@ -50,14 +50,14 @@ pub(crate) fn take_over(descriptor: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// What came in: an order, or a line that is none.
+/// A line that came in: an order, or the reason why the line is none.
 pub(crate) type Incoming = Result<Order, MessageError>;
 
-/// A connected stream socket and what was read from it so far.
+/// A connected stream socket, what was read from it so far, and what is still to be sent.
 pub(crate) struct Connection {
     socket: UnixStream,
     lines: Lines,
-    /// What is said with the next report.
+    /// The reports that wait for the next [`send`](Connection::send).
     unsent: String,
 }
 
@@ -103,7 +103,8 @@ impl Connection {
         self.unsent.push_str(&line);
     }
 
-    /// Sends what was kept. [`io::ErrorKind::TimedOut`] where the harness does not read it in time.
+    /// Sends the reports that were kept. Fails with [`io::ErrorKind::TimedOut`] if the harness does
+    /// not read them before the deadline.
     pub(crate) fn send(&mut self, deadline: Instant) -> io::Result<()> {
         let unsent = std::mem::take(&mut self.unsent);
         let mut rest = unsent.as_bytes();
@@ -125,8 +126,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there. False at the
-    /// connection's end.
+    /// Reads once and adds the lines that are complete. Returns false if the connection has ended
+    /// or failed.
     pub(crate) fn receive(&mut self, incoming: &mut impl Extend<Incoming>) -> bool {
         let mut chunk = [0; 4096];
         match self.socket.read(&mut chunk) {

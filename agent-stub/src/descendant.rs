@@ -19,20 +19,20 @@ unsafe extern "C" {
     fn _exit(code: c_int) -> !;
 }
 
-/// What descendants share with whoever starts them.
+/// What a descendant gets from the process that starts it.
 pub(crate) struct Family<'a> {
     pub(crate) agent: &'a Quoted,
     pub(crate) control: &'a Control,
     pub(crate) clock: ClockChoice,
-    /// What is left of the lifetime.
+    /// What is left of the starter's lifetime.
     pub(crate) lifetime: Duration,
-    /// For which time a descendant is started, from 1.
+    /// The descendant's number among those of its starter, from 1.
     pub(crate) nth: u32,
 }
 
 fn this_program(lifetime: Duration) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    // At least 1 ms: a lifetime of none is refused.
+    // At least 1 ms, since `--lifetime` refuses a lifetime of zero.
     command
         .arg0("agent-stub")
         .arg("--lifetime")
@@ -40,7 +40,8 @@ fn this_program(lifetime: Duration) -> Command {
     command
 }
 
-/// Starts a descendant. A double fork leaves no child: then there is none to return.
+/// Starts a descendant and returns the child process. Returns `None` after a double fork, since
+/// that leaves no child.
 pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<Option<Child>> {
     let mut command = this_program(family.lifetime);
     command
@@ -52,7 +53,7 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
             "--clock",
             match (family.clock, family.control) {
                 (ClockChoice::Harness, Control::Address(_)) => "harness",
-                // A descendant without a connection of its own cannot ask.
+                // A descendant without a connection of its own cannot ask for turns.
                 _ => "real",
             },
         ])
@@ -60,7 +61,8 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
         .arg(descendant.script.to_string());
     match family.control {
         Control::Address(address) => command.args([OsString::from("--control"), address.clone()]),
-        // The connection is its parent's to talk on, and ends when the harness does for both.
+        // Only the parent talks on this connection. The descendant just watches for its end, which
+        // tells both that the harness is gone.
         Control::Descriptor(number) | Control::Lifeline(number) => {
             command.arg("--lifeline").arg(number.to_string())
         }
@@ -95,18 +97,19 @@ pub(crate) fn start(descendant: &Descendant, family: &Family<'_>) -> io::Result<
     Ok(Some(child))
 }
 
-/// What tells a descendant which one it is.
+/// Returns the value of `--descendant`, which tells a descendant which one it is.
 fn lineage(descendant: &Descendant, nth: u32) -> OsString {
     let mut text = OsString::from(format!("{}:{nth}:", std::process::id()));
     text.push(OsStr::from_bytes(&descendant.name.0));
     text
 }
 
-/// The daemon's way: a new session, then a second fork whose parent ends.
+/// Detaches as a daemon does: starts a session, then forks again and ends the process in the
+/// middle.
 fn detach() -> io::Result<()> {
     sys::start_session()?;
-    // SAFETY: no arguments; the process has one thread; the middle process ends at once, running
-    // nothing of this program's.
+    // SAFETY: `fork` takes no arguments, and the process has one thread. The middle process ends at
+    // once and runs nothing of this program.
     match unsafe { fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(()),
@@ -115,22 +118,24 @@ fn detach() -> io::Result<()> {
     }
 }
 
-/// A process that ends a frozen stub when its harness is gone: a frozen process cannot do so itself.
+/// A process that kills a frozen stub when the harness is gone, since a frozen process cannot end
+/// itself.
 pub(crate) struct Guard {
     child: Child,
-    /// Open as long as the stub lives and is frozen.
+    /// A pipe that is open as long as the stub lives and is frozen.
     alive: PipeWriter,
 }
 
 impl Guard {
-    /// Starts one for this process. `harness` is a descriptor of the connection to the harness.
+    /// Starts a guard for this process. `harness` is a descriptor of the connection to the harness.
     pub(crate) fn start(harness: Option<OwnedFd>, lifetime: Duration) -> io::Result<Guard> {
         let (watched, alive) = io::pipe()?;
         let mut command = this_program(lifetime);
         command
             .arg("--guard")
             .arg(std::process::id().to_string())
-            // It is told everything; a variable that the stub's arguments beat would stop it.
+            // The guard's arguments say everything that it needs. It would fail to start on a bad
+            // variable, which an argument of the stub may have overridden.
             .env_clear()
             .stdin(harness.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::from(OwnedFd::from(watched)))
@@ -143,14 +148,15 @@ impl Guard {
         })
     }
 
-    /// Ends it: this process is frozen no longer.
+    /// Ends the guard and reaps it, since this process is no longer frozen.
     pub(crate) fn dismiss(mut self) -> io::Result<()> {
         drop(self.alive);
         reap(&mut self.child)
     }
 }
 
-/// Waits for the end of a child, which the kernel reaps where SIGCHLD is ignored.
+/// Waits for the end of a child. If SIGCHLD is ignored, the kernel has reaped the child, which is
+/// no error.
 fn reap(child: &mut Child) -> io::Result<()> {
     match child.wait() {
         Err(error) if error.raw_os_error() != Some(ECHILD) => Err(error),
@@ -160,13 +166,14 @@ fn reap(child: &mut Child) -> io::Result<()> {
 
 const ECHILD: i32 = 10;
 
-/// The name of the guard, which a process has until it is reaped.
+/// The guard's process name. A process keeps its name until it is reaped.
 pub(crate) const GUARD: &str = "stub-guard";
 
-/// The guard's own life: its standard input is the connection to the harness, its standard output
-/// the pipe from the frozen process, which must be its parent.
+/// Runs the guard. Its standard input is the connection to the harness. Its standard output is the
+/// pipe from the frozen process, which must be its parent.
 pub(crate) fn guard(frozen: u32, lifetime: Duration) {
-    // By its name it is told when it has ended, too. It works without.
+    // The harness knows a guard by its name, also one that has ended. A guard works without the
+    // name, too.
     let _ = std::fs::write("/proc/self/comm", GUARD);
     let deadline = Instant::now() + lifetime;
     loop {
@@ -178,8 +185,8 @@ pub(crate) fn guard(frozen: u32, lifetime: Duration) {
             return;
         }
         if harness.is_gone() || left.is_zero() {
-            // Only its parent can be meant: a process that has ended is nobody's parent, and its
-            // number may be another's by now.
+            // Kill nothing but the parent. A process that has ended is nobody's parent, and its
+            // number may belong to another process by now.
             if parent_id() == frozen {
                 let _ = sys::kill_process(frozen);
             }

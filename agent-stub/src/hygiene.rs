@@ -7,36 +7,39 @@ use crate::line::{Fields, MessageError};
 use crate::quoted::Quoted;
 use crate::signal::Signal;
 
-/// What a process inherited from whoever started it, taken before it touched anything.
+/// What a process inherited from the one that started it, before it changed anything itself.
 ///
-/// Built from [`Finding`]s, one a line. Source: /proc/self/{status,fd,environ,limits}, proc(5).
+/// Built from [`Finding`]s, one for each line of the report. Source:
+/// /proc/self/{status,fd,environ,limits}, proc(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hygiene {
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// Its parent's.
+    /// The process id of the parent.
     pub ppid: u32,
-    /// Its process group.
+    /// The id of the process group.
     pub pgid: u32,
-    /// Its session.
+    /// The id of the session.
     pub sid: u32,
-    /// Its file mode mask.
+    /// The file mode mask.
     pub umask: u32,
-    /// Its working directory.
+    /// The working directory.
     pub cwd: Quoted,
-    /// The signals it was started with blocked.
+    /// The signals that were blocked when the process started.
     pub blocked: Vec<Signal>,
-    /// The signals it was started with ignored. The C library's own two, 32 and 33, are often among
-    /// them: its posix_spawn leaves them so.
+    /// The signals that were ignored when the process started. The C library's own two, 32 and 33,
+    /// are often among them, since its posix_spawn leaves them ignored.
     pub ignored: Vec<Signal>,
-    /// The signal that it gets when the thread that started it ends, if any: prctl(2) PR_SET_PDEATHSIG.
+    /// The signal that the process gets when the thread that started it ends, if any: prctl(2)
+    /// PR_SET_PDEATHSIG.
     pub parent_death: Option<Signal>,
-    /// Its open descriptors and what they lead to, an inherited control connection among them.
+    /// The open descriptors, and what each of them leads to. An inherited control connection is
+    /// among them.
     pub descriptors: BTreeMap<u32, Quoted>,
-    /// Its environment, entry by entry, as `KEY=value`.
+    /// The environment, entry by entry, as `KEY=value`.
     pub environment: Vec<Quoted>,
-    /// Its resource limits: soft and hard, `None` for unlimited.
+    /// The resource limits by name, each with its soft and its hard value. `None` means unlimited.
     pub limits: BTreeMap<String, (Option<u64>, Option<u64>)>,
 }
 
@@ -46,13 +49,13 @@ pub struct Hygiene {
 pub enum Finding {
     /// `ids PID PPID PGID SID`.
     Ids {
-        /// Its process id.
+        /// The process id.
         pid: u32,
-        /// Its parent's.
+        /// The process id of the parent.
         ppid: u32,
-        /// Its process group.
+        /// The id of the process group.
         pgid: u32,
-        /// Its session.
+        /// The id of the session.
         sid: u32,
     },
     /// `umask 022`, in octal.
@@ -63,23 +66,24 @@ pub enum Finding {
     Blocked(Signal),
     /// `ignored SIGPIPE`: one of the ignored signals.
     Ignored(Signal),
-    /// `parent-death SIGKILL`: the signal that it gets when the thread that started it ends. There is no
-    /// such line where it gets none.
+    /// `parent-death SIGKILL`: the signal that the process gets when the thread that started it
+    /// ends. If there is no such signal, there is no such line.
     ParentDeath(Signal),
     /// `fd 5 "TARGET"`: one of the open descriptors.
     Descriptor(u32, Quoted),
     /// `env "KEY=value"`: one entry of the environment.
     Env(Quoted),
-    /// `env-oversized "KEY" 70000`: an entry too long for a line, its key and its length in bytes.
+    /// `env-oversized "KEY" 70000`: an entry of the environment that is too long for a line. Only
+    /// its key and its length in bytes are given.
     EnvOversized(Quoted, u64),
-    /// `limit "Max open files" 1024 unlimited`: soft and hard.
+    /// `limit "Max open files" 1024 unlimited`: a resource limit with its soft and its hard value.
     Limit(Quoted, Option<u64>, Option<u64>),
-    /// `end`: the report is whole.
+    /// `end`: the last line, which says that the report is complete.
     End,
 }
 
 impl Hygiene {
-    /// Adds a line of the report. An oversized entry of the environment is added by its key alone.
+    /// Adds a line of the report. Of an oversized entry of the environment it adds the key alone.
     pub fn add(&mut self, finding: Finding) {
         match finding {
             Finding::Ids {

@@ -1,4 +1,4 @@
-//! What this process inherited, looked at before anything is touched.
+//! Records what this process inherited, before the stub changes any of it.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,8 @@ use crate::quoted::Quoted;
 use crate::signal::Signal;
 use crate::sys;
 
-/// The part that the stub itself changes later, taken at its start; the rest is read when asked for.
+/// The part of it that the stub itself changes later, recorded when the stub starts. The rest is
+/// read when a script asks for it.
 pub(crate) struct Inherited {
     ppid: u32,
     pgid: u32,
@@ -23,9 +24,9 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Looks. To be called first in `main`.
+    /// Records it. Must be the first call in `main`.
     pub(crate) fn take() -> Inherited {
-        // The descriptors first: each later file would show among them.
+        // List the descriptors first, since a file that is opened before would be among them.
         let descriptors = descriptors();
         let (pgid, sid) = sys::group_and_session();
         Inherited {
@@ -42,7 +43,8 @@ impl Inherited {
         self.ppid
     }
 
-    /// The whole report. What cannot be read is an error: a report with holes would not be truthful.
+    /// Returns the whole report. If anything cannot be read, that is an error: a report with holes
+    /// would not be truthful.
     pub(crate) fn findings(&self) -> Result<Vec<Finding>, String> {
         let status = self
             .status
@@ -60,7 +62,7 @@ impl Inherited {
         }];
         let umask = field(status, "Umask").and_then(|text| u32::from_str_radix(text, 8).ok());
         findings.push(Finding::Umask(umask.ok_or("/proc/self/status: no Umask")?));
-        // Where it was removed, the link says so.
+        // If the directory was removed, the text of the link says so.
         let cwd = fs::read_link("/proc/self/cwd")
             .map_err(|error| format!("the working directory: {error}"))?;
         findings.push(Finding::Cwd(Quoted(cwd.as_os_str().as_bytes().to_vec())));
@@ -109,7 +111,7 @@ fn descriptors() -> io::Result<Vec<(u32, Quoted)>> {
             continue;
         };
         let target = fs::read_link(entry.path())?.into_os_string().into_vec();
-        // The descriptor of the listing itself.
+        // Leave out the descriptor of the listing itself.
         if target != listing.as_bytes() {
             found.push((number, Quoted(target)));
         }
@@ -125,7 +127,7 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
         .map(str::trim)
 }
 
-/// The signals of a mask in /proc/self/status: bit n−1 is signal n.
+/// Returns the signals of a mask in /proc/self/status, where bit n−1 stands for signal n.
 fn signals(status: &str, name: &str) -> Result<Vec<Signal>, String> {
     let mask = field(status, name).and_then(|text| u64::from_str_radix(text, 16).ok());
     let mask = mask.ok_or_else(|| format!("/proc/self/status: no {name}"))?;
@@ -149,7 +151,7 @@ fn entry(bytes: &[u8]) -> Finding {
     Finding::EnvOversized(Quoted(key), bytes.len() as u64)
 }
 
-/// A line of /proc/self/limits: a name, two values and a unit, in columns.
+/// Parses a line of /proc/self/limits: a name, two values and a unit, in columns.
 fn limit(line: &str) -> Option<Finding> {
     let (name, rest) = line.split_at_checked(26)?;
     let mut values = rest.split_whitespace().map(|value| match value {

@@ -1,11 +1,10 @@
-//! The controllable child process of `supervise-harness`: what is said to it, and where its program
-//! is.
+//! The controllable child process of `supervise-harness`: the messages that it understands, and the
+//! path of its program.
 //!
 //! The program is `agent-stub`, a process that crashes, hangs, ignores signals, forks, floods or
-//! gets ready exactly when told. [`path`] finds it, built and carried by this library, without
-//! asking cargo. It is told what to do by a [`script`] on its command line, or by messages of the
-//! [`protocol`] on a socket.
-//!
+//! gets ready exactly when it is told to. [`path`] finds the program, which this library builds and
+//! carries, without asking cargo. A [`script`] on its command line tells it what to do, or messages
+//! of the [`protocol`] on a socket.
 //! ```
 //! use std::process::Command;
 //!
@@ -19,7 +18,8 @@
 //!
 //! It depends on nothing but std.
 
-// What the library needs of other systems compiles there, so that this is the only error.
+// The rest of the library compiles on other systems, too, so that a user there sees this error
+// alone.
 #[cfg(not(target_os = "linux"))]
 compile_error!(
     "supervise-harness and its agent stub need Linux: pidfds, /proc and signals are what they are made of. A crate that \

@@ -7,36 +7,38 @@ use crate::quoted::{self, Quoted};
 use crate::script::{ScriptError, Stream};
 use crate::signal::Signal;
 
-/// The longest line but for a `do` order, its line end included: 64 KiB.
+/// The most bytes that a line may have, its line end included: 64 KiB. Only a `do` order may be
+/// longer.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// The longest `do` order, its line end included: 8 MiB. It carries a script.
+/// The most bytes that a `do` order may have, its line end included: 8 MiB. It carries a script.
 pub const MAX_ORDER: usize = 8 * 1024 * 1024;
 
 /// How a `do` order begins.
 const DO: &[u8] = b"do ";
 
-/// Why a line is no message.
+/// Why a line is not a valid message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// The line is longer than it may be.
+    /// The line is longer than the limit.
     Oversized {
-        /// How long it may be in bytes: [`MAX_ORDER`] for a `do` order, else [`MAX_LINE`].
+        /// The limit in bytes, the line end included: [`MAX_ORDER`] for a `do` order, else
+        /// [`MAX_LINE`].
         limit: usize,
     },
-    /// The line is not UTF-8; the first bad byte's column.
+    /// The line is not UTF-8.
     NotUtf8 {
-        /// The column in bytes, from 1.
+        /// The column of the first bad byte, in bytes from 1.
         column: usize,
     },
-    /// The script of a `do` message is wrong; columns count from the script's start.
+    /// The script of a `do` order is wrong. The error's columns count from the start of the script.
     Script(ScriptError),
-    /// Something else was expected.
+    /// A field is missing or wrong.
     Unexpected {
-        /// The column in bytes, from 1.
+        /// The column of the wrong text, in bytes from 1.
         column: usize,
-        /// What would have been right there.
+        /// What is allowed at this column.
         expected: &'static str,
     },
 }
@@ -63,7 +65,7 @@ pub(crate) struct Fields<'a> {
     line: &'a str,
     /// Where the next field starts.
     at: usize,
-    /// Where the last one taken started, for errors.
+    /// Where the field that was taken last starts. Errors name this place.
     last: usize,
 }
 
@@ -76,7 +78,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The error that the field last taken is not what was expected.
+    /// Returns the error which says that the field taken last is not what was expected.
     pub(crate) fn unexpected(&self, expected: &'static str) -> MessageError {
         MessageError::Unexpected {
             column: self.last + 1,
@@ -92,7 +94,7 @@ impl<'a> Fields<'a> {
         self.line.get(self.at..).unwrap_or("")
     }
 
-    /// Moves past a field of that length, which a space or the line's end must follow.
+    /// Moves past a field of `length` bytes. A space or the end of the line must follow the field.
     fn pass(&mut self, length: usize, expected: &'static str) -> Result<(), MessageError> {
         self.last = self.at;
         match self.line.as_bytes().get(self.at + length) {
@@ -120,7 +122,7 @@ impl<'a> Fields<'a> {
         Ok(word)
     }
 
-    /// Takes the next field if it is this word.
+    /// Takes the next field if it is this word, and returns whether it was.
     pub(crate) fn take(&mut self, word: &str) -> bool {
         let mut ahead = Fields {
             line: self.line,
@@ -136,7 +138,7 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn number<N: FromStr>(&mut self, expected: &'static str) -> Result<N, MessageError> {
         let word = self.word(expected)?;
-        // `parse` would take a sign too, and what prints has none.
+        // `parse` would accept a sign, too, which no printed number has.
         match word.parse() {
             Ok(number) if word.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
             _ => Err(self.unexpected(expected)),
@@ -184,7 +186,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Cuts a stream of bytes into lines, and refuses the oversized ones without keeping them.
+/// Cuts a stream of bytes into lines. Reports an oversized line as an error and does not keep it.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
@@ -192,18 +194,18 @@ pub struct Lines {
     start: usize,
     /// How far the buffer was searched for a line end.
     searched: usize,
-    /// Inside a line that is already known to be too long.
+    /// Whether the next bytes belong to a line that is already known to be too long.
     skipping: bool,
 }
 
 impl Lines {
-    /// No bytes yet.
+    /// Starts with no bytes.
     #[must_use]
     pub fn new() -> Lines {
         Lines::default()
     }
 
-    /// Adds what was received.
+    /// Adds bytes that were received.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {
             self.buffer.drain(..self.start);
@@ -213,8 +215,8 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole line without its line end, or the error that it is: [`MessageError::Oversized`]
-    /// or [`MessageError::NotUtf8`]. None where more bytes are needed.
+    /// Returns the next whole line without its line end, or `None` if more bytes are needed first.
+    /// A bad line is an error instead: [`MessageError::Oversized`] or [`MessageError::NotUtf8`].
     pub fn next_line(&mut self) -> Option<Result<String, MessageError>> {
         let (start, end) = loop {
             let found = self.buffer[self.searched..]
@@ -228,14 +230,14 @@ impl Lines {
                     self.buffer.clear();
                     (self.start, self.searched) = (0, 0);
                 }
-                // Told once, and at once: its end may never come.
+                // Report this once, and now: the end of the line may never come.
                 let told = self.skipping;
                 self.skipping |= oversized;
                 return (oversized && !told).then_some(Err(MessageError::Oversized { limit }));
             };
             let (start, end) = (self.start, self.searched + length);
             (self.start, self.searched) = (end + 1, end + 1);
-            // The end of a line that was told already is no line.
+            // This was only the end of a line that was already reported.
             if !std::mem::take(&mut self.skipping) {
                 break (start, end);
             }
@@ -252,14 +254,14 @@ impl Lines {
         })
     }
 
-    /// How many bytes of an unfinished line are held.
+    /// Returns how many bytes are held of a line that is not finished yet.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.buffer.len() - self.start
     }
 }
 
-/// How long a line that begins so may be.
+/// Returns the most bytes that a line with this beginning may have.
 fn limit(line: &[u8]) -> usize {
     if line.starts_with(DO) {
         MAX_ORDER

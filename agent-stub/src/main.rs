@@ -1,12 +1,12 @@
 //! The controllable child process of `supervise-harness`. `agent-stub --help` says what it can do.
 //!
-//! The build script of the library compiles this file alone, with rustc: the modules that it shares
-//! with the library are its own here.
+//! The library's build script compiles this file with rustc, as a crate of its own. So the modules
+//! that this program shares with the library are compiled once more here.
 
-// A plain Rust `main` would change what was inherited before anything could look: it ignores
-// SIGPIPE and opens standard streams that were closed.
+// The runtime of a plain Rust `main` would change what this process inherited before our code could
+// look at it: it ignores SIGPIPE and opens standard streams that were closed.
 #![no_main]
-// The library's half of the shared modules.
+// This program uses only a part of the shared modules; the library uses the rest.
 #![allow(dead_code, unreachable_pub)]
 
 mod agent;
@@ -31,19 +31,21 @@ use std::os::unix::ffi::OsStrExt;
 
 use options::Request;
 
-/// Bad options, or a script that cannot be read: sysexits(3).
+/// The exit code for bad options, for a script that cannot be parsed, and for a control connection
+/// that cannot be made: EX_USAGE of sysexits(3).
 const USAGE: i32 = 64;
 
-/// What the C library calls.
+/// The entry point, which the C library calls.
 ///
 /// # Safety
 ///
-/// `argv` is a C program's argument vector: `argc` pointers to strings that nobody changes or frees.
+/// `argv` is a C program's argument vector: `argc` pointers to strings that nobody changes or
+/// frees.
 // SAFETY: there is one `main` in a program, and this is it.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let inherited = inherited::Inherited::take();
-    // SAFETY: it is what the C library handed over.
+    // SAFETY: both arguments are what the C library passed to `main`.
     let args = unsafe { arguments(argc, argv) };
     match options::read(args.into_iter().skip(1), std::env::vars_os()) {
         Ok(Request::Help) => tell(&help()),
@@ -60,8 +62,8 @@ unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     }
 }
 
-/// The arguments, the program's name first. Not from std: it has them only from its own `main`, or
-/// where the C library hands them to initialisers, which musl does not.
+/// Returns the arguments, the program's name first. std cannot give them here: it gets them from
+/// its own `main`, or from a C library that passes them to initialisers, which musl does not.
 ///
 /// # Safety
 ///
@@ -82,8 +84,8 @@ fn usage(error: &str) -> c_int {
     USAGE
 }
 
-/// Writes a line to standard error, where that neither blocks nor kills; nobody can be told where it
-/// fails.
+/// Writes a line to standard error, unless the write would block or SIGPIPE would kill the process.
+/// A failure is ignored, since there is nobody left to tell.
 fn complain(error: &str) {
     let mut gone = [sys::Poll::gone(2)];
     sys::wait_for(&mut gone, 0);
@@ -92,7 +94,7 @@ fn complain(error: &str) {
     }
 }
 
-/// Writes to standard output. 1 where that fails.
+/// Writes the text to standard output. Returns the exit code: 0, or 1 if a write fails.
 fn tell(text: &str) -> c_int {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {

@@ -11,28 +11,28 @@ use crate::quoted::Quoted;
 use crate::script::{Script, Statement};
 use crate::variables::VARIABLES;
 
-/// How long a stub lives unless told: 60 s of real time.
+/// How long a stub lives if nobody says otherwise: 60 s of real time.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Who tells the stub what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Control {
-    /// An inherited descriptor: a connected stream socket.
+    /// The process at the other end of an inherited descriptor, which is a connected stream socket.
     Descriptor(i32),
-    /// A listening stream socket: a path or, after `@`, an abstract name.
+    /// The process that listens on this stream socket: a path or, after `@`, an abstract name.
     Address(OsString),
-    /// Nobody, but it ends when the socket on this descriptor does.
+    /// Nobody, but the stub exits when the socket on this descriptor ends.
     Lifeline(i32),
     /// Nobody.
     Alone,
 }
 
-/// Whose clock the script's waits go by.
+/// The clock that says when the waits of a script are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClockChoice {
-    /// The real one.
+    /// Real time.
     Real,
-    /// The harness's, by `wait` and `go`.
+    /// The harness's clock: the stub says `wait`, and the harness answers `go`.
     Harness,
 }
 
@@ -45,9 +45,9 @@ pub(crate) struct Options {
     pub(crate) descendant: Option<Lineage>,
     pub(crate) lifetime: Duration,
     pub(crate) script: Option<Script>,
-    /// Set in a guard: the frozen process that it ends.
+    /// The frozen process that this process ends, if it is a guard.
     pub(crate) guarded: Option<u32>,
-    /// `SUPERVISE_*` variables that mean nothing.
+    /// The `SUPERVISE_*` variables that were set and that nobody knows.
     pub(crate) unknown: Vec<String>,
 }
 
@@ -127,7 +127,7 @@ pub(crate) fn read(
             "--fd and --control: expected one of them".to_owned(),
         ));
     } else if given.contains(&"--fd") {
-        // The argument beats the other's variable.
+        // `--fd` as an argument beats the variable of `--control`.
         values.remove("--control");
         control(&values)?
     } else {
@@ -177,7 +177,7 @@ pub(crate) fn read(
     })))
 }
 
-/// The options and the variable that says the same.
+/// Each option, and the variable that says the same, if there is one.
 const OPTIONS: &[(&str, Option<&str>)] = &[
     ("--script", None),
     ("--control", Some("SUPERVISE_AGENT_CONTROL")),
@@ -206,7 +206,8 @@ fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Contro
         let number = value
             .to_str()
             .and_then(|v| v.parse::<i32>().ok())
-            // The standard streams are the script's to close and its descendants' to lose.
+            // No standard stream: a script may close it, and a `quiet` descendant does not inherit
+            // it.
             .filter(|n| *n > 2);
         number.ok_or_else(|| bad(source, value, "the number of an open descriptor above 2"))
     };
@@ -223,7 +224,8 @@ fn control(values: &BTreeMap<&'static str, (String, OsString)>) -> Result<Contro
     }
 }
 
-/// Written by [`descendant`](crate::descendant): the starter's process, the count, the name.
+/// Parses the value of `--descendant`, as [`descendant`](crate::descendant) writes it: the
+/// starter's process id, the count and the name.
 fn lineage(source: &str, value: &OsStr) -> Result<Lineage, BadOption> {
     let mut parts = value.as_bytes().splitn(3, |byte| *byte == b':');
     let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse().ok();
@@ -242,7 +244,7 @@ fn lineage(source: &str, value: &OsStr) -> Result<Lineage, BadOption> {
     }
 }
 
-/// A lifetime is a time as in `run`.
+/// Parses a lifetime, which is written like the time of a `run` statement.
 fn lifetime(source: &str, value: &OsStr) -> Result<Duration, BadOption> {
     let script = format!("run {}", utf8(source, value)?).parse::<Script>();
     match script.as_ref().map(|script| script.0.as_slice()) {

@@ -1,4 +1,4 @@
-//! Doing one statement.
+//! Performs one statement of a script.
 
 use std::fs::{OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -21,16 +21,16 @@ use crate::signal::Signal;
 use crate::sys::{self, Disposition};
 use crate::watch::{Watch, path};
 
-/// Another process holds the lock.
+/// The exit code if another process holds the lock.
 const LOCK_HELD: i32 = 122;
 
-/// What one write to a pipe never blocks on once it is writable: PIPE_BUF.
+/// How many bytes one write to a writable pipe takes without blocking: PIPE_BUF.
 const CHUNK: usize = 4096;
 
-/// How many of them are written before the stub looks up.
+/// How many chunks the stub writes before it looks up.
 const CHUNKS: usize = 64;
 
-/// The length of a line of [`Content::Fill`].
+/// The length of a line of [`Content::Fill`], in bytes.
 const LINE: u64 = 64;
 
 /// A write that is under way.
@@ -39,12 +39,13 @@ pub(crate) struct Writing {
     content: Content,
     /// How many bytes are written.
     done: u64,
-    /// Whether the harness knows that it does not go on.
+    /// Whether the stub has told the harness that this write is blocked.
     told: bool,
 }
 
 impl Agent {
-    /// Does the statement, or begins to. What others can see waits for its turn.
+    /// Does the statement, or begins it. By the harness's clock, a statement that others can see
+    /// waits for a turn first.
     pub(crate) fn perform(&mut self, statement: &Statement) {
         if self.options.clock == ClockChoice::Harness && is_visible(statement) {
             if !self.has_turn {
@@ -147,7 +148,7 @@ impl Agent {
         }
     }
 
-    /// Passes a failure on, with what was tried. True where it was none.
+    /// Reports a failure, together with what was tried. Returns true if there was none.
     fn done(&mut self, what: &str, result: io::Result<()>) -> bool {
         result
             .map_err(|error| self.fail(&format!("{what}: {error}")))
@@ -166,7 +167,8 @@ impl Agent {
             }
             sys::raise_signal(signal)
         })();
-        // Still here: an error, or the first process of a container, which signals spare.
+        // The process still runs: the signal could not be sent, or this is the first process of a
+        // container, which such signals do not kill.
         let error = result.err().map_or_else(
             || "the signal was not deadly".to_owned(),
             |error| error.to_string(),
@@ -203,7 +205,7 @@ impl Agent {
         }
         let result = match response {
             Response::Ignore => sys::set_disposition(signal, Disposition::Ignore),
-            // Its own children must still be reaped.
+            // The stub must still reap its own children.
             Response::Default if signal == Signal::CHLD && !self.children.is_empty() => {
                 self.trap(signal)
             }
@@ -220,13 +222,13 @@ impl Agent {
             self.reported.insert(signal);
         }
         if ignored_children {
-            // Of those that ended since it looked last no signal tells any more.
+            // No signal tells of the children that have ended while SIGCHLD was ignored.
             self.reap();
         }
     }
 
     fn start(&mut self, descendant: &Descendant) {
-        // Without this, an ended descendant would stay a zombie as long as the stub lives.
+        // Without this trap, an ended descendant would stay a zombie as long as the stub lives.
         let is_needed = self.children.is_empty()
             && !self.reported.contains(&Signal::CHLD)
             && !self.ignores_children;
@@ -257,7 +259,7 @@ impl Agent {
         }
     }
 
-    /// Writes as much as does not block.
+    /// Goes on with the write, as far as it does not block.
     pub(crate) fn go_on_writing(&mut self, mut writing: Writing) {
         let (stream, descriptor) = (writing.stream, writing.stream.descriptor());
         for _ in 0..CHUNKS {
@@ -320,9 +322,9 @@ impl Agent {
         if result.as_ref().is_err_and(full) {
             let wait = match (channel, opened) {
                 (Channel::Fd(number), _) => Wait::Writable(i32::from(*number)),
-                // It is told when whoever reads there has made room.
+                // `poll` says when the reader at the other end has made room.
                 (_, Some(opened)) => Wait::Room(opened),
-                // Somebody has a lease on the file, and gives it back soon.
+                // Another process holds a lease on the file, and will give it back soon.
                 (_, None) => Wait::Until(Instant::now() + LOOK),
             };
             return self.retry_after(wait);
@@ -331,7 +333,7 @@ impl Agent {
     }
 
     fn lock(&mut self, file: &Quoted) {
-        // Not truncated: whoever holds it may have written to it.
+        // Do not truncate the file: the process that holds the lock may have written to it.
         let opened = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -406,7 +408,7 @@ impl Agent {
     }
 }
 
-/// Whether somebody else can see that it is done: a write, a close, a word, an end.
+/// Whether other processes can see that the statement is done: a write, a close, a report, an end.
 fn is_visible(statement: &Statement) -> bool {
     match statement {
         Statement::Exit(_)
@@ -432,7 +434,7 @@ fn is_visible(statement: &Statement) -> bool {
     }
 }
 
-/// Adds one to the number in the file, which starts at 0, and returns it.
+/// Adds one to the number in the file and returns the sum. A new file counts as 0. Fails with
 /// [`io::ErrorKind::WouldBlock`] while another process does the same.
 fn count(file: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new()
@@ -457,7 +459,7 @@ fn count(file: &Path) -> io::Result<u64> {
     Ok(now)
 }
 
-/// How many bytes it is.
+/// Returns how many bytes the content has.
 fn length(content: &Content) -> u64 {
     match content {
         Content::Text(text) => text.0.len() as u64,
@@ -465,7 +467,7 @@ fn length(content: &Content) -> u64 {
     }
 }
 
-/// The next bytes to write after `done`; none at the end.
+/// Returns the next chunk to write after the first `done` bytes. It is empty at the end.
 fn chunk(content: &Content, done: u64) -> Vec<u8> {
     match content {
         Content::Text(text) => {
@@ -476,7 +478,7 @@ fn chunk(content: &Content, done: u64) -> Vec<u8> {
             rest[..rest.len().min(CHUNK)].to_vec()
         }
         Content::Fill(total) => {
-            // Whole lines from the one that `done` is in, then cut to fit.
+            // Make whole lines, from the one that contains the byte `done`, and cut them to fit.
             let first = done - done % LINE;
             let line =
                 |start| format!("{start:016} abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST\n");
@@ -490,7 +492,8 @@ fn chunk(content: &Content, done: u64) -> Vec<u8> {
     }
 }
 
-/// The socket of sd_notify(3). Connected, so that poll(2) says when the other end has room.
+/// Opens the socket of sd_notify(3). It is connected, so that poll(2) says when the other end has
+/// room.
 fn notify_socket() -> io::Result<UnixDatagram> {
     let target = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
     let target = target.ok_or_else(|| io::Error::other("NOTIFY_SOCKET is not set"))?;

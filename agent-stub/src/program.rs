@@ -1,4 +1,4 @@
-//! Where the built program is.
+//! Finds the built program.
 
 use std::ffi::{CString, c_char, c_int, c_uint};
 use std::fmt;
@@ -11,43 +11,43 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// The variable that names another program to use.
+/// The variable that names a program to use instead.
 const OVERRIDE: &str = "SUPERVISE_AGENT_STUB";
 
 /// Where the build script put the program.
 const BUILT: &str = env!("AGENT_STUB_PROGRAM");
 
-/// The program itself.
+/// The program itself, which this library carries.
 const BYTES: &[u8] = include_bytes!(env!("AGENT_STUB_PROGRAM"));
 
 /// Why there is no program to run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProgramError {
-    /// `SUPERVISE_AGENT_STUB` names nothing that can be run.
+    /// `SUPERVISE_AGENT_STUB` names something that cannot be run.
     Override {
-        /// What it names.
+        /// The path that the variable names.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why this path cannot be run.
         cause: io::Error,
     },
     /// The program was not built: `SUPERVISE_AGENT_STUB_SKIP_BUILD` or `DOCS_RS` was set.
     NotBuilt,
     /// The built file is gone and the embedded copy could not be written anywhere.
     Extract {
-        /// Where it was to be written last.
+        /// The last place where it was to be written.
         path: PathBuf,
-        /// Why it could not be.
+        /// Why it could not be written there.
         cause: io::Error,
     },
-    /// The embedded copy could be written to a folder from which no program may be run, and nowhere else.
+    /// The embedded copy could be written only to a folder from which no program may be run.
     Noexec {
-        /// The last such folder.
+        /// The last folder of this kind that was tried.
         folder: PathBuf,
     },
 }
 
-/// What helps where the embedded copy has no place.
+/// What a user can do if there is no place for the embedded copy.
 const ADVICE: &str = "Set TMPDIR to a folder from which programs may be run, or SUPERVISE_AGENT_STUB to the path of an \
                       agent-stub that is already there";
 
@@ -90,18 +90,23 @@ impl std::error::Error for ProgramError {
     }
 }
 
-/// The path of the `agent-stub` program.
+/// Returns the path of the `agent-stub` program.
 ///
-/// Looked up once a process, in microseconds and without cargo: `SUPERVISE_AGENT_STUB` where it is
-/// set; the file that the build script made; where that is gone, for example because the tests were
-/// moved to another machine, or lies where no program may be run, the copy that this library carries. That
-/// is written beside the running program or, where that cannot be or nothing there may be run, to a
-/// directory of the user's own below the temporary one; it stays there for the next process.
+/// Looks for it once in each process, in microseconds and without cargo. It returns the first of
+/// these:
+///
+/// - The program that `SUPERVISE_AGENT_STUB` names, if the variable is set. Nothing else is tried
+///   then.
+/// - The file that the build script made. It may be gone, for example because the tests were moved
+///   to another machine, or lie where no program may be run.
+/// - The copy that this library carries. The library writes it beside the running program. If that
+///   fails, or if nothing there may be run, it writes the copy to a directory of the user's own
+///   below the temporary directory. The copy stays there for the next process.
 ///
 /// # Errors
 ///
-/// [`ProgramError`] where the override cannot be run, where the program was not built, or where the
-/// copy cannot be written to a place from which it may be run.
+/// [`ProgramError`] if the program that the variable names cannot be run, if the program was not
+/// built, or if the copy cannot be written to a place from which it may be run.
 ///
 /// ```
 /// let stub = agent_stub::path()?;
@@ -115,7 +120,8 @@ pub fn path() -> Result<&'static Path, ProgramError> {
     if let Some(found) = FOUND.get() {
         return Ok(found);
     }
-    // One thread extracts; the others find what it wrote. A failure is tried again.
+    // One thread at a time looks, so that one of them extracts the copy and the others find it.
+    // After a failure the next call tries again.
     let _looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let found = find()?;
     Ok(FOUND.get_or_init(|| found))
@@ -131,7 +137,7 @@ fn find() -> Result<PathBuf, ProgramError> {
     if BYTES.is_empty() {
         return Err(ProgramError::NotBuilt);
     }
-    // Another length is another build's file.
+    // A file of another length is from another build.
     if runnable(Path::new(BUILT), Some(BYTES.len())).is_ok() {
         return Ok(PathBuf::from(BUILT));
     }
@@ -144,7 +150,7 @@ fn find() -> Result<PathBuf, ProgramError> {
     extract(&private_directory()?)
 }
 
-/// Whether the file can be run and, where given, has that length.
+/// Checks that the file can be run and, if a length is given, that it has this length.
 fn runnable(path: &Path, length: Option<usize>) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
@@ -162,7 +168,8 @@ fn runnable(path: &Path, length: Option<usize>) -> io::Result<()> {
     }
 }
 
-/// Whether the kernel lets this user run the file: whatever its mode says, a mount may be noexec.
+/// Whether the kernel lets this user run the file. Its mode does not say so alone, since it may lie
+/// on a mount that is noexec.
 fn may_be_run(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
         return false;
@@ -171,7 +178,7 @@ fn may_be_run(path: &Path) -> bool {
     unsafe { access(path.as_ptr(), X_OK) == 0 }
 }
 
-/// A directory below the temporary one that only this user can write to.
+/// Makes or finds a directory below the temporary one that only this user can write to.
 fn private_directory() -> Result<PathBuf, ProgramError> {
     // SAFETY: no arguments, cannot fail.
     let user = unsafe { geteuid() };
@@ -190,7 +197,7 @@ fn private_directory() -> Result<PathBuf, ProgramError> {
     }
 }
 
-/// Writes the embedded program into the directory, unless it is there.
+/// Writes the embedded program into the directory, unless it is there already. Returns its path.
 fn extract(directory: &Path) -> Result<PathBuf, ProgramError> {
     let path = directory.join(format!("agent-stub-{:016x}", fingerprint(BYTES)));
     if runnable(&path, Some(BYTES.len())).is_ok() {
@@ -231,9 +238,10 @@ fn extract(directory: &Path) -> Result<PathBuf, ProgramError> {
     }
 }
 
-/// Waits until nobody has the file open for writing: a process that another thread forked while we
-/// wrote it holds it until its exec, and as long as it does, starting the program is ETXTBSY.
-/// A read lease is given exactly when there is no writer: fcntl(2), F_SETLEASE.
+/// Waits until no process has the file open for writing, for about a second at most. A process that
+/// another thread forked while we wrote the file holds it open until its exec. As long as it does
+/// so, starting the program fails with ETXTBSY. The kernel grants a read lease exactly when nobody
+/// has the file open for writing: fcntl(2), F_SETLEASE.
 fn wait_for_writers(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     for _ in 0..1000 {
@@ -244,7 +252,7 @@ fn wait_for_writers(path: &Path) -> io::Result<()> {
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::WouldBlock {
-            // A file system without leases: nothing more can be done.
+            // The file system has no leases, so nothing more can be done.
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -254,7 +262,7 @@ fn wait_for_writers(path: &Path) -> io::Result<()> {
     ))
 }
 
-/// FNV-1a: names the build, guards nothing.
+/// The FNV-1a hash. It tells builds apart, and protects nothing.
 fn fingerprint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,10 +1,11 @@
-//! The control connection: one message a line, text, the same types for both directions.
+//! The messages of the control connection: one message on each line, as text. Both directions use
+//! the same types on both sides.
 //!
 //! A connection carries [`Order`]s to the agent and [`Report`]s from it. Each is one line of UTF-8
-//! that ends with `\n` and is at most [`MAX_LINE`] bytes long or, where it carries a script,
-//! [`MAX_ORDER`]. A line that is too long, not UTF-8 or
-//! no message is an error that both sides can name and survive; the agent answers it with an
-//! [`Report::Error`] and goes on.
+//! that ends with `\n`. It has at most [`MAX_LINE`] bytes or, if it carries a script,
+//! [`MAX_ORDER`]. A line that is too long, not UTF-8 or no message is an error. Both sides can say
+//! which one it is, and survive it. The agent answers such a line with a [`Report::Error`] and goes
+//! on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,15 +24,16 @@ pub const VERSION: u32 = 2;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Order {
-    /// `do SCRIPT`: obeyed at once, before whatever the agent is doing, which then goes on.
+    /// `do SCRIPT`: the agent runs the script at once. Whatever it is doing waits, and then goes
+    /// on.
     Do(Script),
     /// `go 7`: the wait with that number is over, or the turn with that number is granted. By the
-    /// harness's clock the agent has a turn from then on, until it acts or rests, as it has after
-    /// every order but a ping.
+    /// harness's clock this order gives the agent a turn, as every order but a ping does. The turn
+    /// lasts until the agent does something that others can see, or rests.
     Go(u64),
-    /// `open "name"`: lets one passage through that gate, now or when it comes to it.
+    /// `open "name"`: lets the agent pass that gate once, now or when its script comes to the gate.
     Open(Quoted),
-    /// `ping 7`: to be answered once nothing is left to do but wait.
+    /// `ping 7`: the agent answers once it has nothing left to do but wait.
     Ping(u64),
 }
 
@@ -39,101 +41,108 @@ pub enum Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Report {
-    /// The first line of a connection: who it is.
+    /// The first line of a connection: which agent this is.
     Hello {
-        /// The protocol's version.
+        /// The version of the protocol that the agent speaks.
         version: u32,
-        /// The process.
+        /// The agent's process id.
         pid: u32,
-        /// Its parent.
+        /// The process id of the agent's parent.
         ppid: u32,
         /// The agent's name.
         agent: Quoted,
-        /// Which descendant it is, where it is one.
+        /// Which descendant this process is, if it is one.
         descendant: Option<Lineage>,
     },
-    /// It waits, by the harness's clock.
+    /// By the harness's clock only: the agent waits.
     Wait {
         /// The wait's number, for [`Order::Go`].
         id: u64,
-        /// How long, in nanoseconds.
+        /// How long it waits, in nanoseconds.
         nanos: u64,
     },
-    /// By the harness's clock only: it asks for its turn. It does nothing that anybody else can see (a
-    /// write, a word, an exit) before the harness says [`Order::Go`] with that number.
+    /// By the harness's clock only: the agent asks for a turn. It does nothing that anybody else
+    /// can see (a write, a report such as `ready`, an exit) before the harness says [`Order::Go`]
+    /// with this number.
     Turn {
-        /// The turn's number, drawn with those of the waits.
+        /// The turn's number. Turns and waits are numbered together.
         id: u64,
-        /// Whether a trapped signal is the reason, which comes before whatever else is due.
+        /// Whether a trapped signal is the reason. The agent takes the signal before it does
+        /// anything else.
         signal: bool,
     },
-    /// By the harness's clock only: it waits for that file, and looks again at each [`Order::Ping`],
-    /// before it answers. Said again with each [`Report::Rest`] as long as it waits.
+    /// By the harness's clock only: the agent waits for this file to appear or to be unlocked. It
+    /// looks again at each [`Order::Ping`], before it answers. As long as it waits it says so
+    /// before each [`Report::Rest`].
     Watching(Quoted),
-    /// It has nothing to do until an order comes.
+    /// The agent has nothing to do until an order comes.
     Idle,
-    /// By the harness's clock only: nothing is left to do but wait, after so many orders other than
-    /// pings. Said again after whatever it does and says next.
+    /// By the harness's clock only: the agent has nothing left to do but wait. It has obeyed this
+    /// many orders so far, not counting pings. It says so again after whatever it does and says
+    /// next.
     Rest(u64),
-    /// It waits at a gate.
+    /// The agent waits at this gate.
     Gate(Quoted),
-    /// It cannot go on writing until somebody reads that stream. By the harness's clock it then asks for
-    /// another turn.
+    /// The agent cannot go on writing until somebody reads this stream. By the harness's clock it
+    /// then asks for another turn.
     Blocked(Stream),
-    /// By the harness's clock only: it is about to write so many bytes to the stream at once. Whoever reads them
-    /// may end it before it can say that it wrote them.
+    /// By the harness's clock only: the agent is about to write this many bytes to the stream at
+    /// once. A process that reads them may kill the agent before it can say [`Report::Wrote`].
     Writing(Stream, u64),
-    /// It has written that many bytes to the stream.
+    /// The agent has written this many bytes to the stream.
     Wrote(Stream, u64),
-    /// It took a trapped signal, for the n-th time; by the harness's clock, in a turn.
+    /// The agent took this trapped signal, for the n-th time. By the harness's clock it takes
+    /// signals in a turn only.
     Got(Signal, u64),
-    /// It is ready.
+    /// The agent is ready.
     Ready,
-    /// It is alive.
+    /// The agent is alive.
     Beat,
-    /// It holds the lock on that file.
+    /// The agent holds the lock on this file.
     Locked(Quoted),
-    /// It started a descendant.
+    /// The agent started a descendant.
     Started {
-        /// For which time it started one, from 1.
+        /// The descendant's number among those that the agent started, from 1.
         nth: u32,
-        /// The descendant's process; absent after a double fork, whose middle process is gone.
+        /// The descendant's process id. `None` after a double fork, since the process in the middle
+        /// is gone.
         pid: Option<u32>,
         /// The descendant's name.
         name: Quoted,
     },
-    /// A descendant of its own ended and was reaped.
+    /// A child of the agent ended, and the agent or the kernel reaped it.
     Reaped {
-        /// The descendant's process.
+        /// The child's process id.
         pid: u32,
-        /// How it ended, as wait(2) has it; absent where SIGCHLD is ignored, so that the kernel reaped
-        /// it. Then this is said when something else wakes the agent.
+        /// How the child ended, as the number that wait(2) gives. `None` if SIGCHLD is ignored,
+        /// since the kernel has then reaped the child. The agent then sends this report when
+        /// something else wakes it.
         status: Option<i32>,
     },
-    /// It stops itself.
+    /// The agent is about to stop itself.
     Freezing,
-    /// It goes on after it was stopped.
+    /// The agent goes on after it was stopped.
     Thawed,
-    /// It is about to exit with that code.
+    /// The agent is about to exit with this code.
     Exiting(u8),
-    /// It is about to die by that signal.
+    /// The agent is about to die by this signal.
     Dying(Signal),
-    /// One line of its hygiene report.
+    /// One line of the agent's hygiene report.
     Hygiene(Finding),
-    /// The answer to [`Order::Ping`].
+    /// The answer to the [`Order::Ping`] with this number.
     Pong(u64),
-    /// Something it was told could not be done.
+    /// Something could not be done or was not understood; this text says what.
     Error(Quoted),
 }
 
-/// Which descendant a process is: what whoever started it has told it.
+/// Which descendant a process is, as the process that started it has told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// Its name.
+    /// The name that the script gives the descendant.
     pub name: Quoted,
-    /// The process that started it, as that process knows itself.
+    /// The process id of the process that started it, as that process knows it.
     pub starter: u32,
-    /// For which time that process started one, from 1.
+    /// The descendant's number among those that this process started, from 1.
     pub nth: u32,
 }
 
@@ -196,7 +205,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A number, or a dash where there is none.
+/// Prints a number, or a dash if there is none.
 struct OrDash<'a, T>(Option<&'a T>);
 
 impl<T: fmt::Display> fmt::Display for OrDash<'_, T> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// Bytes, printed in double quotes on one line: `\n`, `\t`, `\r`, `\\`, `\"` and `\xNN` for what is
-/// neither printable ASCII nor part of valid UTF-8.
+/// Bytes that print in double quotes on one line. A backslash and a double quote print as `\\` and
+/// `\"`. ASCII control characters and bytes that are not valid UTF-8 print as `\n`, `\t`, `\r` or
+/// `\xNN`.
 ///
 /// ```
 /// use agent_stub::Quoted;
@@ -24,9 +25,10 @@ impl fmt::Display for Quoted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
         for chunk in self.0.utf8_chunks() {
-            // What needs no escape goes in one piece: texts may be long.
+            // Write what needs no escape in one piece, since texts may be long.
             let mut rest = chunk.valid();
-            // The C1 controls are two bytes in UTF-8 and would not survive as `\xNN`.
+            // A C1 control is not escaped: it is two bytes in UTF-8, and would not survive as one
+            // `\xNN`.
             let escaped = |byte: &u8| byte.is_ascii_control() || matches!(byte, b'\\' | b'"');
             while let Some(at) = rest.as_bytes().iter().position(escaped) {
                 f.write_str(&rest[..at])?;

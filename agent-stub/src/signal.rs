@@ -1,13 +1,13 @@
-//! Signals by name and number: what scripts name, what statuses report.
+//! Signals by name and number, as scripts name them and as statuses report them.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// A Linux signal, 1 to 64, real-time signals included.
 ///
-/// Prints as `SIGTERM` or, from 34 on, `SIGRTMIN+n`; 32 and 33, which the C library keeps for
-/// itself, print as `SIG32` and `SIG33`. Parses from its printed form, the form without `SIG`, or
-/// the number.
+/// Prints as `SIGTERM` or, from 34 on, as `SIGRTMIN+n`. The C library keeps 32 and 33 for itself;
+/// they print as `SIG32` and `SIG33`. Parses from its printed form, from that form without `SIG`,
+/// or from the number.
 ///
 /// Source: signal(7).
 ///
@@ -21,9 +21,9 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
 
-/// The first real-time signal, as glibc has it. Names do not depend on the C library.
+/// The first real-time signal of glibc. Names are counted from it whatever the C library is.
 const RTMIN: u8 = 34;
-/// The first signal after those that the C library keeps for itself: 32 and 33; with musl 34, too.
+/// The first signal after those that the C library keeps for itself: 32 and 33 and, with musl, 34.
 const FIRST_FREE: u8 = if cfg!(target_env = "musl") { 35 } else { RTMIN };
 /// The last signal.
 const MAX: u8 = 64;
@@ -74,11 +74,11 @@ signals! {
 }
 
 impl Signal {
-    /// The signal with this number.
+    /// Returns the signal with this number.
     ///
     /// # Errors
     ///
-    /// [`UnknownSignal`] outside 1 to 64.
+    /// [`UnknownSignal`] if the number is not from 1 to 64.
     pub fn from_number(number: i32) -> Result<Signal, UnknownSignal> {
         match u8::try_from(number) {
             Ok(n) if (1..=MAX).contains(&n) => Ok(Signal(n)),
@@ -92,25 +92,27 @@ impl Signal {
         i32::from(self.0)
     }
 
-    /// Whether a process can trap, ignore or block it: all but KILL, STOP and those that the C library
-    /// keeps for itself, which are 32 and 33 and, with musl, 34.
+    /// Whether a process can trap, ignore or block the signal. It can do so with all but KILL, STOP
+    /// and those that the C library keeps for itself, which are 32 and 33 and, with musl, 34.
     #[must_use]
     pub fn is_catchable(self) -> bool {
         !matches!(self, Signal::KILL | Signal::STOP) && !self.is_reserved()
     }
 
-    /// Whether it is one of the real-time signals, of which the kernel keeps each one that is sent.
+    /// Whether this is a real-time signal. The kernel keeps each real-time signal that is sent, not
+    /// just one of a kind.
     #[must_use]
     pub fn is_realtime(self) -> bool {
         self.0 >= 32
     }
 
-    /// Whether the C library keeps it for itself.
+    /// Whether the C library keeps the signal for itself.
     fn is_reserved(self) -> bool {
         (32..FIRST_FREE).contains(&self.0)
     }
 
-    /// Whether its default action ends a process. Never one that the C library keeps for itself.
+    /// Whether the signal's default action ends a process. It is false for the signals that the C
+    /// library keeps for itself.
     #[must_use]
     pub fn is_deadly(self) -> bool {
         let spared = [
@@ -126,7 +128,8 @@ impl Signal {
             && !self.is_reserved()
     }
 
-    /// All signals, by number, without those that the C library keeps for itself.
+    /// Returns all signals in the order of their numbers, without those that the C library keeps
+    /// for itself.
     pub fn all() -> impl Iterator<Item = Signal> {
         (1..=MAX).map(Signal).filter(|signal| !signal.is_reserved())
     }
@@ -148,7 +151,7 @@ impl FromStr for Signal {
 
     fn from_str(text: &str) -> Result<Signal, UnknownSignal> {
         let unknown = || UnknownSignal(text.to_owned());
-        // `parse` would take a sign too, and what prints has none.
+        // `parse` would accept a sign, too, which no printed number has.
         let number = |digits: &str| match digits.parse::<u8>() {
             Ok(number) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
             _ => Err(unknown()),

@@ -38,7 +38,7 @@ const ENOTSOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64"))
     88
 };
 
-/// Opens and writes that would block fail instead.
+/// The flag of open(2) that makes an open or a write fail where it would block.
 pub(crate) const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
     0x80
 } else if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) {
@@ -49,7 +49,7 @@ pub(crate) const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch
 
 /// How often each signal was trapped.
 static TRAPPED: [AtomicU32; 65] = [const { AtomicU32::new(0) }; 65];
-/// The descriptor that wakes the event loop from [`trapped`].
+/// The descriptor to which [`trapped`] writes a byte, to wake the event loop.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// What a signal does from now on.
@@ -64,8 +64,9 @@ extern "C" fn trapped(number: c_int) {
     if let Some(count) = usize::try_from(number).ok().and_then(|n| TRAPPED.get(n)) {
         count.fetch_add(1, Ordering::SeqCst);
     }
-    // SAFETY: write and the errno location are async-signal-safe; the byte outlives the call; the
-    // interrupted code finds errno as it left it. A full pipe is fine: it wakes the loop as well.
+    // SAFETY: `write` and the errno location are async-signal-safe, and the byte outlives the call.
+    // The interrupted code finds errno as it left it. If there is no room for the byte, the loop
+    // wakes anyway.
     unsafe {
         let errno = __errno_location();
         let before = *errno;
@@ -74,7 +75,7 @@ extern "C" fn trapped(number: c_int) {
     }
 }
 
-/// Says which descriptor a trapped signal writes a byte to. It must not block.
+/// Sets the descriptor to which a trapped signal writes a byte. Writing to it must not block.
 pub(crate) fn wake_by(descriptor: i32) {
     WAKE.store(descriptor, Ordering::SeqCst);
 }
@@ -111,7 +112,7 @@ fn checked(result: c_int) -> io::Result<c_int> {
     }
 }
 
-/// Blocks the signal, or no longer.
+/// Blocks the signal, or unblocks it.
 pub(crate) fn set_blocked(which: Signal, blocked: bool) -> io::Result<()> {
     // SAFETY: scalar arguments only; both change nothing but this thread's mask.
     checked(unsafe {
@@ -124,7 +125,7 @@ pub(crate) fn set_blocked(which: Signal, blocked: bool) -> io::Result<()> {
     .map(drop)
 }
 
-/// Sends itself the signal. Returns where the signal did not end the process.
+/// Sends this process the signal. Returns if the signal did not end the process.
 pub(crate) fn raise_signal(which: Signal) -> io::Result<()> {
     // SAFETY: scalar argument only.
     checked(unsafe { raise(which.number()) }).map(drop)
@@ -146,7 +147,8 @@ pub(crate) fn forbid_core_dump() -> io::Result<()> {
 /// The signal that this process gets when the thread that started it ends, if any.
 pub(crate) fn parent_death_signal() -> io::Result<Option<Signal>> {
     let mut number: c_int = 0;
-    // SAFETY: this option takes the address of an int, which is valid for writes while the call lasts.
+    // SAFETY: this option takes the address of an int, which is valid for writes while the call
+    // lasts.
     checked(unsafe { prctl(PR_GET_PDEATHSIG, &raw mut number) })?;
     if number == 0 {
         return Ok(None);
@@ -179,17 +181,18 @@ pub(crate) fn close_stream(descriptor: i32) -> io::Result<()> {
     checked(unsafe { close(descriptor) }).map(drop)
 }
 
-/// Writes to a descriptor, without std's standard streams, which hide that they are closed.
+/// Writes to a descriptor. std's standard streams would hide that a stream is closed.
 pub(crate) fn write_to(descriptor: i32, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of a live slice.
     let written = unsafe { write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes what does not block; [`io::ErrorKind::WouldBlock`] where that is nothing.
+/// Writes as much as does not block. Fails with [`io::ErrorKind::WouldBlock`] if that is nothing.
 ///
-/// The descriptor itself stays as it is: others share it, and would be surprised. That it can be
-/// written to is not enough, since another process may fill it in between.
+/// Does not set O_NONBLOCK on the descriptor itself: other processes share it and would be
+/// surprised. That poll(2) finds the descriptor writable is not enough, since another process may
+/// fill the pipe in between.
 pub(crate) fn write_now(descriptor: i32, bytes: &[u8]) -> io::Result<usize> {
     let mut writable = [Poll::writable(descriptor)];
     wait_for(&mut writable, 0);
@@ -198,7 +201,8 @@ pub(crate) fn write_now(descriptor: i32, bytes: &[u8]) -> io::Result<usize> {
     }
     let path = format!("/proc/self/fd/{descriptor}");
     if fs::metadata(&path).is_ok_and(|found| found.file_type().is_fifo()) {
-        // Fails where nobody reads the pipe any more: then the write below has the right end.
+        // This open fails if nobody reads the pipe any more. The write below then ends as it
+        // should.
         let own = OpenOptions::new()
             .write(true)
             .custom_flags(O_NONBLOCK)
@@ -233,7 +237,7 @@ pub(crate) struct Poll {
 
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
-/// POLLERR, POLLHUP and POLLNVAL, which are told unasked.
+/// POLLERR, POLLHUP and POLLNVAL, which poll(2) reports even if nobody asks for them.
 const POLLGONE: i16 = 8 | 16 | 32;
 
 impl Poll {
@@ -255,7 +259,7 @@ impl Poll {
         }
     }
 
-    /// Waits until the other end is gone, and reads nothing.
+    /// Waits until the other end is gone, whether there is something to read or not.
     pub(crate) fn gone(descriptor: i32) -> Poll {
         Poll {
             descriptor,
@@ -264,7 +268,7 @@ impl Poll {
         }
     }
 
-    /// Whether it happened, or never will because the other end is gone.
+    /// Whether the event happened, or never will because the other end is gone.
     pub(crate) fn happened(self) -> bool {
         self.happened != 0
     }
@@ -275,19 +279,21 @@ impl Poll {
     }
 }
 
-/// Waits for one of them, at most that many milliseconds; −1 is for ever. A signal ends it early.
+/// Waits for one of these events, for at most `timeout` milliseconds; −1 means for ever. A signal
+/// ends the wait early.
 pub(crate) fn wait_for(what: &mut [Poll], timeout: i32) {
     let count = what.len() as c_ulong;
     // SAFETY: pointer and length are those of a live slice of `struct pollfd`s.
     if unsafe { poll(what.as_mut_ptr(), count, timeout) } < 0 {
-        // EINTR, or no memory: nothing happened, and the caller looks again.
+        // This was EINTR, or there was no memory. Nothing happened, and the caller looks again.
         for one in what {
             one.happened = 0;
         }
     }
 }
 
-/// A duration as [`wait_for`] takes it: rounded up, so that nothing ends early.
+/// Converts a duration to the milliseconds of [`wait_for`]. It rounds up, so that nothing ends
+/// early.
 pub(crate) fn milliseconds(time: std::time::Duration) -> i32 {
     i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
 }

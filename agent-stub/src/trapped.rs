@@ -1,4 +1,4 @@
-//! Trapped signals and ended children: what the kernel tells of by interrupting.
+//! Takes trapped signals, and reaps children that have ended.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,8 +13,9 @@ use crate::signal::Signal;
 use crate::sys;
 
 impl Agent {
-    /// Takes the signals that came, where it may. By the harness's clock that takes a turn: what arrives
-    /// while the code under test is at work arrives together, whoever is faster.
+    /// Reaps ended children, takes the signals that came, and begins their handlers. By the
+    /// harness's clock taking signals needs a turn. So signals that arrive while the code under
+    /// test is at work are taken together, whichever process is faster.
     pub(crate) fn hear_signals(&mut self) {
         if let Some((read, _)) = &self.wake {
             drain(read.as_raw_fd());
@@ -41,15 +42,15 @@ impl Agent {
         self.begin_handlers();
     }
 
-    /// Takes note of the signals that came since the last time.
+    /// Counts and reports the signals that came since the last time.
     fn take_signals(&mut self) {
         for signal in self.reported.clone() {
             let count = sys::trapped_count(signal);
             let seen = self.seen.entry(signal).or_default();
             let mut new = count.wrapping_sub(*seen);
             *seen = count;
-            // The kernel keeps one of a kind until it is taken, unless the process is faster. With
-            // turns it never is.
+            // The kernel keeps only one standard signal of a kind until it is taken. A process that
+            // is faster than the sender would take several. With turns it never does.
             if self.options.clock == ClockChoice::Harness && !signal.is_realtime() {
                 new = new.min(1);
             }
@@ -63,7 +64,8 @@ impl Agent {
         }
     }
 
-    /// Forgets what came of the signal and was not taken, as the kernel does with what is ignored.
+    /// Forgets the signals of this kind that came and were not taken. The kernel does so with a
+    /// signal that is ignored.
     pub(crate) fn drop_untaken(&mut self, signal: Signal) {
         self.seen.insert(signal, sys::trapped_count(signal));
     }
@@ -85,11 +87,11 @@ impl Agent {
                 begun.push(Frame::handler(signal, script.clone()));
             }
         }
-        // Which came first is handled first: it stands on top.
+        // The signal that came first is handled first, so its block goes on top.
         self.frames.extend(begun.into_iter().rev());
     }
 
-    /// Tells of the children that have ended.
+    /// Reaps the children that have ended, and reports them.
     pub(crate) fn reap(&mut self) {
         let mut reaped = Vec::new();
         self.children.retain_mut(|child| match child.try_wait() {
@@ -98,7 +100,7 @@ impl Agent {
                 reaped.push((child.id(), Some(status.into_raw())));
                 false
             }
-            // SIGCHLD is ignored: the kernel has reaped it.
+            // SIGCHLD is ignored, so the kernel has reaped the child.
             Err(_) => {
                 reaped.push((child.id(), None));
                 false
@@ -109,7 +111,7 @@ impl Agent {
         }
     }
 
-    /// Lets the signal wake the loop.
+    /// Traps the signal, so that it wakes the loop.
     pub(crate) fn trap(&mut self, signal: Signal) -> io::Result<()> {
         if self.wake.is_none() {
             let (read, write) = UnixStream::pair()?;
@@ -123,7 +125,7 @@ impl Agent {
     }
 }
 
-/// Reads away what is there, from a socket that does not block.
+/// Reads everything that is there and drops it. The socket does not block.
 fn drain(descriptor: i32) {
     let mut chunk = [0; 256];
     while matches!(sys::read_from(descriptor, &mut chunk), Ok(256)) {}

@@ -1,7 +1,7 @@
-//! The `SUPERVISE_*` environment.
+//! The environment variables whose names start with `SUPERVISE_`.
 
-/// The variables that start with `SUPERVISE_` and mean something, to the stub or to the library. Any
-/// other is a mistake that both report.
+/// All variables that start with `SUPERVISE_` and that the stub or the library knows. Any other is
+/// a mistake, which both report.
 pub const VARIABLES: &[&str] = &[
     "SUPERVISE_AGENT_CLOCK",
     "SUPERVISE_AGENT_CONTROL",

@@ -1,4 +1,4 @@
-//! What nothing tells of but looking.
+//! Changes in the file system for which the stub has to poll, since nothing tells it of them.
 
 use std::ffi::OsStr;
 use std::fs::{OpenOptions, TryLockError};
@@ -9,12 +9,13 @@ use std::path::Path;
 use crate::quoted::Quoted;
 use crate::sys;
 
-/// What is looked at again and again: by the real clock every [`LOOK`](crate::agent::LOOK), by the harness's at
-/// each ping, so that no look depends on who is faster.
+/// What a script waits for by polling. By the real clock the stub looks every
+/// [`LOOK`](crate::agent::LOOK). By the harness's clock it looks at each ping, so that no look
+/// depends on which process is faster.
 pub(crate) enum Watch {
-    /// Until the file exists.
+    /// Waits until the file exists.
     File(Quoted),
-    /// Until no other process holds the lock on the file.
+    /// Waits until no other process holds the lock on the file.
     Locked(Quoted),
 }
 
@@ -33,7 +34,7 @@ impl Watch {
     }
 }
 
-/// Whether another process holds the lock. A file that cannot be opened is locked by nobody.
+/// Whether another process holds the lock. It is false for a file that cannot be opened.
 fn is_locked(file: &Path) -> bool {
     let opened = OpenOptions::new()
         .read(true)

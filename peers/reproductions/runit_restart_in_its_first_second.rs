@@ -1,14 +1,14 @@
-//! runit 2.1.2: within the second in which a service was started, `sv restart` says "ok" before anything
-//! was restarted.
+//! runit 2.1.2: within the second in which a service was started, `sv restart` says "ok" before
+//! anything was restarted.
 //!
-//! It is no rule's matter, but why the adapter waits for another second before it restarts. sv(8) says:
-//! "restart: Send the commands term, cont, and up to the service, and wait up to 7 seconds for the
-//! service to restart. Then report the status or timeout."
+//! No rule is about this. It is the reason why the adapter waits for another second before it
+//! restarts. sv(8) says: "restart: Send the commands term, cont, and up to the service, and wait up
+//! to 7 seconds for the service to restart. Then report the status or timeout."
 //!
-//! `sv` looks whether the service was started in the second of the command or later. Of one that was
-//! started in that second, but before it, that is true already, unless runsv is so fast that the
-//! status says "got TERM" at the first look. The service here ignores TERM, so that nothing ever
-//! restarts it.
+//! `sv` looks whether the service was started in the second of the command or later. If the service
+//! was started in that second, but before the command, this is true already. The one exception is a
+//! runsv that is so fast that the status says "got TERM" when `sv` looks first. The service here
+//! ignores TERM, so nothing ever restarts it.
 //!
 //! It needs `runsv` and `sv` in PATH, and takes 2 s. It says:
 //!
@@ -27,40 +27,41 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What is ignored stays so in what replaces the shell.
+/// A signal that the shell ignores stays ignored in the program that replaces the shell.
 const RUN: &str = "#!/bin/sh
 trap '' TERM
 exec sleep 60
 ";
 
-/// runsv may be faster than `sv` once, or the second over.
+/// How often to try: runsv may once be faster than `sv`, or the second may once be over.
 const TRIES: u32 = 5;
 
-/// What `sv` says.
+/// Runs `sv` and returns what it says.
 fn sv(command: &str, service: &Path) -> Result<String, Box<dyn Error>> {
     let output = Command::new("sv").arg(command).arg(service).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    // The folder is another each time.
+    // The folder has a different name each time.
     Ok(said.trim().replace(&*service.to_string_lossy(), "service"))
 }
 
-/// Whether a restart of a service that has just been started says "ok", and is none.
+/// Restarts a service that has just been started. Returns whether `sv` says "ok" and nothing was
+/// restarted.
 fn shows() -> Result<bool, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let service = folder.path();
     fs::write(service.join("run"), RUN)?;
     fs::set_permissions(service.join("run"), Permissions::from_mode(0o755))?;
-    // real-time: at the beginning of a second.
+    // real-time: the service is started at the beginning of a second.
     let parts = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
     thread::sleep(Duration::from_secs(1) - Duration::from_nanos(parts.into()));
     let mut runsv = Command::new("runsv").arg(service).spawn()?;
 
-    // real-time: nothing tells when it is up, but that runsv says so in its own files.
+    // real-time: only runsv's own files say when the service is up.
     let pid = || fs::read_to_string(service.join("supervise/pid")).unwrap_or_default();
     while pid().is_empty() {
         thread::sleep(Duration::from_millis(5));
     }
-    // The shell has to ignore the signal first.
+    // The shell must have the time to ignore the signal first.
     thread::sleep(Duration::from_millis(100));
     let before = pid();
     let said = sv("restart", service)?;

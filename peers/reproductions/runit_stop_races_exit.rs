@@ -4,10 +4,13 @@
 //! The rule is `stop-races-exit`. sv(8) says: "start: Same as up, but wait up to 7 seconds for the
 //! command to take effect", and "up: If the service is not running, start it."
 //!
-//! runsv(8) waits a second before it restarts what exited immediately, and reads no command while
-//! it does; the status that it wrote before still wants the service up. So `sv stop` finds the
-//! service down and returns; `sv start` finds it wanted up already, and sends nothing; then runsv
-//! reads the one command that it was sent, down.
+//! runsv(8) waits a second before it restarts a service that exited immediately. While it waits it
+//! reads no command, and the status that it wrote before still wants the service up. So this
+//! happens:
+//!
+//! - `sv stop` sends the command down, finds the service down and returns.
+//! - `sv start` finds that the service is wanted up already, and sends nothing.
+//! - runsv reads the only command that it was sent: down.
 //!
 //! It needs `runsv` and `sv` in PATH, and takes about 8 s. It says:
 //!
@@ -36,12 +39,12 @@ touch second
 exit 1
 ";
 
-/// What `sv` says, and how long it took.
+/// Runs `sv`, prints what it says and how long it took, and returns whether it succeeded.
 fn sv(command: &str, service: &Path) -> Result<bool, Box<dyn Error>> {
     let start = Instant::now();
     let output = Command::new("sv").arg(command).arg(service).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    // The folder is another each time.
+    // The folder has a different name each time.
     let said = said.trim().replace(&*service.to_string_lossy(), "service");
     let seconds = start.elapsed().as_secs();
     println!(
@@ -58,7 +61,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     fs::set_permissions(service.join("run"), Permissions::from_mode(0o755))?;
     let mut runsv = Command::new("runsv").arg(service).spawn()?;
 
-    // real-time: nothing tells when it has died, but that runsv says so in its own file.
+    // real-time: only runsv's own file says when the service has died.
     let stat = service.join("supervise/stat");
     let died = || {
         service.join("second").exists()

@@ -1,7 +1,7 @@
 //! Other people's supervisors as subjects of the rules.
 //!
-//! Each module is an adapter; `tests/tables.rs` keeps the table of each, and `reproductions` shows
-//! each failure without the harness.
+//! Each module is an adapter. `tests/tables.rs` keeps the table of each supervisor, and
+//! `reproductions` shows each failure without the harness.
 
 mod plain;
 mod processkit;

@@ -12,14 +12,14 @@ use supervise_harness::{ExitStatus, RestartPolicy, Signal};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-/// How long the loop sleeps.
+/// How long the loop sleeps between two runs.
 const DELAY: Duration = Duration::from_secs(1);
 
 /// A plain tokio loop: `loop { spawn; wait; sleep }`, stopped by aborting its task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
-/// The task that loops.
+/// The task that runs the loop. It is aborted when the session is dropped.
 #[derive(Debug)]
 pub struct PlainSession(JoinHandle<()>);
 
@@ -37,15 +37,15 @@ impl Subject for Plain {
         profile.policy = Setting::Fixed(RestartPolicy::Always);
         profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
         profile.retries_failed_starts = true;
-        // Aborting the task drops the child, which kills it, and waits for nothing.
+        // A stop aborts the task. That drops the child, which kills it, and waits for nothing.
         profile.stop = Some(StopReturn::AtOnce);
         // JoinHandle::abort: "If the task was already cancelled [..] this method will do nothing."
         profile.repeated_stop = Some(RepeatedStop::Harmless);
         profile.stop_scope = Some(StopScope::Process);
         profile.own_group = Some(OwnGroup::None);
-        // It waits for the process that it started, and for no other.
+        // The loop waits for the process that it started, and for no other.
         profile.daemonizer = Some(Daemonizer::Exit);
-        // Of the signal mask, of dispositions and of descriptors, std's documentation says nothing.
+        // std's documentation says nothing of the signal mask, of dispositions and of descriptors.
         profile.environment = Some(Environment::Inherited);
         profile.current_dir = true;
         profile.reports_ends = true;
@@ -75,7 +75,7 @@ impl Subject for Plain {
     }
 }
 
-/// As the rules have it.
+/// Converts a status of std to the one that the rules use.
 pub(crate) fn ended(status: std::process::ExitStatus) -> ExitStatus {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal().map(Signal::from_number)) {

@@ -1,4 +1,4 @@
-//! processkit 3.3.4: its `Supervisor`, by `start()`.
+//! The adapter for processkit 3.3.4: its `Supervisor`, started by `start()`.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio_stream::StreamExt;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Processkit;
 
-/// What processkit calls a session, and the task that reads its events.
+/// A session of processkit, and the task that reads the session's events.
 #[derive(Debug)]
 pub struct ProcesskitSession {
     session: RefCell<Option<SupervisionSession>>,
@@ -40,29 +40,33 @@ impl Subject for Processkit {
     type Session = ProcesskitSession;
 
     fn profile(&self) -> Profile {
-        // The pages are those of its docs folder.
+        // The pages that are cited here are in processkit's docs folder.
         let mut profile = Profile::new("processkit 3.3.4");
         profile.policy = Setting::Configurable;
-        // Which ends are success it is told by exit code alone (commands, `ok_codes`), so there is no
-        // success_list. A predicate can prevent a restart (`stop_when`), and nothing forces one.
+        // processkit takes only exit codes that are success (commands, `ok_codes`), and no signals:
+        // no success_list. A predicate can prevent a restart (`stop_when`), but nothing forces one:
+        // no override_lists.
         profile.delays = Setting::Configurable;
-        // supervision, "Backoff and jitter": drawn from [0.5, 1.5), and on top of the cap.
+        // supervision, "Backoff and jitter": the jitter is drawn from [0.5, 1.5), and comes on top
+        // of the cap.
         profile.jitter = true;
         // supervision, "Errors and cancellation": a spawn failure is "a crash and restarts (with
         // backoff)".
         profile.retries_failed_starts = true;
-        // supervision, "Stopping": "at most n restarts = n + 1 total runs". It never starts anew:
-        // "a lifetime cap".
+        // supervision, "Stopping": "at most n restarts = n + 1 total runs". The count never starts
+        // anew: "a lifetime cap".
         profile.consecutive_limit = Setting::Configurable;
-        // A run is healthy after max_backoff of std's time, which no virtual clock reaches: no
-        // reset_after.
+        // A run counts as healthy after max_backoff of std's time, which virtual time does not
+        // move: no reset_after.
         profile.grace = Setting::Configurable;
         // supervision, "Live sessions": "SIGTERM, wait grace, SIGKILL".
         profile.stop_signal = Setting::Fixed(Signal::TERM);
         profile.stop = Some(StopReturn::Reaped);
-        // A stop takes the session, so that there is no second: no repeated_stop. What is frozen
-        // waits for the end of the grace (platform-support, "Frozen trees"): no wakes_frozen.
-        // platform-support, "How containment works": by what it finds on the machine.
+        // A stop consumes the session, so there is no second stop: no repeated_stop. A frozen
+        // process is ended only at the end of the grace (platform-support, "Frozen trees"): no
+        // wakes_frozen.
+        // platform-support, "How containment works": what it does depends on what it finds on the
+        // machine.
         let by_cgroup =
             ProcessGroup::new().is_ok_and(|group| group.mechanism() == Mechanism::CgroupV2);
         (profile.stop_scope, profile.own_group) = if by_cgroup {
@@ -70,12 +74,12 @@ impl Subject for Processkit {
         } else {
             (Some(StopScope::Group), Some(OwnGroup::Group))
         };
-        // process-groups: every run has "a private group", and what is in it "is killed when the
-        // group is dropped".
+        // process-groups: every run has "a private group", and what is in that group "is killed
+        // when the group is dropped".
         profile.clears_leftovers = true;
-        // supervision: it restarts a child "whenever it exits".
+        // supervision: processkit restarts a child "whenever it exits".
         profile.daemonizer = Some(Daemonizer::Exit);
-        // Of the signal mask, of dispositions and of descriptors it says nothing.
+        // The documentation says nothing of the signal mask, of dispositions and of descriptors.
         profile.environment = Some(Environment::Inherited);
         profile.current_dir = true;
         // commands, "Redirecting output directly to a file".
@@ -87,7 +91,7 @@ impl Subject for Processkit {
         profile.reports_rest = true;
         // SupervisionOutcome: the final result, and the number of restarts.
         profile.reports_give_up_cause = true;
-        // A factor that makes no sense is taken for 1: no rejects_bad_settings.
+        // processkit takes a factor that makes no sense for 1: no rejects_bad_settings.
         profile.in_process = true;
         profile
     }
@@ -100,7 +104,8 @@ impl Subject for Processkit {
         if let Some(directory) = &service.current_dir {
             command = command.current_dir(directory);
         }
-        // Unasked it would capture the output, and wait for its end.
+        // If nothing else is asked for, processkit captures the output and waits for the output's
+        // end.
         command = match &service.output {
             Some(output) => command
                 .stdout_file_append(output)
@@ -148,7 +153,8 @@ impl Subject for Processkit {
     }
 }
 
-/// `success` is what it took the last end for.
+/// Translates an event of processkit. `success` says whether processkit took the last end for a
+/// success.
 fn notice(event: &SupervisionEvent, success: bool) -> Option<Notice> {
     Some(match event {
         SupervisionEvent::IncarnationStarted { .. } => Notice::Up,
@@ -191,7 +197,7 @@ impl Session for ProcesskitSession {
             Some(session) => {
                 session.stop(self.grace).await?;
             }
-            // It takes the session: a second stop waits for the first.
+            // The first stop has taken the session. A second one waits for it.
             None => {
                 self.outcome().await;
             }
@@ -208,7 +214,8 @@ impl Session for ProcesskitSession {
         if !matches!(rest, Rest::GaveUp { .. }) {
             return rest;
         }
-        // Its event says only that there were too many; what it returns says the rest.
+        // The event says only that there were too many restarts. The result of the session says the
+        // rest.
         let session = self.session.borrow_mut().take();
         let Some(session) = session else {
             return rest;

@@ -1,4 +1,4 @@
-//! runit: `runsv` with a service directory, told what to do by `sv`.
+//! The adapter for runit: `runsv` with a service directory, which `sv` tells what to do.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -21,22 +21,23 @@ use supervise_harness::{RestartPolicy, Signal};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// How long runsv waits.
+/// How long runsv waits before it restarts a run that exited immediately.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// What a stop is told to wait. `sv` takes whole seconds.
+/// The grace that `sv` is given for a stop. `sv` takes whole seconds.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long what is told may take, in seconds: what `sv` waits unless it is told otherwise.
+/// How many seconds runsv may take for a command. `sv` waits this long unless it is told otherwise.
 const PATIENCE: u64 = 7;
 
 /// runit's `runsv`, one for each service.
 #[derive(Clone, Debug)]
 pub struct Runit {
-    /// Where `runsv` and `sv` are.
+    /// The folder that has `runsv` and `sv`.
     programs: PathBuf,
-    /// Where the directories of the services are. It is gone with the last of this: a `runsv` writes
-    /// to its own until it has ended, which a session does not wait for.
+    /// The folder that has the directories of the services. It is removed with the last clone of
+    /// this `Runit`, not with a session: a `runsv` writes to its directory until it has ended, and
+    /// a session does not wait for that.
     services: Arc<TempDir>,
 }
 
@@ -49,11 +50,11 @@ pub struct RunitSession {
 }
 
 impl Runit {
-    /// The one in that folder, which has `runsv` and `sv`.
+    /// Uses the `runsv` and `sv` in this folder.
     ///
     /// # Errors
     ///
-    /// Where one of them is missing.
+    /// If one of them is missing, or if no temporary folder can be made.
     pub fn in_folder(programs: impl Into<PathBuf>) -> io::Result<Runit> {
         let programs = programs.into();
         for name in ["runsv", "sv"] {
@@ -65,7 +66,7 @@ impl Runit {
         })
     }
 
-    /// The one in `PATH`; `None` where there is none.
+    /// Finds `runsv` and `sv` in `PATH`. Returns `None` if no folder there has both.
     #[must_use]
     pub fn find() -> Option<Runit> {
         let path = std::env::var_os("PATH")?;
@@ -79,47 +80,51 @@ impl Subject for Runit {
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("runit 2.1.2");
         profile.time = Time::Real {
-            // So that a run of one or two of them ends immediately, as runsv has it, and one of
-            // five does not.
+            // A run of one or two units then ends "immediately", as runsv calls it, and a run of
+            // five units does not.
             unit: Duration::from_millis(400),
-            // sv(8) looks every 420 ms whether what it was told has come about, and runsv waits from
-            // the end of a run, however long that took.
+            // sv(8): `sv` looks every 420 ms whether a command was carried out. And runsv waits
+            // from the end of a run, however long the run took.
             tolerance: Duration::from_millis(900),
         };
-        // runsv(8): "If ./run exits [..] runsv restarts ./run"; where it cannot start it, too.
+        // runsv(8): "If ./run exits [..] runsv restarts ./run". It does so, too, if it cannot start
+        // ./run.
         profile.policy = Setting::Fixed(RestartPolicy::Always);
         profile.retries_failed_starts = true;
-        // runsv(8): "If ./run [..] exit immediately, runsv waits a second". Immediately is within a
-        // second of its start: what ran longer is started at once.
+        // runsv(8): "If ./run [..] exit immediately, runsv waits a second". Immediately means
+        // within a second of the start. What ran longer is started again at once.
         profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
         profile.delay_origin = DelayOrigin::LastStart;
         // runsv(8), "d": "send it a TERM signal, and then a CONT signal".
         profile.stop_signal = Setting::Fixed(Signal::TERM);
         profile.wakes_frozen = true;
-        // sv(8), "force-stop": it waits for so many seconds, and "on timeout send the service the
+        // sv(8), "force-stop": `sv` waits for so many seconds, and "on timeout send the service the
         // kill command".
         profile.grace = Setting::Fixed(GRACE);
         profile.stop = Some(StopReturn::Reaped);
-        // It is the service, the process that runsv started, that signals are sent to.
+        // Signals are sent to the service, which is the process that runsv started.
         profile.stop_scope = Some(StopScope::Process);
-        // runsvdir(8), "-P": only with it is there a group for each runsv, and none for a service.
+        // runsvdir(8), "-P": only this option makes a process group for each runsv. Nothing makes
+        // one for a service.
         profile.own_group = Some(OwnGroup::None);
         // The FAQ: "service daemons must not put themself into the background".
         profile.daemonizer = Some(Daemonizer::Exit);
         profile.start = true;
         profile.restart = true;
-        // Of a second stop, of a start during a restart, and of what a run leaves it says nothing.
-        // "Clean process state" is the same one at each start, not an empty one: no descriptors, no
-        // clears_mask, no resets_dispositions.
+        // The documentation says nothing of a second stop, of a start during a restart, or of what
+        // a run leaves behind. Its "clean process state" is the same state at each start, not an
+        // empty one: no descriptors, no clears_mask, no resets_dispositions.
         profile.environment = Some(Environment::Inherited);
-        // The run script sees to these two.
+        // The run script does these two.
         profile.current_dir = true;
         profile.output = true;
         profile.own_process = true;
-        // Nothing says so, and that is what happens: the service is in its own hands then.
+        // The documentation does not say so, but this is what happens: the service runs on without
+        // a runsv.
         profile.crash_fate = Some(CrashFate::Survives);
-        // "unable to lock supervise/lock: temporarily unavailable". The lock is runsv's alone: one that
-        // is begun after a crash starts a second copy, so no no_duplicates.
+        // "unable to lock supervise/lock: temporarily unavailable". But only runsv itself holds the
+        // lock. A runsv that is begun after a crash starts a second copy of the service: no
+        // no_duplicates.
         profile.refuses_second = true;
         profile
     }
@@ -130,7 +135,7 @@ impl Subject for Runit {
             None => tempfile::tempdir_in(self.services.path())?.keep(),
         };
         let run = directory.join("run");
-        // A second runsv finds it there.
+        // A second runsv of this service finds the script there.
         if !run.exists() {
             write_program(&run, &script(service)).await?;
         }
@@ -142,7 +147,8 @@ impl Subject for Runit {
             .stderr(Stdio::null());
         // SAFETY: between fork and exec it makes one system call, and nothing else.
         unsafe {
-            // A test that is killed drops nothing: it ends with the thread that started it.
+            // A test that is killed drops no session. So runsv is told to stop when the thread that
+            // started it ends.
             runsv.pre_exec(|| Ok(set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?));
         }
         let runsv = runsv.spawn()?;
@@ -160,8 +166,9 @@ impl Subject for Runit {
     }
 }
 
-/// Writes it in a process of its own: a descriptor of this one that writes could be in what another
-/// thread forks, and what is open for writing cannot be executed.
+/// Writes the program, and does so in a process of its own. If this process opened the file for
+/// writing, a child that another thread forks could hold the descriptor, and a file that is open
+/// for writing cannot be executed.
 async fn write_program(path: &Path, text: &OsStr) -> io::Result<()> {
     let status = Command::new("/bin/sh")
         .args(["-c", r#"printf %s "$1" > "$0" && chmod +x "$0""#])
@@ -176,7 +183,7 @@ async fn write_program(path: &Path, text: &OsStr) -> io::Result<()> {
     }
 }
 
-/// The run script: the shell replaces itself with the service.
+/// Makes the run script, whose shell replaces itself with the service.
 fn script(service: &Service) -> OsString {
     let mut text = OsString::from("#!/bin/sh\n");
     if let Some(directory) = &service.current_dir {
@@ -206,7 +213,7 @@ fn script(service: &Service) -> OsString {
     text
 }
 
-/// For the shell.
+/// Quotes the text for the shell.
 fn quoted(text: &[u8]) -> OsString {
     let mut quoted = vec![b'\''];
     for byte in text {
@@ -224,10 +231,11 @@ impl RunitSession {
         &self.directory
     }
 
-    /// Waits until runsv has opened the last of the pipes by which it is controlled, and so has the
-    /// lock. Another's may be there from the beginning.
+    /// Waits until this runsv has opened the last of the pipes by which it is controlled. By then
+    /// it holds the lock. The pipe itself may have been there from the beginning, made by another
+    /// runsv.
     async fn wait_for_control(&mut self) -> Result<(), SubjectError> {
-        // real-time: runsv says nothing when it is there.
+        // real-time: runsv does not say when it is ready.
         loop {
             if let Some(status) = self.runsv.try_wait()? {
                 return Err(SubjectError::new(format!("runsv has ended: {status}")));
@@ -243,7 +251,8 @@ impl RunitSession {
         }
     }
 
-    /// Whether what was told has come about within so many seconds.
+    /// Runs `sv` with the command. Returns whether the command was carried out within so many
+    /// seconds.
     async fn sv(&self, seconds: u64, command: &str) -> Result<bool, SubjectError> {
         let output = Command::new(&self.sv)
             .args(["-w", &seconds.to_string(), command])
@@ -252,7 +261,8 @@ impl RunitSession {
             .output()
             .await?;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        // sv(8): the exit code counts services, those that it waited for in vain, too.
+        // sv(8): the exit code counts the services that failed. `sv` counts one for which it waited
+        // in vain, too.
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) if said.starts_with("timeout:") || said.starts_with("kill:") => Ok(false),
@@ -260,27 +270,29 @@ impl RunitSession {
         }
     }
 
-    /// Waits until `sv` can tell that the service was restarted: it compares whole seconds. Where the
-    /// run began in this one, it says "ok" to a restart before anything has happened
+    /// Waits until the second in which the run began is over. `sv` compares whole seconds: in that
+    /// second it says "ok" to a restart before anything has happened
     /// (reproductions/runit_restart_in_its_first_second.rs).
     async fn wait_for_another_second(&self) -> Result<(), SubjectError> {
-        // Each is another file, and is empty while the service is down: then there is no such run.
+        // Each run has a new file. It is empty while the service is down; then there is no run to
+        // wait for.
         let pid = fs::File::open(self.path().join("supervise/pid"))?.metadata()?;
         if pid.len() == 0 {
             return Ok(());
         }
-        // The clock of files is a few milliseconds behind.
+        // The clock that stamps files is a few milliseconds behind.
         let begun = pid.modified()? + Duration::from_millis(10);
         let seconds = begun.duration_since(UNIX_EPOCH)?.as_secs();
         let next = UNIX_EPOCH + Duration::from_secs(seconds + 1);
-        // real-time: it is the machine's second.
+        // real-time: `sv` counts the machine's seconds.
         if let Ok(left) = next.duration_since(SystemTime::now()) {
             tokio::time::sleep(left).await;
         }
         Ok(())
     }
 
-    /// Waits for as long as it takes.
+    /// Sends the command and waits until it was carried out. Fails if that takes longer than
+    /// `PATIENCE`.
     async fn carried_out(&self, command: &str) -> Result<(), SubjectError> {
         if self.sv(PATIENCE, command).await? {
             Ok(())
@@ -293,8 +305,8 @@ impl RunitSession {
 
 impl Drop for RunitSession {
     fn drop(&mut self) {
-        // runsv(8), "SIGNALS": on TERM it stops its service, and exits. It would wait for one that
-        // does not stop, which is the sim's to end.
+        // runsv(8), "SIGNALS": on TERM runsv stops its service and exits. If the service does not
+        // stop, runsv waits for it, and the sim ends the service.
         if let Some(pid) = self.runsv.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
         }
@@ -303,7 +315,7 @@ impl Drop for RunitSession {
 
 impl Session for RunitSession {
     async fn stop(&self) -> Result<(), SubjectError> {
-        // Where it was killed, `sv` has not waited for its end.
+        // If `sv` had the service killed, it has not waited for the end.
         if self.sv(GRACE.as_secs(), "force-stop").await? {
             return Ok(());
         }

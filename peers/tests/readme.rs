@@ -1,4 +1,4 @@
-//! What the README says of other people's supervisors is what their tables say.
+//! Checks that the README says of other people's supervisors what their tables say.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// How many of a table's verdicts are this one.
+/// Counts how often the table has this verdict.
 fn count(table: &str, verdict: &str) -> usize {
     let words = table
         .lines()
@@ -36,7 +36,7 @@ fn each_row_has_the_counts_of_its_table(
     assert!(row.contains(&expected), "expected {expected} in\n{row}");
 }
 
-/// Whoever is said to fail a rule has a program that shows it.
+/// If a table says that a supervisor fails a rule, there is a program that shows it.
 #[rstest]
 fn each_fail_has_its_reproduction(
     #[values("a_plain_tokio_loop", "processkit", "runit")] name: &str,

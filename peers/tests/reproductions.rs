@@ -1,4 +1,5 @@
-//! What the tables and the adapters say of a supervisor still shows without the harness.
+//! Checks that what the tables and the adapters say of a supervisor still shows without the
+//! harness.
 
 use std::process::Command;
 

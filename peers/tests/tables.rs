@@ -1,4 +1,4 @@
-//! The table of each supervisor, as it was last seen.
+//! Compares the table of each supervisor with the one that was last seen.
 
 use supervise_harness::conformance::{self, Report};
 use supervise_harness::rules::rule;
@@ -7,7 +7,8 @@ use supervise_peers::{Plain, Processkit, Runit};
 #[path = "../../fixtures/sweeper.rs"]
 mod sweeper;
 
-/// The verdicts of the rules that work. Their texts are left out: in real time they have times.
+/// Returns the verdicts of the rules that work. It leaves their texts out, since in real time these
+/// contain times.
 fn table(report: &Report) -> String {
     let works = |id: &str| rule(id).is_some_and(|rule| rule.planned().is_none());
     let lines = report.lines().iter().filter(|line| works(line.rule.id));
@@ -28,7 +29,8 @@ fn processkit() {
     insta::assert_snapshot!(table(&conformance::run(Processkit)));
 }
 
-/// A daemon, in real time: the trait carries it.
+/// runit is a daemon and runs in real time. This shows that the trait `Subject` fits such a
+/// supervisor, too.
 #[test]
 #[ignore = "needs runit in PATH, and takes two minutes of real time"]
 fn runit() {

@@ -1,4 +1,4 @@
-//! The harness's own work, told from the code under test that shares its thread.
+//! Tells the harness's own work from that of the code under test, which shares its thread.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,19 @@ thread_local! {
     static AT_WORK: Arc<AtomicBool> = Arc::default();
 }
 
-/// Whether the harness works on this thread, for another thread to see. While it is true, every call
-/// of this thread is the harness's: what it opens while a sim runs, it opens under the server's lock, and
-/// no code of the user is run under that.
+/// Whether the harness works on this thread, as a flag that another thread can read. While it is true,
+/// every call of this thread is the harness's. What the harness opens while a sim runs, it opens under
+/// the server's lock, and no code of the user runs under that lock.
 #[cfg(feature = "properties")]
 pub(crate) fn at_work() -> Arc<AtomicBool> {
     AT_WORK.with(Arc::clone)
 }
 
-/// The server, locked: the harness is at work on this thread.
+/// The server, locked. While this exists, the harness is at work on this thread.
 #[derive(Debug)]
 pub(crate) struct Locked<'a> {
     server: MutexGuard<'a, Server>,
-    /// Let go last.
+    /// Dropped last, after the lock was released.
     _work: Work,
 }
 
@@ -50,10 +50,10 @@ impl DerefMut for Locked<'_> {
     }
 }
 
-/// Marks this thread until it is dropped.
+/// Marks this thread as at work until it is dropped.
 #[derive(Debug)]
 struct Work {
-    /// Whether another sim's server was locked already.
+    /// Whether this thread was marked already, since it has locked another sim's server.
     was_at_work: bool,
 }
 
@@ -71,7 +71,8 @@ impl Drop for Work {
     }
 }
 
-/// What it was. A thread that ends has no mark left, and nobody looks at it.
+/// Sets the mark of this thread, and returns what it was. A thread that is ending has no mark left, and
+/// nobody looks at it.
 fn mark(is_at_work: bool) -> bool {
     let swap = |mark: &Arc<AtomicBool>| mark.swap(is_at_work, Ordering::Relaxed);
     AT_WORK.try_with(swap).unwrap_or(false)

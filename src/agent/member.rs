@@ -28,21 +28,22 @@ use crate::{Signal, Timestamp};
 /// `SO_PEERPIDFD` of linux/socket.h, which libc lacks. Since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
 
-/// A file in /proc is held open where its number is at most this part of the limit on descriptors.
+/// /proc/PID/stat is held open if its descriptor's number is at most the limit on descriptors divided by
+/// this.
 const HELD: u64 = 4;
 
-/// How many bytes are read at one look: more than a socket holds, so that nobody's last words are cut.
+/// How many bytes one look reads: more than a socket holds, so that the last words of a process are not cut.
 const PER_LOOK: u64 = 1 << 20;
 
-/// One control connection, before and after it said who it is.
+/// One control connection, before and after its process has said who it is.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: UnixStream,
     lines: Lines,
-    /// How many bytes it has said.
+    /// How many bytes the process has said.
     pub(crate) heard: u64,
     open: bool,
-    /// What the other end has no room for: a process that is stopped takes nothing.
+    /// What the other end has no room for: a stopped process takes nothing.
     unsent: VecDeque<u8>,
 }
 
@@ -66,14 +67,15 @@ impl Connection {
         self.socket.as_fd()
     }
 
-    /// The process at the other end, as the kernel has it: what it says of itself is another number in
-    /// another pid namespace, and may be anything. None where it cannot be seen from here.
+    /// The process at the other end, as the kernel has it; `None` if it cannot be seen from here. The number
+    /// that the process gives for itself is not used: it differs in another pid namespace, and may be
+    /// anything.
     pub(crate) fn peer_pid(&self) -> Option<u32> {
         let credentials = getsockopt(&self.socket, PeerCredentials).ok()?;
         u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
     }
 
-    /// A descriptor of the process at the other end, which no other process can be mistaken for.
+    /// A pidfd of the process at the other end. Unlike a process id, it never comes to mean another process.
     pub(crate) fn peer(&self, pid: u32) -> io::Result<OwnedFd> {
         let mut descriptor: libc::c_int = -1;
         let mut length =
@@ -92,12 +94,12 @@ impl Connection {
             // SAFETY: the call succeeded: this is a new descriptor that nobody else owns.
             return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
         }
-        // Before Linux 6.5. The process cannot have been reaped unseen and its number used again
-        // while it is connected and waits for an answer.
+        // Before Linux 6.5. While the process is connected and waits for an answer, it cannot have been
+        // reaped unseen and its number used again.
         crate::process::open_pidfd(pid)
     }
 
-    /// Reads what is there, but for what comes in meanwhile without an end.
+    /// Reads what is there, up to about `PER_LOOK` bytes: a process may go on writing without an end.
     pub(crate) fn receive(&mut self, messages: &mut Vec<Result<Report, MessageError>>) {
         let mut chunk = [0; 8192];
         let before = self.heard;
@@ -129,50 +131,50 @@ impl Connection {
         self.flush();
     }
 
-    /// Sends what is left of the orders, as far as there is room.
+    /// Sends the unsent orders, as far as there is room.
     pub(crate) fn flush(&mut self) {
         while self.has_unsent() {
             match self.socket.write(self.unsent.as_slices().0) {
                 Ok(length) => drop(self.unsent.drain(..length)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The other end is gone. What it said before is still to be read, and then its end.
+                // The other end is gone. What it said before can still be read, and then its end.
                 Err(_) => self.unsent.clear(),
             }
         }
     }
 
-    /// Whether orders wait for room.
+    /// Whether there are orders that wait for room.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// Nothing more is said or heard.
+    /// Ends the connection: nothing more is said or heard on it.
     pub(crate) fn close(&mut self) {
         self.open = false;
         self.unsent.clear();
-        // It fails only where the other end is gone.
+        // This fails only if the other end is gone.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
-/// How a process stands, as the kernel has it.
+/// The state of a process, as the kernel has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KernelState {
     /// Asleep until something happens.
     Sleeping,
     /// Stopped by a signal.
     Stopped,
-    /// Anything else: running, or about to.
+    /// Anything else: running, about to run, or dead.
     Running,
-    /// Cannot be told: /proc is not readable.
+    /// Not known: /proc cannot be read, or the member's descriptors are closed.
     Unknown,
 }
 
-/// That a process is dead.
+/// The death of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Death {
-    /// Whether somebody has taken its status.
+    /// Whether somebody has reaped it.
     pub(crate) is_reaped: bool,
 }
 
@@ -180,67 +182,69 @@ pub(crate) struct Death {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pid: u32,
-    /// None once it was reaped: a sim may have any number of runs.
+    /// `None` once it was reaped. A sim may have any number of runs, and must not keep a descriptor for each.
     pub(crate) pidfd: Option<OwnedFd>,
-    /// None before it said hello, and once it was reaped.
+    /// `None` before it has said hello, and once it was reaped.
     pub(crate) connection: Option<Connection>,
     pub(crate) said_hello: bool,
     pub(crate) who: Who,
-    /// Whose process it is: the agent's place and the run.
+    /// The place of the agent that it belongs to. `run` is the number of that agent's run.
     pub(crate) agent: usize,
     pub(crate) run: u32,
     pub(crate) is_descendant: bool,
-    /// Where it stands among the processes of its run: for which time each of its ancestors, from the run
-    /// on, started the next.
+    /// Where it stands among the processes of its run: for which time each of its ancestors, from the run on,
+    /// started a process. `[2, 1]` is the first process that was started by the second process that the run
+    /// started.
     pub(crate) path: Vec<u32>,
-    /// The member that started it, where it is a descendant.
+    /// The member that started it, if it is a descendant.
     pub(crate) starter: Option<usize>,
-    /// What it calls itself: another number where it is in another pid namespace.
+    /// The process id that it gives for itself: another number if it is in another pid namespace.
     pub(crate) own_pid: u32,
-    /// What it calls its parent.
+    /// The process id that it gives for its parent.
     pub(crate) own_parent: u32,
-    /// How it ended, as its parent says.
+    /// How it ended, as its parent says; `None` inside if the parent could not tell.
     pub(crate) told_status: Option<Option<i32>>,
-    /// Whether it is a child of this process, so that who reaps it is this process.
+    /// Whether it is a child of this process, which then is the one that reaps it.
     pub(crate) is_child: bool,
-    /// Who reaps it, where it is a run.
+    /// Who reaps it, if it is a run.
     pub(crate) parent: Parent,
     /// In which turn of the code under test it ended.
     pub(crate) ended_in: u64,
     /// How many statements its run does at most.
     pub(crate) statements: u64,
-    /// Whether it waits for a file, and looks when it is pinged.
+    /// Whether it waits for a file. It looks for the file when it is pinged.
     pub(crate) is_watching: bool,
-    /// Whether a supervisor that is followed has said that it started it.
+    /// Whether a followed supervisor has said that it started this process.
     pub(crate) is_followed: bool,
-    /// /proc/PID/stat, held open where there are descriptors enough.
+    /// /proc/PID/stat, held open if there are enough descriptors.
     stat: Option<File>,
-    /// The orders sent, but for pings.
+    /// How many orders were sent to it, not counting pings.
     sent: u64,
-    /// How many orders it had obeyed when it said last that it rests.
+    /// How many orders it had obeyed when it last said that it rests. `None` if it has said something since.
     rested: Option<u64>,
     pub(crate) blocked: Option<Stream>,
     /// Whether the timeline says that it is blocked.
     pub(crate) is_blocked_said: bool,
     /// Whether it has come to rest since it was told what its run does.
     pub(crate) has_rested: bool,
-    /// Whether it was told something, or has nothing to be told.
+    /// Whether it was told something, or there is nothing to tell it.
     pub(crate) was_told: bool,
     pub(crate) gate: Option<String>,
-    /// Whether it said that it goes on, which the gate sees: a stop may have come with the SIGCONT, or a death.
+    /// Whether it said that it goes on after a stop. The gate looks at this when all are at rest: another
+    /// stop, or its death, may have come together with the SIGCONT.
     pub(crate) has_thawed: bool,
-    /// How often it said that it is ready.
+    /// How many times it has said that it is ready.
     pub(crate) readies: u64,
     pub(crate) signals: Vec<(Signal, u64, Timestamp)>,
     hygiene: Hygiene,
-    /// What it inherited, each time it said so.
+    /// What it inherited, one report for each time it said so.
     pub(crate) hygiene_reports: Vec<Hygiene>,
-    /// The last thing it said since its hello, for whoever asks what it does.
+    /// The last thing it said since its hello, for the text about what it does.
     last: Option<Report>,
-    /// How it ended; None inside where nobody could tell.
+    /// How it ended, once it has; `None` inside if nobody could tell.
     pub(crate) ended: Option<Option<ExitStatus>>,
     pub(crate) reaped: bool,
-    /// The ping that was not answered yet.
+    /// The ping that it has not answered yet.
     pinged: Option<u64>,
 }
 
@@ -291,11 +295,11 @@ impl Member {
         }
     }
 
-    /// Opens what the kernel says of it. Apart from `new`, since it may be told what to do meanwhile.
+    /// Opens its /proc/PID/stat, to be held open.
     pub(crate) fn open_stat(&mut self) {
         let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
-        // The kernel gives the lowest number that is free, so a high one says that many are in use: the agents
-        // to come need the others.
+        // The kernel gives out the lowest free number. So a high number says that many descriptors are in
+        // use, and the agents to come need the rest.
         let leaves_enough =
             |stat: &File| u64::from(stat.as_raw_fd().unsigned_abs()) <= limit / HELD;
         self.stat = File::open(self.stat_path()).ok().filter(leaves_enough);
@@ -305,13 +309,13 @@ impl Member {
         format!("/proc/{}/stat", self.pid)
     }
 
-    /// Reads the beginning of its /proc/PID/stat: an error once it was reaped.
+    /// Reads the beginning of its /proc/PID/stat. Fails once the process was reaped.
     fn read_stat<'a>(&self, text: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let length = match &self.stat {
             Some(stat) => stat.read_at(text, 0)?,
             None => {
                 let length = File::open(self.stat_path())?.read_at(text, 0)?;
-                // Once it was reaped its number may be another's.
+                // Once the process was reaped, its number may be another's.
                 if self.death().is_some_and(|death| death.is_reaped) {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
                 }
@@ -334,14 +338,15 @@ impl Member {
         self.ended.is_none()
     }
 
-    /// It is told to pass that gate, and is at it again when it says so.
+    /// Takes note that it is told to pass that gate. If it comes to the gate again, it says so.
     pub(crate) fn pass(&mut self, gate: &[u8]) {
         if self.gate.as_deref().map(str::as_bytes) == Some(gate) {
             self.gate = None;
         }
     }
 
-    /// Sends an order: it does not rest until it says so again.
+    /// Sends an order. After any order but a ping it does not count as at rest until it says again that it
+    /// rests.
     pub(crate) fn order(&mut self, order: &Order) {
         match order {
             Order::Ping(id) => self.pinged = Some(*id),
@@ -352,7 +357,7 @@ impl Member {
         }
     }
 
-    /// Whether it was told what it has no room for yet.
+    /// Whether it was sent orders that its connection has no room for yet.
     pub(crate) fn has_unsent(&self) -> bool {
         self.connection.as_ref().is_some_and(Connection::has_unsent)
     }
@@ -392,21 +397,22 @@ impl Member {
         }
     }
 
-    /// Whether it said that nothing is left to do but wait, after all that it was told.
+    /// Whether it said, after all that it was told, that nothing is left to do but wait.
     pub(crate) fn says_it_rests(&self) -> bool {
         self.rested == Some(self.sent)
     }
 
-    /// Whether it said that it is about to end.
+    /// Whether the last thing it said is that it is about to end.
     pub(crate) fn ends_by_itself(&self) -> bool {
         matches!(self.last, Some(Report::Exiting(_) | Report::Dying(_)))
     }
 
-    /// What it was about to write when it ended, which is written: whoever reads it may have been faster than the
-    /// word that it is. A write of that length is done at once or not at all.
+    /// What it was about to write when it ended. This counts as written: whoever reads it may have ended the
+    /// process before the process could say that it wrote it. A write of that length is done at once or not
+    /// at all.
     pub(crate) fn last_write(&self, status: Option<ExitStatus>) -> Option<(Stream, u64)> {
         match self.last {
-            // Nobody reads it any more.
+            // It died of SIGPIPE: nobody reads the stream any more.
             _ if status.is_some_and(|status| status.signal() == Some(Signal::PIPE)) => None,
             Some(Report::Writing(stream, bytes)) => Some((stream, bytes)),
             _ => None,
@@ -417,7 +423,7 @@ impl Member {
         self.pinged.is_some()
     }
 
-    /// How it stands: the third field of /proc/PID/stat, after the program's name in parentheses.
+    /// Its state: the third field of /proc/PID/stat, after the program's name in parentheses.
     pub(crate) fn kernel_state(&self) -> KernelState {
         if self.pidfd.is_none() {
             return KernelState::Unknown;
@@ -426,7 +432,7 @@ impl Member {
         let text = match self.read_stat(&mut text) {
             Ok(text) => text,
             Err(error) if is_own_lack(&error) => return KernelState::Unknown,
-            // Reaped: not for this to say.
+            // It was reaped. That is for `death` to tell.
             Err(_) => return KernelState::Running,
         };
         match text
@@ -441,12 +447,13 @@ impl Member {
         }
     }
 
-    /// Whether it is a child that was signalled, and is not dead.
+    /// Whether it is a child of this process that is awake and not dead. A signal may have woken it, and may
+    /// be about to end it.
     pub(crate) fn may_be_dying(&self) -> bool {
         self.is_child && self.kernel_state() == KernelState::Running && self.death().is_none()
     }
 
-    /// Whether it is dead, and was reaped.
+    /// Whether it is dead and, if so, whether it was reaped. `None` while it lives, and after `close`.
     pub(crate) fn death(&self) -> Option<Death> {
         let pidfd = self.pidfd.as_ref()?;
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
@@ -454,7 +461,7 @@ impl Member {
             Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
             Err(_) => PollFlags::empty(),
         };
-        // Before Linux 6.9 a reaped process only shows by taking no signal.
+        // Before Linux 6.9 only a signal shows that a process was reaped: it takes none.
         let is_reaped = || {
             !kernel_is_since(6, 9)
                 && send_signal(pidfd.as_fd(), None)
@@ -465,29 +472,29 @@ impl Member {
         })
     }
 
-    /// How the kernel says that it ended, dead as it is.
+    /// How it ended, as the kernel says. For a member that is dead.
     pub(crate) fn status_by_kernel(&self) -> Option<ExitStatus> {
         let pidfd = self.pidfd.as_ref()?.as_fd();
         let by_stat = || zombie_status(self.pid, |text| self.read_stat(text).ok());
-        // Whoever reaps it may do so between two of them.
+        // The process may be reaped between two of these calls.
         ended_status(pidfd)
             .or_else(by_stat)
             .or_else(|| reaped_status(pidfd))
     }
 
-    /// Closes what was open for it: it was reaped.
+    /// Closes the descriptors that are open for it: it was reaped, or the sim is over.
     pub(crate) fn close(&mut self) {
         (self.stat, self.pidfd, self.connection) = (None, None, None);
     }
 
     pub(crate) fn kill(&self) {
         if let Some(pidfd) = &self.pidfd {
-            // It fails only where there is nothing left to kill.
+            // This fails only if there is nothing left to kill.
             let _ = send_signal(pidfd.as_fd(), Some(Signal::KILL));
         }
     }
 
-    /// What it does, for whoever waits for it.
+    /// What it does, in words, for the text about a stuck sim.
     pub(crate) fn doing(&self) -> String {
         let state = match (self.ended, self.kernel_state()) {
             (Some(_), _) if self.reaped => "ended".to_owned(),
@@ -521,7 +528,7 @@ impl Member {
         format!("{} is {state}{cut}{said}", self.who)
     }
 
-    /// What it said last, in words: as of itself.
+    /// What it last said about itself, in words.
     pub(crate) fn said(&self) -> String {
         let Some(last) = &self.last else {
             return "it has only said who it is".to_owned();

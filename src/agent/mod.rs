@@ -1,4 +1,4 @@
-//! The harness's side of an agent: what it shall do, its runs, and what it did.
+//! The harness's side of an agent: its script, its runs, and what they did.
 
 mod locked;
 mod member;
@@ -40,17 +40,17 @@ use crate::{Signal, Timestamp};
 #[derive(Debug)]
 pub(crate) struct Shared {
     server: Mutex<Server>,
-    /// Told when the server has taken something in.
+    /// Notified when the server has taken something in.
     pub(crate) changed: Notify,
-    /// Told when the timer of the agents' waits has to look again, or the runtime must not sleep.
+    /// Notified when the timer of the agents' waits has to look again, or when the runtime must not sleep.
     pub(crate) timer: Notify,
-    /// Told when the body is over and what it did last has shown.
+    /// Notified when the body is over and the effects of its last act have shown.
     pub(crate) settled: Notify,
-    /// Whether agents wait by the harness's clock.
+    /// Whether agents wait by the harness's clock, and not by the machine's.
     pub(crate) is_virtual: bool,
     /// Whether the watchdog has ended the sim.
     pub(crate) is_given_up: AtomicBool,
-    /// Whether the code under test has let go of the sim's thread, for the last time.
+    /// Whether the code under test has let go of the sim's thread for the last time.
     pub(crate) is_let_go: AtomicBool,
     /// What the body of the sim waits for.
     pub(crate) waits: Waits,
@@ -71,12 +71,12 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> Locked<'_> {
-        // A panic in the middle of a change is the harness's own, and is what the user is shown.
+        // If the harness has panicked in the middle of a change, the user is shown that panic.
         Locked::new(self.server.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The server where nobody has it, or lets it go soon: its holder may be the code under test's thread,
-    /// and never come back.
+    /// Locks the server. `None` if somebody still holds it after `patience`, in real time. The holder may be
+    /// the thread of the code under test, and may never let go.
     pub(crate) fn lock_within(&self, patience: Duration) -> Option<Locked<'_>> {
         let start = std::time::Instant::now();
         let mut pause = Duration::from_micros(50);
@@ -87,14 +87,15 @@ impl Shared {
                     return Some(Locked::new(poisoned.into_inner()));
                 }
                 Err(TryLockError::WouldBlock) if start.elapsed() >= patience => return None,
-                // real-time: whoever holds it is at work.
+                // real-time: the thread that holds the server is at work.
                 Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
             }
             pause = (pause * 2).min(Duration::from_millis(1));
         }
     }
 
-    /// Records a note, after what the kernel knows by now.
+    /// Records a note. It first takes in the ends and reaps that the kernel knows of by now: they stand
+    /// before the note.
     pub(crate) fn note(&self, now: Timestamp, who: impl Fn(&Server) -> Who, text: String) {
         let mut server = self.lock();
         server.now = now;
@@ -107,8 +108,9 @@ impl Shared {
         server.record(&who, What::Note { text });
     }
 
-    /// Waits until `look` finds something. Cancel-safe as far as `look` is. Until then, the text of a sim that is
-    /// stuck has the name of the function that waits, and what has not come.
+    /// Waits until `look` finds something, and returns that. Cancel-safe as far as `look` is. While it waits,
+    /// the text about a stuck sim says what `wait` returns: the name of the function that waits, and what has
+    /// not come.
     async fn until<T>(
         &self,
         wait: impl Fn() -> (&'static str, String),
@@ -117,7 +119,7 @@ impl Shared {
         let mut begun = None;
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Registered before the look: nothing that comes after it is missed.
+            // Registered before the look, so that nothing that comes after the look is missed.
             changed.as_mut().enable();
             if let Some(found) = look(&mut self.lock()) {
                 return found;
@@ -132,10 +134,10 @@ impl Shared {
     }
 }
 
-/// A child process under the harness's control: any number of runs of the stub, one after the other
-/// or at once, numbered from 1 as they start.
+/// A child process under the harness's control. It has any number of runs of the stub, one after the other or
+/// at once. They are numbered from 1 as they start.
 ///
-/// It starts nothing itself: [`command`](Agent::command) is for the code under test to start.
+/// The agent starts nothing itself: the code under test starts its [`command`](Agent::command).
 #[derive(Clone)]
 pub struct Agent {
     shared: Arc<Shared>,
@@ -143,7 +145,7 @@ pub struct Agent {
     name: Arc<str>,
     address: String,
     program: PathBuf,
-    /// The clock's.
+    /// The origin of the sim's clock.
     origin: TokioInstant,
 }
 
@@ -155,7 +157,8 @@ impl fmt::Debug for Agent {
     }
 }
 
-/// Refuses what no agent can do where it is given. The agent would say so later, and then wait for ever.
+/// Panics where the script is given, if no agent can do it. Otherwise the agent would report an error later,
+/// and then wait for ever.
 #[track_caller]
 fn check(agent: &str, script: Result<(), String>) {
     if let Err(error) = script {
@@ -185,20 +188,20 @@ impl Agent {
         }
     }
 
-    /// Its name.
+    /// The agent's name, as given to [`SimHandle::agent`](crate::SimHandle::agent).
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The program to start.
+    /// The path of the program to start, which is the stub.
     #[must_use]
     pub fn program(&self) -> &std::path::Path {
         &self.program
     }
 
-    /// The arguments to start it with, without the program. They alone suffice: what clears the
-    /// environment starts an agent all the same.
+    /// The arguments to start the program with, without the program itself. An agent needs nothing else: code
+    /// that clears the environment can start it, too.
     #[must_use]
     pub fn args(&self) -> Vec<OsString> {
         let clock = if self.shared.is_virtual {
@@ -206,7 +209,7 @@ impl Agent {
         } else {
             "real"
         };
-        // It ends with its connection; a sim may take long.
+        // An agent ends with its connection. Its lifetime is long, since a sim may take long.
         [
             "--control",
             &self.address,
@@ -221,7 +224,8 @@ impl Agent {
         .to_vec()
     }
 
-    /// An ordinary command for the code under test. Tokio's is made of it: `agent.command().into()`.
+    /// An ordinary command that starts a run, for the code under test. A tokio command is made from it with
+    /// `agent.command().into()`.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -229,27 +233,28 @@ impl Agent {
         command
     }
 
-    /// The same for a [`Spawner`](crate::Spawner).
+    /// The program and its arguments, as in [`command`](Agent::command), for a [`Spawner`](crate::Spawner).
     pub fn spawner_options(&self) -> SpawnerOptions {
         SpawnerOptions::new()
             .agent_path(&self.program)
             .args(self.args())
     }
 
-    /// Changes what the runs do that have not started yet.
+    /// Replaces the script for the runs that have not started yet.
     ///
     /// # Panics
     ///
-    /// Where no agent can do that; see [`Script`].
+    /// If no agent can do what the script says; see [`Script`].
     #[track_caller]
     pub fn set_script(&self, script: Script) {
         check(&self.name, script.check());
         self.shared.lock().agents[self.place].script = script;
     }
 
-    /// The next run that this has not returned yet, once it has first come to rest: it has done what its
-    /// script begins with, and waits, is blocked, or has ended. So a signal that is sent to it then meets
-    /// what the script traps. In real time: once it has said hello.
+    /// Waits for the next run that this method has not returned yet, until that run has first come to rest.
+    /// The run has then done what its script begins with, and waits, is blocked, or has ended. So a signal
+    /// that the test sends to it then meets the traps of that script. In real time this returns once the run
+    /// has said hello.
     ///
     /// Cancel-safe.
     pub async fn started(&self) -> Run {
@@ -284,11 +289,12 @@ impl Agent {
         }
     }
 
-    /// Writes a line of the code under test into the timeline, beside the agent's last run: the last
-    /// that has said hello, which a process does a moment after its spawn has returned. Of a note
-    /// about a start, that moment decides where it stands; of one about an end nothing does. What our
-    /// own [`Supervisor`](crate::Supervisor) says has an order of its own: see
-    /// [`follow`](Agent::follow).
+    /// Writes a line of the code under test into the timeline, beside the agent's last run that has said
+    /// hello.
+    ///
+    /// A process says hello a moment after its spawn has returned. So that moment decides beside which run a
+    /// note about a start stands. A note about an end does not depend on it. The events of our own
+    /// [`Supervisor`](crate::Supervisor) have an order of their own: see [`follow`](Agent::follow).
     pub fn note(&self, text: impl fmt::Display) {
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
         let who = |server: &Server| {
@@ -301,20 +307,21 @@ impl Agent {
         self.shared.note(now, who, text.to_string());
     }
 
-    /// Writes what a [`Supervisor`](crate::Supervisor) of this agent says into the timeline, each event
-    /// as a note beside its run, at the instant at which it was said: `started`, `ready`,
+    /// Writes the events of a [`Supervisor`](crate::Supervisor) of this agent into the timeline. Each event
+    /// is a note beside its run, at the instant at which the supervisor sent it: `started`, `ready`,
     /// `stopping SIGTERM`, `ended code=1`, `backing off 2s (attempt 3)`, `gave up after ...`.
     ///
-    /// What it starts is a run of the agent from then on, whether it says hello or not: one that is
-    /// killed before has its `start` and its `exit`, too. A start that fails takes a number as well, and
-    /// has nothing but its note. So where one supervisor starts all runs, its numbers are the agent's.
+    /// Every process that the supervisor starts is a run of the agent from then on, whether it says hello or
+    /// not. So a run that is killed before its hello has its `start` and its `exit`, too. A start that fails
+    /// also takes a run number, and has nothing but its note. So if one supervisor starts all runs, its run
+    /// numbers are those of the agent.
     ///
-    /// At one instant, on a virtual clock, a note stands after what it is about (`started` after the
-    /// start, `ready` after the run's own word where there is one, `ended` after the reap) and otherwise
-    /// before what the run does.
+    /// On a virtual clock, among the events of one instant, a note stands after what it is about: `started`
+    /// after the start, `ready` after the run's own `ready` if there is one, `ended` after the reap.
+    /// Otherwise it stands before what the run does.
     ///
-    /// To be called as soon as the supervisor was started: what it said before stands at its own time,
-    /// but numbers are given as it is heard.
+    /// Call this as soon as the supervisor was started. Events that it sent before this call stand at their
+    /// own time, but their runs get numbers only when the events are read.
     ///
     /// ```
     /// use std::time::Duration;
@@ -349,7 +356,7 @@ impl Agent {
     /// +0.000  worker#2  note     "gave up after 1 restart in a row: exit code 1""#
     /// );
     /// ```
-    // Mostly there is nothing to add.
+    // Most callers have no lines of their own to add.
     #[allow(clippy::must_use_candidate)]
     pub fn follow(&self, events: SupervisorEvents) -> Following {
         let place = self.shared.lock().follow(self.place, events, self.origin);
@@ -367,12 +374,13 @@ impl Agent {
     }
 }
 
-/// A supervisor whose events are written into the timeline: to write one's own words among them.
+/// A supervisor whose events are written into the timeline, as returned by `Agent::follow`. It lets the user
+/// of the supervisor write lines among them.
 #[derive(Clone)]
 pub struct Following {
     shared: Arc<Shared>,
     place: usize,
-    /// The clock's.
+    /// The origin of the sim's clock.
     origin: TokioInstant,
 }
 
@@ -383,11 +391,11 @@ impl fmt::Debug for Following {
 }
 
 impl Following {
-    /// Writes a line of whoever uses the supervisor into the timeline, such as what it was asked and
-    /// what it answered: after what the supervisor has said until now, before what it says next, and
-    /// beside the run that it is at.
+    /// Writes a line of the supervisor's user into the timeline, such as what the supervisor was asked and
+    /// what it answered. The line stands after what the supervisor has said so far, before what it says next,
+    /// and beside the run that the supervisor is at.
     pub fn note(&self, text: impl fmt::Display) {
-        // Before the lock: it is the user's code, and may ask the sim.
+        // Before the lock is taken: formatting is the user's code, and may ask the sim.
         let text = text.to_string();
         let mut server = self.shared.lock();
         server.now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
@@ -395,9 +403,9 @@ impl Following {
     }
 }
 
-/// One life of an agent, from its start to its end, in the test's hands.
+/// One life of an agent, from its start to its end, as the test controls it.
 ///
-/// What it is told it does at once, over what its script says, which then goes on.
+/// A run does at once what the test tells it, and interrupts its script for that. Then the script goes on.
 #[derive(Clone)]
 pub struct Run {
     shared: Arc<Shared>,
@@ -418,26 +426,28 @@ impl fmt::Debug for Run {
 }
 
 impl Run {
-    /// Its number, from 1.
+    /// The run's number among the runs of its agent, from 1.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Its process id, which may be another's once it was reaped.
+    /// The run's process id. Another process may have the number once this run was reaped.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Exits with the code. Returns when it has ended.
+    /// Has the run exit with the code, and waits until it has ended. Returns how it ended; `None` if nobody
+    /// could tell.
     pub async fn exit(&self, code: u8) -> Option<ExitStatus> {
         self.order(Statement::Exit(code));
         self.ended_after("Run::exit").await
     }
 
-    /// Dies by the signal, without a core dump. Returns when it has ended. For a signal that does
-    /// not kill, that is when something else ends it.
+    /// Has the run die by the signal, without a core dump, and waits until it has ended. If the signal does
+    /// not kill, it waits until something else ends the run. Returns how the run ended; `None` if nobody
+    /// could tell.
     pub async fn die_by(&self, signal: Signal) -> Option<ExitStatus> {
         self.order(Statement::Die {
             signal,
@@ -446,7 +456,7 @@ impl Run {
         self.ended_after("Run::die_by").await
     }
 
-    /// Says that it is ready, on its control connection. Returns when it has said so.
+    /// Has the run say that it is ready, on its control connection, and waits until it has said so.
     pub async fn ready(&self) {
         let member = self.member;
         let before = self.shared.lock().members[member].readies;
@@ -459,11 +469,11 @@ impl Run {
             .await;
     }
 
-    /// Writes the text to its standard output. Does not wait until somebody reads it.
+    /// Has the run write the text to its standard output. Does not wait until somebody reads it.
     ///
     /// # Panics
     ///
-    /// Where the text takes more than 8 MiB as a script has it, in double quotes.
+    /// If the text takes more than 8 MiB in the form that it has in a script, in double quotes.
     #[track_caller]
     pub fn write(&self, text: &str) {
         let script = Script::new().write(text);
@@ -471,30 +481,30 @@ impl Run {
         self.send(&Order::Do(script.of_run(1).clone()));
     }
 
-    /// Does what the stub's own grammar says; see [`crate::stub::script`].
+    /// Has the run do what `statements` say in the stub's own grammar; see [`crate::stub::script`].
     ///
     /// # Errors
     ///
-    /// With the line and column in `statements`.
+    /// [`ScriptError`] with the line and column in `statements`.
     pub fn perform(&self, statements: &str) -> Result<(), ScriptError> {
         let script = statements.parse()?;
         self.send(&Order::Do(script));
         Ok(())
     }
 
-    /// Has it exit with the code at once, also while this thread is held.
+    /// Has the run exit with the code at once, even while the code under test holds this thread.
     #[cfg(feature = "properties")]
     pub(crate) fn exit_at_once(&self, code: u8) {
         let order = Order::Do(agent_stub::script::Script(vec![Statement::Exit(code)]));
         self.shared.lock().order_at_once(self.member, &order);
     }
 
-    /// Opens the gate for one passage, now or when the run comes to it.
+    /// Lets the run pass the gate once, now or when it comes to that gate.
     pub fn open(&self, gate: &str) {
         self.send(&Order::Open(Quoted::from(gate)));
     }
 
-    /// Waits until it is at that gate.
+    /// Waits until the run is at that gate.
     ///
     /// Cancel-safe.
     pub async fn at_gate(&self, gate: &str) {
@@ -510,14 +520,14 @@ impl Run {
             .await;
     }
 
-    /// The signals that it trapped so far: which, for which time, and when.
+    /// The signals that the run has trapped so far. For each: the signal, for which time it came, and when.
     #[must_use]
     pub fn signals(&self) -> Vec<(Signal, u64, Timestamp)> {
         self.shared.lock().signals(self.member)
     }
 
-    /// What it inherited from whoever started it. Returns when it has reported, or None where it
-    /// ended before.
+    /// Has the run report what it inherited from the process that started it, and waits for the report.
+    /// `None` if the run ended before it reported.
     pub async fn hygiene(&self) -> Option<Hygiene> {
         let member = self.member;
         let before = self.shared.lock().members[member].hygiene_reports.len();
@@ -539,7 +549,7 @@ impl Run {
             .await
     }
 
-    /// Waits until it has said that it is ready; for ever where it never does.
+    /// Waits until the run has said that it is ready. It waits for ever if the run never says so.
     ///
     /// Cancel-safe.
     pub async fn became_ready(&self) {
@@ -552,8 +562,8 @@ impl Run {
             .await;
     }
 
-    /// Waits until it has ended, and says how; None where nobody could tell. It may not be reaped
-    /// yet.
+    /// Waits until the run has ended, and returns how it ended; `None` if nobody could tell. The run may not
+    /// be reaped yet.
     ///
     /// Cancel-safe.
     pub async fn ended(&self) -> Option<ExitStatus> {
@@ -575,7 +585,7 @@ impl Run {
         format!("{who} {what}")
     }
 
-    /// Waits until a descendant of it has said hello, and says which process that is.
+    /// Waits until a descendant of the run with this name has said hello, and returns its process.
     ///
     /// Cancel-safe.
     #[cfg(feature = "properties")]
@@ -594,7 +604,7 @@ impl Run {
         }
     }
 
-    /// Waits until it was reaped.
+    /// Waits until the run was reaped.
     ///
     /// Cancel-safe.
     #[cfg(feature = "properties")]
@@ -608,7 +618,7 @@ impl Run {
             .await;
     }
 
-    /// Whether it has not ended.
+    /// Whether the run has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.shared.lock().members[self.member].is_alive()

@@ -10,16 +10,21 @@ use agent_stub::script::{
 
 use crate::Signal;
 
-/// What an agent does in each of its runs: one script for all of them, or others for the first.
+/// What an agent does in each of its runs. One script may be for all runs, or the first runs may
+/// have scripts of their own.
 ///
-/// Every method adds a statement to the runs that were named last; what the stub can do and no
-/// method says is added with [`then_do`](Script::then_do), in the grammar of [`crate::stub::script`].
-/// A run whose script is over stays up and does what the test says.
+/// Every method adds a statement to the runs that were named last. For a statement of the stub that
+/// has no method here, use [`then_do`](Script::then_do), which takes the grammar of
+/// [`crate::stub::script`]. A run whose script is over stays up and does what the test says.
 ///
-/// What no agent can do, such as a gate without a name or a text of more than 8 MiB, makes
-/// [`SimHandle::agent`](crate::SimHandle::agent) panic. So does what would never be done: a
-/// [`then`](Script::then) after statements that are for all runs that are left, and a script with
-/// [`runs`](Script::runs) of its own where one run's is asked for.
+/// [`SimHandle::agent`](crate::SimHandle::agent) panics if a script has one of these mistakes:
+///
+/// - It has something that no agent can do, such as a gate without a name or a text of more than 8
+///   MiB.
+/// - It has a [`then`](Script::then) after statements that are for all remaining runs. What comes
+///   then would never be done.
+/// - It has a script with [`runs`](Script::runs) of its own where the script of one run is
+///   expected.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,23 +39,23 @@ use crate::Signal;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Script {
-    /// The first runs: how many, and what they do.
+    /// The first runs: for each script, how many runs do it.
     first: Vec<(u32, script::Script)>,
-    /// All later runs.
+    /// What all later runs do.
     rest: script::Script,
-    /// Why it is not what was meant: part of it has no place.
+    /// The first mistake in it: why a part of it would never be done.
     mistake: Option<String>,
 }
 
 impl Script {
-    /// Every run stays up and does what the test says.
+    /// A script without statements: every run stays up and does what the test says.
     pub fn new() -> Script {
         Script::default()
     }
 
-    /// The first `count` runs do this. The runs after them do what is added to this, or what
-    /// [`then`](Script::then) says. Where nothing is said of them, they stay up and do what the test
-    /// says: the last script is not repeated.
+    /// A script in which the first `count` runs do `script`. The later runs do what is added to the
+    /// result, or what [`then`](Script::then) says. If nothing is said about them, they stay up and
+    /// do what the test says: `script` is not repeated.
     ///
     /// ```
     /// use supervise_harness::Script;
@@ -73,11 +78,11 @@ impl Script {
         runs
     }
 
-    /// The runs after those before do this.
+    /// Says what the runs after those named so far do.
     ///
-    /// It adds no statements to a run. Those before it have to be inside of [`runs`](Script::runs): what
-    /// stands outside is for all runs that are left, so that none would be left for `script`, and
-    /// [`SimHandle::agent`](crate::SimHandle::agent) panics.
+    /// This adds no statements to a run. All statements before it have to be inside of
+    /// [`runs`](Script::runs). A statement outside is for all remaining runs, so that no run would
+    /// be left for `script`, and [`SimHandle::agent`](crate::SimHandle::agent) panics.
     ///
     /// ```should_panic
     /// use supervise_harness::{Script, Sim};
@@ -101,22 +106,22 @@ impl Script {
         self
     }
 
-    /// Stays up for so long.
+    /// The run stays up for `time`.
     pub fn run_for(self, time: Duration) -> Script {
         self.add(Statement::Run(time))
     }
 
-    /// Stays up until the test, a signal or the end of the sim ends it.
+    /// The run stays up until the test, a signal or the end of the sim ends it.
     pub fn stay(self) -> Script {
         self.add(Statement::Stay)
     }
 
-    /// Exits with the code.
+    /// The run exits with the code.
     pub fn exit(self, code: u8) -> Script {
         self.add(Statement::Exit(code))
     }
 
-    /// Dies by the signal, without a core dump. It has to be one that kills.
+    /// The run dies by the signal, without a core dump. The signal has to be one that kills.
     pub fn die_by(self, signal: Signal) -> Script {
         self.add(Statement::Die {
             signal,
@@ -124,38 +129,40 @@ impl Script {
         })
     }
 
-    /// Stops itself with SIGSTOP.
+    /// The run stops itself with SIGSTOP.
     pub fn freeze(self) -> Script {
         self.add(Statement::Freeze)
     }
 
-    /// Ignores the signal.
+    /// The run ignores the signal from here on.
     pub fn ignore(self, signal: Signal) -> Script {
         self.add(Statement::On(signal, Response::Ignore))
     }
 
-    /// Traps the signal, which the timeline then shows, and goes on.
+    /// The run traps the signal from here on. Each time the signal comes, the timeline shows it and
+    /// the run goes on.
     pub fn count(self, signal: Signal) -> Script {
         self.add(Statement::On(signal, Response::Count))
     }
 
-    /// Traps the signal and does this, before what was going on.
+    /// The run traps the signal from here on. Each time the signal comes, the run does `script` and
+    /// then goes on with what it was doing.
     pub fn on(mut self, signal: Signal, script: Script) -> Script {
         let handler = self.take_one("on", script);
         self.add(Statement::On(signal, Response::Handle(handler)))
     }
 
-    /// Says that it is ready, on its control connection.
+    /// The run says that it is ready, on its control connection.
     pub fn ready(self) -> Script {
         self.add(Statement::Ready(Channel::Control))
     }
 
-    /// Says that it is ready by a newline on a descriptor.
+    /// The run says that it is ready by writing a newline to the descriptor.
     pub fn ready_on_fd(self, descriptor: u16) -> Script {
         self.add(Statement::Ready(Channel::Fd(descriptor)))
     }
 
-    /// Writes the text to standard output.
+    /// The run writes the text to standard output.
     pub fn write(self, text: &str) -> Script {
         self.add(Statement::Write(
             Stream::Stdout,
@@ -163,12 +170,12 @@ impl Script {
         ))
     }
 
-    /// Writes so many bytes to standard output.
+    /// The run writes that many bytes to standard output.
     pub fn flood(self, bytes: u64) -> Script {
         self.add(Statement::Write(Stream::Stdout, Content::Fill(bytes)))
     }
 
-    /// Starts a descendant that does this.
+    /// The run starts a descendant that does `script`.
     pub fn start(mut self, name: &str, placement: Placement, script: Script) -> Script {
         let script = self.take_one("start", script);
         self.add(Statement::Start(script::Descendant {
@@ -179,7 +186,7 @@ impl Script {
         }))
     }
 
-    /// Waits until the test opens the gate.
+    /// The run waits until the test opens the gate.
     pub fn gate(self, name: &str) -> Script {
         self.add(Statement::Gate(script::Gate::Control(Quoted::from(name))))
     }
@@ -194,8 +201,8 @@ impl Script {
         Ok(self)
     }
 
-    /// What run `run`, from 1, does. It does not look for mistakes, as
-    /// [`SimHandle::agent`](crate::SimHandle::agent) does.
+    /// What run number `run` does, counted from 1. Unlike
+    /// [`SimHandle::agent`](crate::SimHandle::agent), this does not look for mistakes.
     #[must_use]
     pub fn of_run(&self, run: u32) -> &script::Script {
         let mut last = 0u32;
@@ -208,8 +215,8 @@ impl Script {
         &self.rest
     }
 
-    /// Checks that all of it will be done, and that the agent will understand it: that what it prints, which
-    /// is how it is sent, is a script.
+    /// Checks that all of the script will be done and that the agent will understand it. A script
+    /// is sent as it prints, so what it prints has to be a script.
     pub(super) fn check(&self) -> Result<(), String> {
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
@@ -220,7 +227,8 @@ impl Script {
             .map_err(|error| error.to_string())
     }
 
-    /// The script of one run that `method` was given.
+    /// Takes the script of one run that `method` was given. Notes a mistake if it has scripts for
+    /// several runs.
     fn take_one(&mut self, method: &str, script: Script) -> script::Script {
         if let Some((_, first)) = script.first.first() {
             let first = start_of(first);
@@ -235,7 +243,7 @@ impl Script {
         script.rest
     }
 
-    /// The first mistake is the one to mend.
+    /// Keeps only the first mistake, which is the one to mend.
     fn note(&mut self, mistake: String) {
         self.mistake.get_or_insert(mistake);
     }
@@ -246,12 +254,12 @@ impl Script {
     }
 }
 
-/// As [`Script::check`].
+/// Checks the script of one run, as [`Script::check`] does.
 fn check(script: &script::Script) -> Result<(), ScriptError> {
     script.to_string().parse::<script::Script>().map(drop)
 }
 
-/// As much of it as tells which it is.
+/// The beginning of the script: enough to recognise it.
 fn start_of(script: &script::Script) -> String {
     const SHOWN: usize = 60;
     let text = script.to_string();

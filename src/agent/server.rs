@@ -38,52 +38,54 @@ use turns::Turns;
 pub(crate) use parent::{Parent, parent_and_start};
 pub(crate) use turns::Rank;
 
-/// real-time: how long a look waits for what was signalled to die or to rest.
+/// real-time: how long a look waits until every process that was signalled is dead or at rest.
 const DYING: Duration = Duration::from_secs(1);
 
-/// The epoll token of the listening socket; a connection's is twice its place, a pidfd's one more.
+/// The epoll token of the listening socket. The token of a connection is twice its place. The token of a
+/// pidfd is twice its member's index, plus one.
 const LISTENER: u64 = u64::MAX;
 
-/// Where what a descriptor tells stands in the order of the processes.
+/// Where a descriptor stands in the order of the processes. Tokio gets the events of ready descriptors in
+/// this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// No process's, by its number.
+    /// A descriptor that belongs to no process of the sim, by its number.
     Other(RawFd),
-    /// The end of a process that is no member.
+    /// The end of a process that is no member, by its process id.
     Stranger(u32),
-    /// A member's: its output, then its end.
+    /// A member's standard output (0), its standard error (1), or its end (`PIDFD`).
     Member(Rank, u8),
 }
 
-/// A member's end comes after its standard output and error.
+/// The end of a member comes after its standard output and standard error.
 const PIDFD: u8 = 2;
 
-/// An agent as the server has it.
+/// An agent: its script and its runs.
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) name: Arc<str>,
     pub(crate) script: Script,
-    /// How many runs have a number.
+    /// How many run numbers were given out.
     pub(crate) numbers: u32,
-    /// The members that are its runs and said hello, in that order.
+    /// The members that are runs of this agent and have said hello, in the order in which they were taken in.
     pub(crate) runs: Vec<usize>,
-    /// How many of them the test has taken.
+    /// How many of these runs the test has taken with `Agent::started`.
     pub(crate) taken: usize,
 }
 
 /// A descendant that was started and has not said hello.
 #[derive(Debug)]
 struct Expected {
-    /// The member that started it, and for which time it started one.
+    /// The member that started it. `nth` says for which time that member started a descendant, from 1.
     starter: usize,
     nth: u32,
-    /// None after a double fork.
+    /// `None` after a double fork, whose middle process is gone.
     pid: Option<u32>,
 }
 
 impl Expected {
-    /// Whether it can still say hello. Its number is its own as long as its parent has not reaped
-    /// it, and the parent says when it has.
+    /// Whether this descendant can still say hello. No other process can get its process id before its parent
+    /// reaps it, and the parent reports when it has.
     fn is_alive(&self) -> bool {
         let Some(pid) = self.pid else { return true };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -96,13 +98,13 @@ impl Expected {
 /// Everything that the harness knows about the processes of one sim.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// None once nobody is let in any more.
+    /// `None` once the server lets nobody in any more.
     listener: Option<UnixListener>,
     address: String,
     epoll: Epoll,
-    /// Connections that have not said hello yet, by their place.
+    /// The connections whose process is no member yet, by their place.
     strangers: HashMap<usize, Stranger>,
-    /// The place of each member's connection.
+    /// The member of each connection, by the connection's place.
     places: HashMap<usize, usize>,
     next_place: usize,
     pub(crate) members: Vec<Member>,
@@ -110,20 +112,22 @@ pub(crate) struct Server {
     pub(crate) agents: Vec<Named>,
     /// Descendants that were started and have not said hello.
     expected: Vec<Expected>,
-    /// The supervisors that are listened to.
+    /// The supervisors that the server listens to.
     followed: Vec<Followed>,
-    /// Processes that were gone when their supervisor was heard to have started them.
+    /// Processes that were already gone when the server heard a supervisor say that it had started them.
     gone: HashSet<u32>,
-    /// Processes of agents that ended before they said hello, and that a finding tells of.
+    /// Processes of agents that ended before they said hello. The sim's failure, or a line on standard error,
+    /// tells of them.
     lost: HashSet<u32>,
     spoken: Spoken,
-    /// What the kernel calls a process that runs the agents' program.
+    /// The name that the kernel gives to a process that runs the agents' program.
     program: Option<String>,
-    /// The standard streams of the processes, as /proc names them: who has each first, and which it is.
+    /// The standard streams of the processes, as /proc names them. The value says which process had the
+    /// stream first, and as which stream: 0 is standard output, 1 is standard error.
     streams: HashMap<PathBuf, (Rank, u8)>,
-    /// Who has done something since tokio looked for events last.
+    /// The members that have done something since tokio last looked for events.
     pub(crate) actors: BTreeSet<usize>,
-    /// Who has died since then and is no member.
+    /// The processes that are no members and have died since tokio last looked for events.
     pub(crate) strange_deaths: Vec<u32>,
     /// Children that are no members and have ended.
     dead_strangers: HashSet<u32>,
@@ -131,43 +135,45 @@ pub(crate) struct Server {
     alive: BTreeSet<usize>,
     /// Members that have ended and were not reaped yet.
     zombies: BTreeSet<usize>,
-    /// Members that somebody else than this process has reaped, which is not on the timeline yet.
+    /// Members that another process than this one has reaped. The timeline does not have these reaps yet.
     reaped_by_others: BTreeSet<usize>,
-    /// The processes that are no agents and were blocked in a read when all were at rest last.
+    /// The processes that are no agents and were blocked in a read when everything was last at rest.
     readers: HashSet<u32>,
-    /// Members that are dead, and of which nobody has said yet how they ended.
+    /// Members that are dead, but nobody has said yet how they ended.
     dying: BTreeSet<usize>,
     turns: Turns,
-    /// Whether the body is over: nobody gets a turn any more.
+    /// Whether the body is over. From then on nobody gets a turn.
     pub(crate) is_ending: bool,
-    /// Whether a gate says when what has come is taken in.
+    /// Whether the idle gate decides when the server takes in what has come.
     pub(crate) is_gated: bool,
-    /// Counts what happens one after the other within an instant: each turn of a process, and each of the
-    /// code under test.
+    /// Counts the steps. Within an instant, things happen in steps, one after the other: each turn of a
+    /// process is a step, and each turn of the code under test.
     step: u64,
-    /// Who was granted the turn that this step is. What others do meanwhile, they do since it acted: the next step.
+    /// The member whose turn this step is. What others do during that turn, they do after the member has
+    /// acted: it belongs to the next step.
     acting: Option<usize>,
     /// Counts the turns of the code under test: how often tokio has come to rest and looked for events.
     pub(crate) turns_of_code: u64,
-    /// Whether waits were added that the timer does not know of.
+    /// Whether a member has begun a wait that the timer does not know of yet.
     pub(crate) has_new_deadline: bool,
     pub(crate) recorder: Recorder,
-    /// What time it is for the events that come in.
+    /// The time that events get when they come in.
     pub(crate) now: Timestamp,
     is_virtual: bool,
     last_ping: u64,
-    /// What this process could not do for its agents.
+    /// What this process could not do for its agents, one text each.
     pub(crate) troubles: Vec<String>,
-    /// Counts what is more than talk: starts, ends, reaps, and what the test tells somebody to do.
+    /// Counts what is more than talk: starts, ends, reaps, orders of the test, and what scripts of known
+    /// length say.
     pub(crate) lives: u64,
-    /// How many members have ended, and children that are none.
+    /// How many processes have ended: members, and children that are no members.
     pub(crate) ends: u64,
-    /// Counts everything that happens: what stands still is stuck.
+    /// Counts everything that happens. If it stands still for long, the sim is stuck.
     pub(crate) progress: u64,
 }
 
 impl Server {
-    /// Listens on an abstract name of its own, which leaves no file behind.
+    /// Listens on a new abstract socket name, which leaves no file behind.
     pub(crate) fn new(clock: TimelineClock) -> io::Result<Server> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -229,18 +235,19 @@ impl Server {
         })
     }
 
-    /// Where agents connect to. Unlike any other word on the machine, so also a mark of the sim's
-    /// processes.
+    /// The address that agents connect to. No other word on the machine is like it, so it is also the mark of
+    /// the sim's processes.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Readable when there is something to [`pump`](Server::pump).
+    /// A descriptor that is readable when there is something to [`pump`](Server::pump).
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
 
-    /// The agent's place. A name that is there already keeps its runs and gets the script.
+    /// Adds an agent, and returns its place in `agents`. If there is an agent of that name already, it keeps
+    /// its runs and gets the new script.
     pub(crate) fn add_agent(&mut self, name: &str, script: Script) -> usize {
         self.recorder.agent(name);
         if let Some(place) = self.agents.iter().position(|agent| &*agent.name == name) {
@@ -257,7 +264,7 @@ impl Server {
         self.agents.len() - 1
     }
 
-    /// Records what no process of the sim did in its turn.
+    /// Records an event that no process of the sim has caused in its turn.
     pub(crate) fn record(&mut self, who: &Who, what: What) {
         self.progress += 1;
         let instant = self.instant_of(false);
@@ -266,7 +273,7 @@ impl Server {
 
     /// Records what happened to a member.
     fn record_of(&mut self, member: usize, what: What) {
-        // A reap is what the code did.
+        // The code under test reaps, not the member.
         let is_reap = matches!(what, What::Reap);
         if !is_reap {
             self.actors.insert(member);
@@ -280,8 +287,9 @@ impl Server {
             .record(instant, this.who.clone(), &this.path, what);
     }
 
-    /// When something happens: in the turn of the process that has one, or since then. A thread or a shell that
-    /// hears of what a process did goes on before that process has come to rest.
+    /// The instant of an event. While a process has its turn, what that process does belongs to this step,
+    /// and everything else to the next. A thread or a shell that hears of the act goes on before that process
+    /// has come to rest.
     fn instant_of(&self, is_the_turns: bool) -> Instant {
         let is_since = self.acting.is_some() && !is_the_turns;
         Instant {
@@ -290,7 +298,7 @@ impl Server {
         }
     }
 
-    /// What happens from here on comes after all that was recorded.
+    /// Begins a new step: what happens from here on comes after everything that was recorded before.
     pub(crate) fn begin_step(&mut self) {
         self.step += 1 + u64::from(self.acting.take().is_some());
     }
@@ -299,14 +307,15 @@ impl Server {
         self.record(who, What::Finding { text: text.into() });
     }
 
-    /// Takes in what has come, waiting for it at most so long. True where something has.
+    /// Takes in what has come, and waits for it at most for `wait`. Returns whether anything has come.
     pub(crate) fn pump(&mut self, wait: Duration) -> bool {
         let before = self.progress;
-        // First: a process is known to be started before it says a word.
+        // Supervisors first: the server has to know that a process was started before that process says a
+        // word.
         self.hear_supervisors();
         let mut events = [EpollEvent::empty(); 64];
         if !wait.is_zero() {
-            // epoll_wait counts in milliseconds. An error is EINTR: nothing has come.
+            // `ppoll`, since `epoll_wait` counts in milliseconds. An error is EINTR: nothing has come.
             let mut epoll = [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)];
             let _ = ppoll(&mut epoll, Some(TimeSpec::from_duration(wait)), None);
         }
@@ -335,15 +344,16 @@ impl Server {
         self.progress != before
     }
 
-    /// Takes in, while the code under test runs, what it has done by itself: the children that it has ended or
-    /// reaped. Nothing else, since what is still on its way is not there each time.
+    /// Takes in, while the code under test runs, what this code has done by itself: which children it has
+    /// ended or reaped. With the gate, nothing else is taken in. A message that is still on its way would be
+    /// there in one run of the test and not in the next.
     pub(crate) fn see_deaths(&mut self) {
         if !self.is_gated {
             self.pump(Duration::ZERO);
             return;
         }
         self.hear_supervisors();
-        // What was signalled is at work, until it is dead or rests.
+        // A child that was signalled is awake until it is dead or at rest.
         let begun = std::time::Instant::now();
         while begun.elapsed() < DYING && self.alive().any(|(_, member)| member.may_be_dying()) {
             std::thread::yield_now();
@@ -378,7 +388,7 @@ impl Server {
         }
         if !open {
             self.progress += 1;
-            // It is gone from epoll with its last descriptor, which its member keeps.
+            // Epoll forgets a socket when its last descriptor is closed, and the member keeps one.
             if let Some(connection) = &self.members[member].connection {
                 let _ = self.epoll.delete(connection.as_fd());
             }
@@ -390,39 +400,40 @@ impl Server {
         }
     }
 
-    /// Whether that process ever said hello.
+    /// Whether a process with this number is or was a member: it has said hello, or a supervisor has said
+    /// that it started this process.
     pub(crate) fn knows(&self, pid: u32) -> bool {
         self.by_pid.contains_key(&pid)
     }
 
-    /// The last member of that process's number.
+    /// The last member that had this process id.
     pub(crate) fn last_of(&self, pid: u32) -> Option<&Member> {
         self.by_pid.get(&pid).map(|&member| &self.members[member])
     }
 
-    /// The member of that process, while it lives or is a zombie.
+    /// The member with this process id, if it lives or is a zombie.
     pub(crate) fn member_of(&self, pid: u32) -> Option<&Member> {
         self.last_of(pid).filter(|member| !member.reaped)
     }
 
-    /// What the kernel calls a process that runs the agents' program.
+    /// The name that the kernel gives to a process that runs the agents' program.
     pub(crate) fn program(&self) -> Option<&str> {
         self.program.as_deref()
     }
 
-    /// The members that have not ended, and their places.
+    /// The members that have not ended, each with its index in `members`.
     pub(crate) fn alive(&self) -> impl Iterator<Item = (usize, &Member)> {
         self.alive
             .iter()
             .map(|&member| (member, &self.members[member]))
     }
 
-    /// Whether a process is left, or may be.
+    /// Whether a process of the sim is left, or may still say hello.
     pub(crate) fn has_left(&mut self) -> bool {
         !self.alive.is_empty() || self.zombies().next().is_some() || self.expects_hello()
     }
 
-    /// Members that have ended and that somebody has to reap.
+    /// The runs that have ended and that somebody still has to reap. Descendants are left out.
     pub(crate) fn zombies(&self) -> impl Iterator<Item = &Member> {
         self.zombies
             .iter()
@@ -430,8 +441,9 @@ impl Server {
             .filter(|member| !member.is_descendant)
     }
 
-    /// Whether a process had ended before this turn of the code under test, and nobody has reaped it. The watchdog,
-    /// too, takes in what ends.
+    /// Whether the process with this number had ended before this turn of the code under test, and nobody has
+    /// reaped it. An end in this turn does not count, even if it was taken in already: the watchdog takes in
+    /// ends, too.
     pub(crate) fn had_ended(&self, pid: u32) -> bool {
         let is_earlier = |member: &Member| !self.is_gated || member.ended_in < self.turns_of_code;
         self.dead_strangers.contains(&pid)
@@ -440,12 +452,12 @@ impl Server {
                 .any(|member| member.pid == pid && is_earlier(member))
     }
 
-    /// Whether children have ended before they said hello, whether they were reaped or not.
+    /// Whether any child has ended before it said hello, reaped or not.
     pub(crate) fn has_dead_strangers(&self) -> bool {
         !self.dead_strangers.is_empty()
     }
 
-    /// Whether descendants are about to say hello.
+    /// Whether a descendant was started that has still to say hello.
     pub(crate) fn expects_hello(&mut self) -> bool {
         self.expected.retain(Expected::is_alive);
         let has_said_it = |expected: &Expected| {
@@ -457,23 +469,25 @@ impl Server {
         !self.expected.iter().all(has_said_it)
     }
 
-    /// The processes that have said hello and wait to be taken in, those that can be seen from here.
+    /// The process ids of those that have said hello and wait to be taken in; 0 for one that cannot be seen
+    /// from here.
     pub(crate) fn hellos(&self) -> impl Iterator<Item = u32> {
         let strangers = self.strangers.values();
         let said = strangers.filter(|stranger| stranger.hello.is_some());
         said.map(|stranger| stranger.pid.unwrap_or(0))
     }
 
-    /// Whether that process is one of them.
+    /// Whether the process with this number has said hello and waits to be taken in.
     pub(crate) fn has_said_hello(&self, pid: u32) -> bool {
         let strangers = self.strangers.values();
         let mut said = strangers.filter(|stranger| stranger.hello.is_some());
         said.any(|stranger| stranger.pid == Some(pid))
     }
 
-    /// Where what a descriptor of this process tells stands in the order of the processes: a pidfd, or a
-    /// pipe that one of them writes to. What is none of theirs comes first, and processes that are no members
-    /// in the order in which they were started.
+    /// The place of a descriptor of this process in the order of the processes. The descriptor may be a pidfd
+    /// of a process, or a pipe that a process of the sim writes to. Any other descriptor comes first. Then
+    /// come processes that are no members, by process id, which is the order in which they were started.
+    /// Members come last, by their rank.
     pub(crate) fn place_of(&self, descriptor: RawFd) -> Place {
         let link = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).unwrap_or_default();
         if link.as_os_str() != "anon_inode:[pidfd]" {
@@ -489,7 +503,7 @@ impl Server {
         }
     }
 
-    /// Where the ends stand of who has ended since tokio looked for events last, and was started by this process.
+    /// The places of the ends of this process's children that have ended since tokio last looked for events.
     pub(crate) fn ended_since_the_last_look(&self) -> Vec<Place> {
         let members = self.actors.iter().map(|&member| &self.members[member]);
         let ended =
@@ -499,8 +513,8 @@ impl Server {
         ends.chain(strangers).collect()
     }
 
-    /// The processes that have a connection and have not said whose it is; 0 for one that cannot be seen from here.
-    /// What is stopped says nothing.
+    /// The processes that have connected and have not said hello; 0 for one that cannot be seen from here.
+    /// Stopped processes are left out: they cannot say anything.
     pub(crate) fn silent_strangers(&self) -> Vec<u32> {
         let strangers = self.strangers.values();
         let silent = strangers.filter(|stranger| stranger.hello.is_none());
@@ -508,17 +522,19 @@ impl Server {
         silent.map(|stranger| stranger.pid.unwrap_or(0)).collect()
     }
 
-    /// Whether a run has first come to rest, is blocked, or has ended.
+    /// Whether a run has come to rest for the first time, is blocked, or has ended. Always true without the
+    /// gate.
     pub(crate) fn has_started(&self, member: usize) -> bool {
         let member = &self.members[member];
         !self.is_gated || member.has_rested || member.is_blocked_said || !member.is_alive()
     }
 
-    /// Takes note of who is blocked, now that nothing else goes on. True where somebody is that was not.
+    /// Records which members are blocked, now that nothing else goes on. Returns whether one of them was not
+    /// blocked before.
     pub(crate) fn see_blocked(&mut self) -> bool {
         let mut any = false;
         for member in self.alive.iter().copied().collect::<Vec<_>>() {
-            // There is room again, and it goes on in its turn.
+            // The stream has room again, and the member goes on in its turn.
             if self.turns.has_due(self.now, member) {
                 continue;
             }
@@ -533,8 +549,9 @@ impl Server {
         any
     }
 
-    /// Takes note of who goes on after it was frozen, now that all are at rest: who was stopped or killed with it may
-    /// have got to say so, or not. True where somebody does.
+    /// Records which members go on after they were frozen, now that all are at rest. Members that were
+    /// stopped again or killed together with the SIGCONT are left out: whether they still said that they go
+    /// on is a matter of chance. Returns whether any member goes on.
     pub(crate) fn see_thawed(&mut self) -> bool {
         let has_thawed = |(place, member): (usize, &Member)| {
             let goes_on = || member.kernel_state() != KernelState::Stopped;
@@ -548,13 +565,14 @@ impl Server {
         !thawed.is_empty()
     }
 
-    /// Whether one waits until there is room in a stream: whoever reads there, or closes it, wakes it.
+    /// Whether a member waits for room in a stream. Whoever reads or closes that stream wakes the member.
     pub(crate) fn has_blocked(&self) -> bool {
         let mut alive = self.alive();
         alive.any(|(_, member)| member.blocked.is_some())
     }
 
-    /// Takes note of who has come to rest for the first time. True where somebody has: it has started.
+    /// Marks the members that have come to rest for the first time: they count as started. Returns whether
+    /// there are any.
     pub(crate) fn see_rest(&mut self) -> bool {
         let before = self.progress;
         for member in self.alive.iter().copied().collect::<Vec<_>>() {
@@ -572,7 +590,7 @@ impl Server {
         self.progress != before
     }
 
-    /// The programs at the connections that have not said hello.
+    /// The names of the programs at the connections that have not said hello.
     pub(crate) fn strangers(&self) -> impl Iterator<Item = String> {
         let strangers = self.strangers.values();
         strangers
@@ -596,7 +614,8 @@ impl Server {
         self.turns.next_after(self.now)
     }
 
-    /// Grants the first turn that is due, of those who can act: whose it is.
+    /// Grants the first turn that is due to a member that can act, and returns that member. A stopped member
+    /// cannot act.
     pub(crate) fn grant_next_turn(&mut self) -> Option<usize> {
         let members = &self.members;
         let can_act = |member: usize| members[member].kernel_state() != KernelState::Stopped;
@@ -613,7 +632,7 @@ impl Server {
         self.turns.next_begins(self.now)
     }
 
-    /// Tells a member something, at once or as soon as it has room for it.
+    /// Sends an order to a member, at once or as soon as its connection has room.
     fn tell(&mut self, member: usize, order: &Order) {
         let had_unsent = self.members[member].has_unsent();
         self.members[member].was_told |= !matches!(order, Order::Ping(_));
@@ -626,7 +645,7 @@ impl Server {
         }
     }
 
-    /// Has epoll say when a member takes more, while there is more.
+    /// Has epoll say when the member's connection has room, as long as there are unsent orders.
     fn listen_for_room(&self, place: usize, member: usize) {
         let Some(connection) = &self.members[member].connection else {
             return;
@@ -636,11 +655,11 @@ impl Server {
             false => EpollFlags::EPOLLIN,
         };
         let mut event = EpollEvent::new(flags, place as u64 * 2);
-        // It fails only for a connection that is not open, and then nothing is unsent.
+        // This fails only for a connection that is not open, and then nothing is unsent.
         let _ = self.epoll.modify(connection.as_fd(), &mut event);
     }
 
-    /// Has a member do something: at once, or in virtual time when its turn comes.
+    /// Gives a member an order of the test: at once, or in virtual time when the member's turn comes.
     pub(crate) fn order(&mut self, member: usize, order: Order) {
         self.progress += 1;
         self.lives += 1;
@@ -661,27 +680,27 @@ impl Server {
         }
     }
 
-    /// Has a member do something at once, whoever's turn it is: for code that holds the thread of the sim until
-    /// it is done.
+    /// Gives a member an order at once, whoever's turn it is. It is for code that holds the sim's thread
+    /// until the order is obeyed.
     #[cfg(feature = "properties")]
     pub(crate) fn order_at_once(&mut self, member: usize, order: &Order) {
         self.progress += 1;
         self.tell(member, order);
     }
 
-    /// Asks a member to prove that it waits.
+    /// Sends a ping, which a member answers only when it has nothing left to do but wait.
     pub(crate) fn ping(&mut self, member: usize) {
         self.last_ping += 1;
         self.tell(member, &Order::Ping(self.last_ping));
     }
 
-    /// Signals that a run has trapped so far.
+    /// The signals that a run has trapped so far.
     pub(crate) fn signals(&self, member: usize) -> Vec<(Signal, u64, Timestamp)> {
         self.members[member].signals.clone()
     }
 }
 
-/// By the third field of its stat, of proc(5).
+/// Whether a process is stopped, by the third field of its /proc/PID/stat (proc(5)).
 fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next();

@@ -1,4 +1,4 @@
-//! Which functions of the harness have not returned to the body of a sim.
+//! Which calls of the harness's functions have not returned to the body of a sim.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +9,17 @@ use std::thread::{self, ThreadId};
 #[derive(Debug)]
 pub(crate) struct Waits {
     thread: ThreadId,
-    /// How often the body was polled, and how often that was over.
+    /// How many polls of the body have begun, and how many of them are over.
     begun: AtomicU64,
     over: AtomicU64,
-    /// The next wait's number.
+    /// The number of the next wait.
     next: AtomicU64,
-    /// By the wait's number: the poll of the body that polled it last, and its text.
+    /// For each wait, by its number: in which poll of the body it was last polled, and its text.
     waits: Mutex<BTreeMap<u64, (u64, String)>>,
 }
 
 impl Waits {
-    /// Those of a sim of this thread.
+    /// For a sim whose body runs on this thread.
     pub(crate) fn of_this_thread() -> Waits {
         Waits {
             thread: thread::current().id(),
@@ -30,19 +30,19 @@ impl Waits {
         }
     }
 
-    /// The body is polled from here on.
+    /// Call it before each poll of the body.
     pub(crate) fn begin_poll(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The body waits.
+    /// Call it after each poll of the body: the body then waits.
     pub(crate) fn end_poll(&self) {
         self.over
             .store(self.begun.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// What there is to say of each. One that the body's last poll passed by is left out: the body keeps it, and
-    /// waits for something else.
+    /// The text of each wait. A wait that the body did not poll in its last poll is left out: the body keeps
+    /// it, but waits for something else.
     pub(crate) fn texts(&self) -> BTreeSet<String> {
         let over = self.over.load(Ordering::Relaxed);
         let waits = self.lock();
@@ -50,7 +50,8 @@ impl Waits {
         known.map(|(_, text)| text.clone()).collect()
     }
 
-    /// A wait, until it is dropped: in which function, and what has not come.
+    /// Begins a wait, which lasts until the result is dropped. The argument says in which function, and what
+    /// has not come.
     pub(super) fn begin(&self, (function, missing): (&str, String)) -> Wait<'_> {
         Wait {
             waits: self,
@@ -72,7 +73,7 @@ pub(super) struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// It is polled: where by the body, that is remembered.
+    /// Call it when the wait is polled. It remembers only a poll by the body.
     pub(super) fn is_polled(&self) {
         // A task has an id, the body has none.
         let is_body =

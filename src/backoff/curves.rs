@@ -1,4 +1,4 @@
-//! The curves without chance: constant and linear.
+//! The backoffs without random draws: constant and linear.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct ConstantBackoff {
 }
 
 impl ConstantBackoff {
-    /// The delay, any delay: [`Duration::ZERO`] restarts at once.
+    /// Makes a backoff with this delay. Any delay is allowed: [`Duration::ZERO`] restarts at once.
     pub fn new(delay: Duration) -> ConstantBackoff {
         ConstantBackoff { delay }
     }
@@ -52,11 +52,12 @@ pub struct LinearBackoff {
 }
 
 impl LinearBackoff {
-    /// From `initial`, by `step`, up to `max`.
+    /// Makes a backoff that starts at `initial` and grows by `step` up to `max`.
     ///
     /// # Errors
     ///
-    /// A zero `initial` or `step`, a `max` below `initial`, any of them above 584 years.
+    /// If `initial` or `step` is zero, if `max` is below `initial`, or if any of them is above 584
+    /// years.
     pub fn new(
         initial: Duration,
         step: Duration,

@@ -1,15 +1,16 @@
-//! Other people's schedules: anything that iterates over delays.
+//! A backoff from any iterator over delays, such as the schedule of a retry crate.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{BackoffError, BackoffStrategy};
 
-/// The delays of an iterator, such as the retry crates backon and tokio-retry make.
+/// Takes its delays from an iterator, such as those of the retry crates backon and tokio-retry.
 ///
-/// Each call takes the next delay, whatever the attempt's number, except that attempt 0, like
-/// [`reset`](BackoffStrategy::reset), begins the schedule again. After the iterator's end its last
-/// delay repeats: when to give up is the restart limit's business, not the backoff's.
+/// Each call takes the next delay, whatever the number of the attempt. There is one exception:
+/// attempt 0 starts the schedule again, as [`reset`](BackoffStrategy::reset) does. After the end of
+/// the iterator, the last delay repeats. The restart limit decides when to give up, not the
+/// backoff.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,16 +25,17 @@ use super::{BackoffError, BackoffStrategy};
 pub struct Delays<I> {
     schedule: Box<dyn FnMut() -> I + Send>,
     rest: I,
-    /// What the next call gives: always known, so that an empty schedule shows at once.
+    /// The delay that the next call returns. It is read in advance, so that an empty schedule is
+    /// found when the backoff is made.
     upcoming: Duration,
     /// Whether `upcoming` is still the schedule's first delay.
     fresh: bool,
 }
 
 impl<I: Iterator<Item = Duration>> Delays<I> {
-    /// A schedule that can be cloned, to begin again after a reset: an array, a vector, or an
-    /// iterator. A clone of a jittered iterator repeats its draws; use [`Delays::from_fn`] where
-    /// each round should draw anew.
+    /// Makes a backoff from a schedule that can be cloned: an array, a vector, or an iterator. It
+    /// takes a new clone each time the schedule starts again. A clone of a jittered iterator
+    /// repeats the same draws. Use [`Delays::from_fn`] if each round should have new draws.
     ///
     /// # Errors
     ///
@@ -45,7 +47,8 @@ impl<I: Iterator<Item = Duration>> Delays<I> {
         Delays::from_fn(move || schedule.clone().into_iter())
     }
 
-    /// A schedule made anew for each round, for iterators that cannot be cloned.
+    /// Makes a backoff that calls `schedule` for a new iterator each time the schedule starts
+    /// again. Use it for iterators that cannot be cloned.
     ///
     /// ```
     /// use std::time::Duration;
@@ -58,8 +61,8 @@ impl<I: Iterator<Item = Duration>> Delays<I> {
     ///
     /// # Errors
     ///
-    /// [`BackoffError::NoDelays`] if the first schedule is empty. A later one that is empty
-    /// repeats the last delay given.
+    /// [`BackoffError::NoDelays`] if the first schedule is empty. If a later schedule is empty, the
+    /// backoff repeats the last delay.
     pub fn from_fn(
         mut schedule: impl FnMut() -> I + Send + 'static,
     ) -> Result<Delays<I>, BackoffError> {

@@ -7,17 +7,19 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{BackoffError, BackoffStrategy, bounds};
 
-/// How chance spreads the delays. Below, `v` is `min(max, initial·multiplierⁿ)`, and `U(a, b)` a
-/// uniform draw from a to b, both included.
+/// How random draws spread the delays. Below, `v` is `min(max, initial·multiplierⁿ)`. `U(a, b)` is
+/// a uniform draw from a to b, both included.
 ///
-/// Source: the relative jitter of the Go package `supervise`; full, equal and decorrelated as in Marc Brooker,
-/// "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Where they could pass the cap
-/// these draw within it; clamping afterwards would pile the delays up on the cap, and with them
-/// the restarts that jitter is there to spread.
+/// If a range reaches above the cap, the draw is made from the part below the cap. To clamp the
+/// delay after the draw would be wrong: many delays would then be exactly the cap, and the restarts
+/// that jitter should spread would happen together.
+///
+/// Source: the relative jitter of the Go package `supervise`; full, equal and decorrelated as in
+/// Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// `v`
+    /// No jitter: the delay is `v`.
     #[default]
     None,
     /// `U(v·(1−j), min(max, v·(1+j)))`; j from 0 to 1.
@@ -26,18 +28,20 @@ pub enum Jitter {
     Full,
     /// `v/2 + U(0, v/2)`
     Equal,
-    /// `U(initial, min(max, 3·prev))`, where `prev` is the delay before, and `initial` at attempt
-    /// 0 and after a reset. The multiplier plays no part.
+    /// `U(initial, min(max, 3·prev))`, where `prev` is the previous delay. At attempt 0 and after a
+    /// reset, `prev` is `initial`. The multiplier is not used.
     Decorrelated,
 }
 
 /// A delay that grows by a factor each time, up to a cap, with jitter.
 ///
-/// No delay ever exceeds the cap, at any attempt. A strategy with a seed gives the same delays on
-/// every platform and with every version of this crate: the generator is ChaCha8, and each delay
-/// takes exactly one 64-bit word of its stream. One without a seed draws its seed from the system.
+/// No delay exceeds the cap, at any attempt. A strategy with a seed gives the same delays on every
+/// platform and with every version of this crate: the generator is ChaCha8, and each delay with
+/// jitter takes exactly one 64-bit word of its stream. A strategy without a seed takes a seed from
+/// the system.
 ///
-/// There is no `Clone`, which would give twins that restart in step; build a second one instead.
+/// The type is not `Clone`: two clones would draw the same delays and restart at the same times.
+/// Build a second strategy instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -62,8 +66,8 @@ pub struct ExponentialBackoff {
     rng: ChaCha8Rng,
 }
 
-/// Builds an [`ExponentialBackoff`]. A cloned or reused builder without a seed builds strategies
-/// with different draws.
+/// Builds an [`ExponentialBackoff`]. A builder without a seed may be cloned or reused: each
+/// strategy that it builds has different draws.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ExponentialBackoffBuilder {
@@ -75,7 +79,7 @@ pub struct ExponentialBackoffBuilder {
 }
 
 impl ExponentialBackoff {
-    /// Starts from the defaults: 1 s, doubling, up to 60 s, no jitter.
+    /// Returns a builder with the defaults: 1 s, doubling up to 60 s, no jitter.
     pub fn builder() -> ExponentialBackoffBuilder {
         ExponentialBackoffBuilder {
             initial: Duration::from_secs(1),
@@ -96,9 +100,10 @@ impl ExponentialBackoff {
         round(grown).min(self.max)
     }
 
-    /// One draw from `low` to `high`, both included. Every draw takes one word of the stream and
-    /// the arithmetic is ours, so that no other crate's idea of a range can change the delays; the
-    /// bias, the range over 2⁶⁴, is far below what anybody could measure.
+    /// Draws a number from `low` to `high`, both included. Every draw takes one word of the stream.
+    /// This function does its own arithmetic: if another crate changed how it draws from a range,
+    /// the delays of a seed would change. The bias is the size of the range over 2⁶⁴, which is far
+    /// too small to measure.
     fn uniform(&mut self, low: u64, high: u64) -> u64 {
         let choices = u128::from(high - low) + 1;
         let scaled = (u128::from(self.rng.next_u64()) * choices) >> 64;
@@ -106,7 +111,7 @@ impl ExponentialBackoff {
     }
 }
 
-/// 1 s, doubling, up to 60 s, no jitter: the builder's defaults.
+/// The builder's defaults: 1 s, doubling up to 60 s, no jitter.
 impl Default for ExponentialBackoff {
     fn default() -> ExponentialBackoff {
         let second = 1_000_000_000;
@@ -116,7 +121,7 @@ impl Default for ExponentialBackoff {
             multiplier: 2.0,
             jitter: Jitter::None,
             previous: second,
-            // Without jitter nothing is drawn.
+            // The seed does not matter: without jitter the strategy draws nothing.
             rng: seeded(0),
         }
     }
@@ -159,54 +164,58 @@ impl BackoffStrategy for ExponentialBackoff {
 }
 
 impl ExponentialBackoffBuilder {
-    /// The delay at attempt 0. Default: 1 s.
+    /// Sets the delay at attempt 0. Default: 1 s.
     pub fn initial(mut self, initial: Duration) -> Self {
         self.initial = initial;
         self
     }
 
-    /// The cap, jitter included. Default: 60 s.
+    /// Sets the cap. No delay exceeds it, jitter included. Default: 60 s.
     pub fn max(mut self, max: Duration) -> Self {
         self.max = max;
         self
     }
 
-    /// The growth from one attempt to the next, 1 or more. Default: 2.
+    /// Sets the factor by which the delay grows from one attempt to the next, 1 or more.
+    /// Default: 2.
     pub fn multiplier(mut self, multiplier: f64) -> Self {
         self.multiplier = multiplier;
         self
     }
 
-    /// The jitter. Default: none.
+    /// Sets the jitter. Default: none.
     pub fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// Makes the draws repeatable. Give each child its own seed: the same seed means the same
-    /// delays, and restarts in step. Default: a seed from the system.
+    /// Sets the seed, which makes the draws repeatable. Give each child its own seed: children with
+    /// the same seed have the same delays and restart together. Default: a seed from the system.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Initial delay, cap, multiplier and jitter, as given.
+    /// Returns initial delay, cap, multiplier and jitter as they were set, unchecked.
     #[cfg(feature = "properties")]
     pub(crate) fn declared(&self) -> (Duration, Duration, f64, Jitter) {
         (self.initial, self.max, self.multiplier, self.jitter)
     }
 
-    /// Checks the values.
+    /// Checks the values and builds the strategy.
     ///
     /// # Errors
     ///
-    /// A zero initial delay, a cap below it, either above 584 years, a multiplier below 1 or not
-    /// finite, a relative jitter outside 0 to 1. The error names the field, the value and what was
-    /// expected.
+    /// The error names the field, the value and what was expected. These are errors:
+    /// - an initial delay of zero;
+    /// - a cap below the initial delay;
+    /// - an initial delay or a cap above 584 years;
+    /// - a multiplier that is below 1 or not finite;
+    /// - a relative jitter outside 0 to 1.
     ///
     /// # Panics
     ///
-    /// If no seed is given and the system has no entropy.
+    /// If no seed was set and the system has no entropy.
     pub fn build(self) -> Result<ExponentialBackoff, BackoffError> {
         let (initial, max) = bounds(self.initial, self.max)?;
         if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
@@ -234,8 +243,9 @@ impl ExponentialBackoffBuilder {
     }
 }
 
-/// The seed is stretched here, by SplitMix64 (Steele, Lea, Flood 2014), because what
-/// `seed_from_u64` does with it is the rand crates' to change.
+/// Makes a generator from a seed. It stretches the seed to 256 bits with SplitMix64 (Steele, Lea,
+/// Flood 2014). It does not call `seed_from_u64`: a new version of the rand crates may change what
+/// that does, and the delays of a seed would change.
 fn seeded(mut state: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for word in key.chunks_exact_mut(8) {
@@ -248,8 +258,9 @@ fn seeded(mut state: u64) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// `base` to the power of `exponent` by squaring: the standard library's powers are allowed to
-/// differ from platform to platform, products are not. At most 63 products, infinite at worst.
+/// Returns `base` to the power of `exponent`, by squaring. The standard library's powers may differ
+/// from platform to platform; products may not. It takes at most 64 products. A result that is too
+/// large is infinite.
 fn power(mut base: f64, mut exponent: u32) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {
@@ -262,7 +273,7 @@ fn power(mut base: f64, mut exponent: u32) -> f64 {
     result
 }
 
-/// To whole nanoseconds; what is too large, infinity included, to the largest.
+/// Rounds to whole nanoseconds. A value that is too large, such as infinity, becomes `u64::MAX`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

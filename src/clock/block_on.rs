@@ -1,4 +1,4 @@
-//! Running one future to its end while moving a fake clock, and waiting on a thread.
+//! Runs one future to its end while moving a fake clock, or while its thread waits.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,24 +15,24 @@ use super::FakeClock;
 const STALLED_AFTER: Duration = Duration::from_secs(5);
 
 impl FakeClock {
-    /// Runs `future` on this thread; whenever it waits, moves the clock to the next sleeper, whoever
-    /// that is.
+    /// Runs `future` on this thread. Whenever the future waits, moves the clock to the deadline of
+    /// the next sleeper, whoever that is.
     ///
-    /// A future that waits for another thread is waited for, in real time, only while nobody sleeps:
-    /// work that other threads do between two sleeps is invisible here. Drive those with
-    /// [`wait_for_sleepers`](FakeClock::wait_for_sleepers) and
+    /// If the future waits for another thread, this call waits for that thread, in real time, only
+    /// while nobody sleeps on the clock. Work that other threads do between two sleeps is invisible
+    /// here. Drive such threads with [`wait_for_sleepers`](FakeClock::wait_for_sleepers) and
     /// [`advance_to_next`](FakeClock::advance_to_next).
     ///
     /// # Panics
     ///
-    /// If the future waits, nobody sleeps and nothing can wake it: at once if nobody holds its
-    /// waker, after 5 s of real time if somebody does and does not use it. Waiting forever would
-    /// say less.
+    /// If the future waits while nobody sleeps and nothing can wake the future. This call panics at
+    /// once if nobody holds the future's waker, and after 5 s of real time if somebody holds it and
+    /// does not use it. A panic says more than waiting for ever.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         let own = Unpark::this_thread();
-        // A signal of its own, so that `own` is held by nobody but those who can wake the future.
+        // A second waker, so that only those who can wake the future hold `own`.
         let driver = Unpark::this_thread();
         let waker = Waker::from(Arc::clone(&own));
         let mut context = Context::from_waker(&waker);
@@ -51,7 +51,7 @@ impl FakeClock {
         }
     }
 
-    /// Waits until the future is woken or somebody sleeps; false if neither can happen.
+    /// Waits until the future is woken or somebody sleeps. Returns false if neither can happen.
     fn wait_for_others(&self, own: &Arc<Unpark>, driver: &Arc<Unpark>) -> bool {
         let mut sleeper = self.wait_for_sleepers(1);
         let waker = Waker::from(Arc::clone(driver));
@@ -61,21 +61,22 @@ impl FakeClock {
             if own.is_woken() || pin!(&mut sleeper).poll(&mut context).is_ready() {
                 return true;
             }
-            // Held by us and by our waker: no one else can wake the future, now or later.
+            // Only this call and its waker hold `own`: nobody else can wake the future, now or
+            // later.
             if Arc::strong_count(own) <= 2 {
-                // Whoever held it may have used it just before letting it go.
+                // The last holder may have used the waker just before dropping it.
                 return own.is_woken() || self.has_sleepers();
             }
             let Some(left) = STALLED_AFTER.checked_sub(began.elapsed()) else {
                 return false;
             };
-            // Short, because a waker that is dropped unused tells nobody.
+            // Waits only a short time, because nobody is told of a waker that is dropped unused.
             thread::park_timeout(left.min(Duration::from_millis(20)));
         }
     }
 }
 
-/// Runs a future on this thread, which sleeps in between.
+/// Runs a future on this thread. The thread sleeps while the future waits.
 pub(super) fn park_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let unpark = Unpark::this_thread();
@@ -86,14 +87,15 @@ pub(super) fn park_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
-        // A token of somebody else's, or a spurious return, is no wake.
+        // `park` may return because of somebody else's unpark, or for no reason. The future was not
+        // woken then.
         while !unpark.is_woken() {
             thread::park();
         }
     }
 }
 
-/// Wakes a thread, and remembers it.
+/// Wakes a thread, and remembers that it did.
 struct Unpark {
     thread: Thread,
     woken: AtomicBool,

@@ -13,7 +13,7 @@ use crate::Timestamp;
 use super::block_on::park_on;
 use super::{Clock, Kind, Sleep};
 
-/// A clock that stands still until it is told to move. Clones are the same clock.
+/// A clock that stands still until it is told to move. All clones show the same time.
 ///
 /// It needs no runtime: its sleeps are plain futures that any executor can poll, and
 /// [`sleep_blocking`](FakeClock::sleep_blocking) is for threads. There are two ways to drive it:
@@ -37,10 +37,10 @@ use super::{Clock, Kind, Sleep};
 /// sleeper.join().unwrap();
 /// ```
 ///
-/// Moving the clock wakes the sleepers it passes in the order of their deadlines, and those of
-/// one deadline in the order in which they began to wait; what they then do, threads do at the
-/// same time. The time has moved to its end before the first one wakes: to see every step, use
-/// [`advance_to_next`](FakeClock::advance_to_next).
+/// Moving the clock wakes the sleepers whose deadlines it reaches, in the order of their deadlines.
+/// Those with the same deadline wake in the order in which they began to wait. If they are threads,
+/// they then run at the same time. The clock has moved all the way before the first sleeper wakes.
+/// To see every step, use [`advance_to_next`](FakeClock::advance_to_next).
 #[derive(Clone, Default)]
 #[must_use]
 pub struct FakeClock {
@@ -57,28 +57,28 @@ struct State {
     now: Timestamp,
     /// The number of the next sleeper or watcher.
     next: u64,
-    /// Who sleeps, in the order of waking: by deadline, then by registration.
+    /// The sleepers, in the order of waking: by deadline, then by registration.
     sleepers: BTreeMap<(Timestamp, u64), Waker>,
-    /// Who waits for how many sleepers.
+    /// Those who wait for a number of sleepers, and for how many.
     watchers: BTreeMap<u64, (usize, Waker)>,
 }
 
 impl FakeClock {
-    /// A clock at its origin.
+    /// Creates a clock at its origin.
     pub fn new() -> FakeClock {
         FakeClock::default()
     }
 
-    /// Moves the time on and wakes every sleeper whose deadline it reaches. Past the end of time it
-    /// stays there.
+    /// Moves the time on and wakes every sleeper whose deadline it reaches. At the end of its
+    /// range, the clock stays there.
     pub fn advance(&self, duration: Duration) {
         let state = self.shared.lock();
         let to = state.now + duration;
         wake_until(state, to);
     }
 
-    /// Moves the time to the next deadline and wakes every sleeper that has it. `None`, and no
-    /// move, if nobody sleeps.
+    /// Moves the time to the next deadline, wakes every sleeper that has this deadline, and returns
+    /// it. If nobody sleeps, returns `None` and does not move the time.
     #[expect(
         clippy::must_use_candidate,
         reason = "called for the move more often than for the time"
@@ -90,8 +90,8 @@ impl FakeClock {
         Some(deadline)
     }
 
-    /// The deadlines of those who sleep, in the order of waking. A sleep counts from the first time
-    /// it is polled to its deadline or its drop.
+    /// Returns the deadlines of all sleepers, in the order of waking. A sleep counts from its first
+    /// poll to its deadline or its drop.
     #[must_use]
     pub fn sleepers(&self) -> Vec<Timestamp> {
         let state = self.shared.lock();
@@ -102,7 +102,7 @@ impl FakeClock {
             .collect()
     }
 
-    /// Waits until at least `count` sleep at the same time.
+    /// Waits until at least `count` sleepers sleep at the same time.
     ///
     /// Cancel-safe.
     pub fn wait_for_sleepers(
@@ -116,7 +116,7 @@ impl FakeClock {
         }
     }
 
-    /// [`wait_for_sleepers`](FakeClock::wait_for_sleepers) for threads.
+    /// Does what [`wait_for_sleepers`](FakeClock::wait_for_sleepers) does, but blocks this thread.
     pub fn wait_for_sleepers_blocking(&self, count: usize) {
         park_on(self.wait_for_sleepers(count));
     }
@@ -156,8 +156,8 @@ impl fmt::Debug for FakeClock {
 }
 
 impl Shared {
-    /// A panic elsewhere cannot leave the state half changed: no code of others runs under the
-    /// lock.
+    /// Locks the state. A panic elsewhere cannot leave the state half changed, because no code of
+    /// others runs while it is locked.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,7 +169,7 @@ impl State {
         self.next
     }
 
-    /// The wakers of the watchers that now have what they wait for.
+    /// Removes the watchers that now have what they wait for, and returns their wakers.
     fn satisfied(&mut self) -> Vec<Waker> {
         let count = self.sleepers.len();
         self.watchers
@@ -179,8 +179,8 @@ impl State {
     }
 }
 
-/// Moves the time to `to` and wakes the sleepers it reaches. Nobody wakes, and no waker is dropped,
-/// under the lock: both can run code that comes back to this clock.
+/// Moves the time to `to` and wakes the sleepers whose deadlines it reaches. Does not wake anybody
+/// or drop a waker under the lock: both can run code that comes back to this clock.
 fn wake_until(mut state: MutexGuard<'_, State>, to: Timestamp) {
     state.now = state.now.max(to);
     let mut woken = Vec::new();
@@ -194,7 +194,7 @@ fn wake_until(mut state: MutexGuard<'_, State>, to: Timestamp) {
     woken.into_iter().for_each(Waker::wake);
 }
 
-/// A sleep: registered from its first poll to its deadline or its drop.
+/// A sleep on a fake clock. It is registered from its first poll to its deadline or its drop.
 pub(super) struct FakeSleep {
     shared: Arc<Shared>,
     deadline: Timestamp,
@@ -246,7 +246,7 @@ impl Drop for FakeSleep {
     }
 }
 
-/// Waits for a number of sleepers: registered from its first poll to its end or its drop.
+/// Waits for a number of sleepers. It is registered from its first poll to its end or its drop.
 struct WaitForSleepers {
     shared: Arc<Shared>,
     count: usize,

@@ -1,4 +1,4 @@
-//! Subjects in processes of their own.
+//! Subjects that run in processes of their own.
 
 mod serve;
 mod session;
@@ -14,11 +14,12 @@ use crate::rules::{Profile, Rest, Service, ServiceGroup};
 pub use serve::serve;
 pub use session::ApartSession;
 
-/// A program that [serves](serve) a subject: how it is run.
+/// A program that [serves](serve) a subject, and how to run it.
 ///
-/// Mostly it is the program that already runs, with arguments by which it knows that it is to serve.
-/// With the same arguments as it has now it would be taken for a copy of this process whose exec is
-/// still to come, for which the virtual time of other tests waits.
+/// Mostly this is the program that already runs, with arguments that tell it to serve. The
+/// arguments must differ from those that it has now. Otherwise the new process would be taken for a
+/// copy of this process that has not called exec yet, and the virtual time of other tests would
+/// wait for it.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -42,7 +43,7 @@ pub struct Program {
     env: Vec<(OsString, Option<OsString>)>,
 }
 
-/// The program, the arguments and the environment of the command; nothing else of it.
+/// Takes the program, the arguments and the environment of the command, and nothing else.
 impl From<&Command> for Program {
     fn from(command: &Command) -> Program {
         let env = command.get_envs();
@@ -69,24 +70,26 @@ impl Program {
         command
     }
 
-    /// Runs it, and has what it serves begin to keep the service running. To be called in a tokio
-    /// runtime with I/O enabled. Where this fails, it has ended.
+    /// Runs the program and has the subject that it serves begin to keep the service running. Must
+    /// be called in a tokio runtime with I/O enabled. If this fails, the program has ended.
     ///
-    /// Of the service it is told what a rule about a process asks for: name, program, arguments,
-    /// environment, working directory, output, state, policy, delays without jitter, stop signal,
-    /// grace and seed.
+    /// The program is told only those settings of the service that a rule about a process asks for:
+    /// name, program, arguments, environment, working directory, output, state, policy, delays
+    /// without jitter, stop signal, grace and seed.
     ///
     /// # Errors
     ///
-    /// Where the program cannot be run, does not serve, or what it serves has refused.
+    /// If the program cannot be run or does not serve, or if the subject that it serves refuses.
     pub async fn start(&self, service: &Service) -> Result<ApartSession, SubjectError> {
         ApartSession::start(self.command(), service).await
     }
 }
 
-/// A subject that can also be a process of its own: where it is asked for that, a program is run that
-/// [serves](serve) the same subject. What its own profile says of crashes, second supervisors and
-/// orphans is asked of it for that reason.
+/// A subject that can also run in a process of its own. When the harness asks for that, it runs a
+/// program that [serves](serve) the same subject.
+///
+/// Its profile therefore says that it can be a process of its own. The rules then also check what
+/// the profile says of crashes, second supervisors and orphans.
 #[derive(Clone, Debug)]
 pub struct Apart<S> {
     subject: S,
@@ -94,19 +97,19 @@ pub struct Apart<S> {
 }
 
 impl<S> Apart<S> {
-    /// The subject, and the program that serves it.
+    /// Combines a subject with the program that serves it.
     pub fn new(subject: S, program: Program) -> Apart<S> {
         Apart { subject, program }
     }
 }
 
-/// A session in the test's own process, or in another.
+/// A session in the test's own process, or in another process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Placed<T> {
-    /// In the test's own.
+    /// The session is in the test's own process.
     Here(T),
-    /// In another.
+    /// The session is in another process.
     Apart(ApartSession),
 }
 

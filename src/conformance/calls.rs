@@ -1,4 +1,4 @@
-//! The system calls of a thread, looked at before they happen.
+//! Looks at the system calls of a thread before they happen.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -12,37 +12,41 @@ use nix::unistd::Pid;
 
 use crate::sim::SimThread;
 
-/// A call that has not happened yet. Its thread waits meanwhile.
+/// A system call that has not happened yet. The thread that makes it waits meanwhile.
 pub(super) struct Call {
-    /// Which, as `SYS_…` in libc.
+    /// Which call it is, as `SYS_…` in libc.
     pub(super) number: libc::c_long,
     pub(super) arguments: [u64; 6],
-    /// The thread, one of this process.
+    /// The thread that makes the call, one of this process.
     pub(super) thread: Pid,
 }
 
 impl Call {
-    /// The low half of an argument: what a C `int` is.
+    /// Returns the low half of an argument, which holds a C `int`.
     pub(super) fn word(&self, place: usize) -> u32 {
         const HALF: u64 = u32::MAX as u64;
         u32::try_from(self.arguments[place] & HALF).unwrap_or(0)
     }
 }
 
-/// Has each of these calls of this thread, and of those that it starts, be looked at before it
-/// happens, from now on and as long as the thread lives: by a seccomp filter, which needs no
-/// privileges. What `look` has nothing against happens, the rest fails with its error.
+/// Has `look` look at each of these calls of this thread, and of the threads that it starts, before
+/// the call happens. This begins now and lasts as long as the thread lives. It uses a seccomp
+/// filter, which needs no privileges. If `look` returns an error, the call fails with that error.
+/// Otherwise the call happens.
 ///
-/// The filter stays over fork and exec. What other processes do is not the subject's doing, and
-/// happens. They sleep for it, though, so that the idle gate may take them for at rest: scripts must
-/// make none of these calls where they were woken by something else than the harness.
+/// The filter stays over fork and exec. What other processes do is not the subject's doing, so
+/// their calls happen. Such a process sleeps, though, until its call is answered, and the idle gate
+/// may take it for at rest. Therefore a script must make none of these calls after something else
+/// than the harness has woken it.
 ///
-/// `look` runs on a thread of its own, where none of these calls is looked at. Where one of them is a
-/// fork it must neither allocate nor lock: fork(3) holds the locks of the allocator while it waits.
+/// `look` runs on a thread of its own, whose calls are not looked at. If one of the calls is a
+/// fork, `look` must neither allocate nor lock: fork(3) holds the locks of the allocator while it
+/// waits.
 ///
 /// # Errors
 ///
-/// The kernel's: it lacks seccomp, or another filter forbids this one. A thread can have but one.
+/// If the kernel lacks seccomp, or another filter forbids this one: the kernel's error. A thread
+/// can have only one such filter.
 pub(super) fn look_at(
     numbers: &[libc::c_long],
     look: impl FnMut(&Call) -> Result<(), Errno> + Send + 'static,
@@ -50,28 +54,30 @@ pub(super) fn look_at(
     let (sender, receiver) = mpsc::channel();
     let ready = Arc::new(Barrier::new(2));
     let listens = Arc::clone(&ready);
-    // Before the filter is there, which its threads would have, too.
+    // Start this thread before the filter is installed. Threads that are started later have the
+    // filter, too.
     thread::Builder::new()
         .name("calls".to_owned())
         .spawn(move || {
-            // It forks nothing.
+            // This thread forks nothing.
             let _thread = SimThread::enter(None);
             if let Ok(listener) = receiver.recv() {
-                // It allocates no more.
+                // From here on this thread allocates nothing.
                 listens.wait();
                 listen(&listener, look);
             }
         })?;
     let listener = install(numbers)?;
-    // The thread waits for it.
+    // It cannot fail: the thread above waits for the listener.
     let _ = sender.send(listener);
     ready.wait();
     Ok(())
 }
 
-/// A filter that asks about these calls and allows the rest; the descriptor on which it asks.
+/// Installs a filter on this thread that asks about these calls and allows all others. Returns the
+/// descriptor on which the filter asks.
 fn install(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
-    // How seccomp_data begins: with the number of the call.
+    // Where `seccomp_data` has the number of the call: at its beginning.
     const NUMBER: u32 = 0;
     let statement = |code: u32, jt: u8, k: u32| -> io::Result<libc::sock_filter> {
         let code = u16::try_from(code).map_err(io::Error::other)?;
@@ -82,7 +88,7 @@ fn install(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     let answer = libc::BPF_RET | libc::BPF_K;
     let mut filter = vec![statement(load, 0, NUMBER)?];
     for (place, number) in numbers.iter().enumerate() {
-        // Over the comparisons that are left, and over the answer that follows them.
+        // Jumps over the comparisons that are left, and over the answer that follows them.
         let over = u8::try_from(numbers.len() - place).map_err(io::Error::other)?;
         let number = u32::try_from(*number).map_err(io::Error::other)?;
         filter.push(statement(equals, over, number)?);
@@ -93,7 +99,7 @@ fn install(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
         len: u16::try_from(filter.len()).map_err(io::Error::other)?,
         filter: filter.as_mut_ptr(),
     };
-    // SAFETY: it takes numbers and touches no memory.
+    // SAFETY: the call takes numbers and touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -114,7 +120,7 @@ fn install(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Answers each call, until nobody is left who could make one. It allocates nothing.
+/// Answers each call until nobody is left who could make one. Allocates nothing.
 fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) {
     loop {
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
@@ -127,9 +133,10 @@ fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) 
         if !events.contains(PollFlags::POLLIN) {
             return;
         }
-        // SAFETY: plain numbers, of which the kernel wants all to be zero.
+        // SAFETY: the struct is plain numbers, and the kernel wants all of them to be zero.
         let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-        // SAFETY: `asked` is what the request says, and valid for writes while the call lasts.
+        // SAFETY: `asked` has the type that the request needs, and is valid for writes while the
+        // call lasts.
         let received = unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -138,7 +145,7 @@ fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) 
             )
         };
         if received < 0 {
-            // Whoever asked was killed meanwhile.
+            // The thread that made the call was killed meanwhile.
             continue;
         }
         let looked = match own_thread(asked.pid) {
@@ -149,7 +156,7 @@ fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) 
             }),
             None => Ok(()),
         };
-        // SAFETY: plain numbers.
+        // SAFETY: the struct is plain numbers.
         let mut answer: libc::seccomp_notif_resp = unsafe { std::mem::zeroed() };
         answer.id = asked.id;
         match looked {
@@ -158,8 +165,8 @@ fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) 
             }
             Err(errno) => answer.error = -(errno as i32),
         }
-        // SAFETY: `answer` is what the request says, and valid while the call lasts. It fails only
-        // where whoever asked was killed meanwhile.
+        // SAFETY: `answer` has the type that the request needs, and is valid while the call lasts.
+        // The call fails only if the thread that asked was killed meanwhile.
         let _ = unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
@@ -170,11 +177,11 @@ fn listen(listener: &OwnedFd, mut look: impl FnMut(&Call) -> Result<(), Errno>) 
     }
 }
 
-/// The thread with this number, where it is one of this process. It is asleep meanwhile, so that the
-/// number stays its own.
+/// Returns the thread with this number if it belongs to this process. The thread sleeps until its
+/// call is answered, so the number stays its own.
 fn own_thread(number: u32) -> Option<Pid> {
     let thread = i32::try_from(number).ok()?;
-    // SAFETY: it takes numbers and touches no memory; signal 0 is sent to nobody.
+    // SAFETY: the call takes numbers and touches no memory. Signal 0 is sent to nobody.
     let found = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) };
     (found == 0).then(|| Pid::from_raw(thread))
 }

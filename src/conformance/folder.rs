@@ -1,4 +1,4 @@
-//! A folder of one case.
+//! A temporary folder for one case.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,13 +10,13 @@ use std::sync::{Arc, Once, OnceLock};
 use super::held::Hold;
 use super::stage::Halt;
 
-/// What its name begins with; two numbers follow.
+/// What a folder's name begins with. The process id and a counter follow.
 const PREFIX: &str = "supervise-harness-";
 
-/// A folder below the temporary one, gone with this.
+/// A folder below the temporary folder. Dropping this value removes it.
 ///
-/// Where the process is killed it stays, but no longer locked: the next one that makes a folder
-/// removes it.
+/// If the process is killed, the folder stays but is no longer locked. The next process that makes
+/// a folder removes it.
 pub(super) struct Folder {
     path: PathBuf,
     lock: Arc<OnceLock<File>>,
@@ -24,7 +24,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// One that nobody else has. It is there when it was [`made`](Folder::made).
+    /// Chooses the path of a folder that nobody else has. [`made`](Folder::made) makes the folder
+    /// there.
     pub(super) fn new() -> Folder {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -35,35 +36,35 @@ impl Folder {
             path,
             lock,
             _hold: Hold::new(move || {
-                // Where it was never made there is none. What cannot be removed now, the next process
-                // that makes one removes.
+                // If the folder was never made, there is nothing to remove. If it cannot be removed
+                // now, the next process that makes one removes it.
                 let _ = remove(&gone);
                 drop(held);
             }),
         }
     }
 
-    /// Makes it.
+    /// Makes the folder. The first time in a process, also removes what killed processes have left.
     pub(super) fn made(&self) -> Result<(), Halt> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
         let lock = make(&self.path).map_err(|error| Halt::of("a temporary folder", &error))?;
-        // It is made once.
+        // The lock is not set yet: the folder is made only once.
         let _ = self.lock.set(lock);
         Ok(())
     }
 
-    /// What has that name in it.
+    /// Returns the path of that name in the folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 }
 
-/// Makes a folder that is locked as long as what is returned is open.
+/// Makes a folder that is locked as long as the returned file is open.
 fn make(path: &Path) -> io::Result<File> {
     loop {
         fs::create_dir(path)?;
-        // Whoever sweeps may be faster than the lock.
+        // Another process may sweep the folder away before it is locked. Then it is made again.
         match File::open(path) {
             Ok(lock) => {
                 lock.lock()?;
@@ -77,11 +78,11 @@ fn make(path: &Path) -> io::Result<File> {
     }
 }
 
-/// How often a folder is emptied until it stays empty.
+/// How many times `remove` tries to empty a folder that does not stay empty.
 const TRIES: u32 = 1000;
 
-/// Removes a folder and what is in it, also what comes into it meanwhile: the subject may be about to start a run,
-/// whose output it opens there.
+/// Removes a folder and what is in it, also what comes into it meanwhile. The subject may be about
+/// to start a run, whose output it opens there.
 fn remove(path: &Path) -> io::Result<()> {
     for _ in 1..TRIES {
         match fs::remove_dir_all(path) {
@@ -92,17 +93,17 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_dir_all(path)
 }
 
-/// Whether that is where the name leads to.
+/// Whether the path leads to that folder.
 fn is_at(folder: &File, path: &Path) -> bool {
     let place = |found: fs::Metadata| (found.dev(), found.ino());
     let (open, found) = (folder.metadata().map(place), fs::metadata(path).map(place));
     matches!((open, found), (Ok(open), Ok(found)) if open == found)
 }
 
-/// Removes the folders of processes that were killed: those that nobody has locked. Not by the
-/// number of the process in the name, which may be another one's in another namespace.
+/// Removes the folders of processes that were killed: those that nobody has locked. The process id
+/// in the name does not tell: in another PID namespace it may be another process.
 fn sweep(parent: &Path) {
-    // What cannot be read or removed is another user's.
+    // A folder that cannot be read or removed is another user's.
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -126,7 +127,8 @@ fn has_our_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// As a subject does that starts one more run when its case is over.
+    /// A subject may start one more run when its case is over, and that run's output appears in the
+    /// folder.
     #[test]
     fn what_comes_into_a_folder_that_is_being_removed_is_removed_too() {
         let parent = tempfile::tempdir().unwrap();
@@ -141,7 +143,7 @@ mod tests {
                         if File::create(folder.join(number.to_string())).is_err() {
                             break;
                         }
-                        // Nobody waits for the second.
+                        // The other thread waits only for the first message.
                         let _ = begun.send(());
                     }
                 });
@@ -152,7 +154,7 @@ mod tests {
         }
     }
 
-    /// What is left of a killed process has no lock.
+    /// What a killed process has left has no lock.
     #[test]
     fn only_what_a_killed_process_left_behind_is_swept() {
         let parent = tempfile::tempdir().unwrap();
@@ -184,7 +186,7 @@ mod tests {
         assert!(at("supervise-harness-5-6").exists());
 
         drop(lock);
-        // What another test forks has it until its exec.
+        // A child that another test has forked holds a copy of the lock until it calls exec.
         while held.exists() {
             sweep(parent.path());
             std::thread::yield_now();

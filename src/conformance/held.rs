@@ -1,4 +1,4 @@
-//! What a thread that judges holds of the process, so that it can be let go without that thread.
+//! What a thread that judges holds of the process. The harness can release it without that thread.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(super) struct Held {
 struct Things {
     next: u64,
     releases: BTreeMap<u64, Release>,
-    /// The sim that runs on the thread, and the thread.
+    /// The thread, and the sim that runs on it.
     sim: Option<(Pid, SimHandle)>,
 }
 
@@ -29,7 +29,7 @@ thread_local! {
 }
 
 impl Held {
-    /// What this thread takes from now on is held here.
+    /// Records in `held` what this thread takes from now on.
     pub(super) fn enter(held: Arc<Held>) {
         HERE.set(held);
     }
@@ -38,7 +38,8 @@ impl Held {
         self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its sim was ended, since nothing moved in it, and the subject still has the thread.
+    /// Whether the thread's sim was ended because nothing moved in it, and the subject still has
+    /// the thread.
     pub(super) fn is_stuck(&self) -> bool {
         self.lock()
             .sim
@@ -46,10 +47,11 @@ impl Held {
             .is_some_and(|(_, sim)| sim.is_held_up())
     }
 
-    /// Takes from the thread what it holds: it is left behind. What comes back late finds it gone.
+    /// Releases what the thread holds and ends its sim: the thread is left behind. If the thread
+    /// comes back later, it finds these things gone.
     pub(super) fn let_go(&self) {
         loop {
-            // Not while it is locked: the thread may come back now.
+            // Release without the lock: the thread may come back now and need it.
             let Some((_, release)) = self.lock().releases.pop_last() else {
                 break;
             };
@@ -62,14 +64,15 @@ impl Held {
     }
 }
 
-/// Something that this thread holds until this is dropped, or until the thread is left behind.
+/// Something that this thread holds until this value is dropped, or until the thread is left
+/// behind.
 pub(super) struct Hold {
     held: Arc<Held>,
     number: u64,
 }
 
 impl Hold {
-    /// With what lets go of it, which is done once.
+    /// Holds something that `release` lets go of. `release` is called once.
     pub(super) fn new(release: impl FnOnce() + Send + 'static) -> Hold {
         let held = HERE.with_borrow(Arc::clone);
         let mut things = held.lock();
@@ -90,7 +93,7 @@ impl Drop for Hold {
     }
 }
 
-/// The sim that runs on this thread, until this is dropped.
+/// Marks the sim as the one that runs on this thread, until this value is dropped.
 pub(super) struct Running;
 
 impl Running {

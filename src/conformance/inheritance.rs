@@ -1,4 +1,5 @@
-//! What a case does to its own process so that a child could inherit it, and takes back.
+//! What a case changes in its own process so that a child could inherit it. Each change is taken
+//! back when its value is dropped.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,16 +13,17 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::held::Hold;
 
-/// A signal that this thread has blocked, as children that it starts inherit it. Nothing else uses it.
+/// Two signals that this thread blocks. The children that the thread starts inherit that. Nothing
+/// else on the thread uses these signals.
 pub(super) struct BlockedSignal(SigSet);
 
 impl BlockedSignal {
     pub(super) fn new() -> BlockedSignal {
         let mut set = SigSet::empty();
-        // The thread is the rule's own.
+        // Each rule is judged on a thread of its own, so this changes nothing for the others.
         set.add(Signal::SIGURG);
         set.add(Signal::SIGWINCH);
-        // It fails for no valid set.
+        // This fails only for an invalid set.
         let _ = set.thread_block();
         BlockedSignal(set)
     }
@@ -36,8 +38,8 @@ impl Drop for BlockedSignal {
 /// How many cases want the signal ignored.
 static IGNORING: Mutex<usize> = Mutex::new(0);
 
-/// A signal that this process ignores meanwhile: one of the last, which nobody uses, and only where it
-/// has its default disposition.
+/// A signal that this process ignores while the value lives: `SIGRTMAX - 1`, which nobody uses. It
+/// is ignored only if it had its default disposition.
 pub(super) struct IgnoredSignal {
     _hold: Option<Hold>,
 }
@@ -53,7 +55,8 @@ impl IgnoredSignal {
     }
 }
 
-/// One case no longer wants it ignored.
+/// Counts one case less that wants the signal ignored. After the last one, restores its
+/// disposition.
 fn heed() {
     let mut ignoring = IGNORING.lock().unwrap_or_else(PoisonError::into_inner);
     *ignoring -= 1;
@@ -62,10 +65,10 @@ fn heed() {
     }
 }
 
-/// False where it was another than expected.
+/// Changes the disposition of the signal. Returns false if it was not `from`.
 fn change_disposition(from: libc::sighandler_t, to: libc::sighandler_t) -> bool {
     let signal = libc::SIGRTMAX() - 1;
-    // SAFETY: sigaction is integers and a set; all zeroes is a valid one.
+    // SAFETY: `sigaction` is integers and a set. A value of zeroes is valid.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: the action is valid for writes.
     let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
@@ -84,7 +87,7 @@ pub(super) struct OpenDescriptor {
 
 impl OpenDescriptor {
     pub(super) fn new() -> OpenDescriptor {
-        // Above those that anybody declares.
+        // Above the numbers that profiles declare.
         const FIRST: i32 = 100;
         let opened = File::open("/dev/null").map_err(drop);
         let copied = opened.and_then(|null| fcntl(&null, FcntlArg::F_DUPFD(FIRST)).map_err(drop));
@@ -98,30 +101,32 @@ impl OpenDescriptor {
     }
 }
 
-/// What tells a descriptor from others that have its number at other times.
+/// What tells a descriptor from others that have its number at other times: number, device, file.
 pub(super) type Descriptor = (u64, u64, u64);
 
-/// The descriptors of this process: number, device, file.
+/// Returns the open descriptors of this process.
 pub(super) fn open_descriptors() -> BTreeSet<Descriptor> {
     let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
     entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let number = entry.file_name().to_str()?.parse().ok()?;
-            // Gone where another thread has closed it by now.
+            // Another thread may have closed the descriptor by now.
             let file = std::fs::metadata(entry.path()).ok()?;
             Some((number, file.dev(), file.ino()))
         })
         .collect()
 }
 
-/// Held while descriptors are counted: another subject that leaks must not be taken for this one.
+/// Held while a case counts descriptors, so that no other such case is played. If another subject
+/// leaked, that must not be taken for a leak of this one.
 pub(super) struct Alone {
     _hold: Hold,
 }
 
 pub(super) fn counting_alone() -> Alone {
-    // No guard of a mutex: that could not be taken from a thread that is left behind.
+    // A flag instead of the guard of a mutex: nobody could take a guard away from a thread that is
+    // left behind.
     static IS_TAKEN: Mutex<bool> = Mutex::new(false);
     static FREED: Condvar = Condvar::new();
     let taken = IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,12 +1,17 @@
-//! A suite of the [rules](crate::rules) for anybody's supervisor.
+//! Checks any supervisor against the [rules](crate::rules).
 //!
-//! Implement [`Subject`] and [`Session`] for it, declare in a [`Profile`](crate::rules::Profile) what
-//! it can do, and put [`suite!`](crate::suite) into a test file: one `#[test]` a rule.
-//! [`run`] gives the whole table as a value.
+//! To test your supervisor:
+//! - Implement [`Subject`] and [`Session`] for it.
+//! - Declare its features in a [`Profile`](crate::rules::Profile).
+//! - Put [`suite!`](crate::suite) into a test file. It makes one `#[test]` for each rule.
 //!
-//! Code of one tokio thread is tested in virtual time; anything else, a daemon too, in real time.
-//! Rules do not touch each other: each case has a sim of its own, and a subject that panics or hangs
-//! in one gets its verdict there.
+//! [`run`] judges all rules at once and returns the verdicts as a table.
+//!
+//! Code that runs on one tokio thread is tested in virtual time. Anything else, for example a
+//! daemon, is tested in real time. The profile says which.
+//!
+//! One rule does not affect another: each case runs in a sim of its own. A subject that panics or
+//! hangs in a case affects only the verdict of that case's rule.
 
 mod apart;
 mod calls;

@@ -1,4 +1,4 @@
-//! What is seen of a service that a subject keeps running, without a rule in mind.
+//! Watches a service that a subject keeps running, without judging it by a rule.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,38 +16,39 @@ use crate::sim::Sim;
 #[doc(hidden)]
 #[non_exhaustive]
 pub enum Step {
-    /// To stop it.
+    /// Stop the service.
     Stop,
-    /// To start it.
+    /// Start the service.
     Start,
-    /// To restart it.
+    /// Restart the service.
     Restart,
-    /// To forget what it has counted.
+    /// Forget what it has counted.
     Reset,
-    /// To say how it rests.
+    /// Wait until it rests, and say how it came to rest.
     Outcome,
 }
 
-/// What the service's runs do, what is asked for it, and what its supervisor is told when.
+/// What the service's runs do, and what its supervisor is told when.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// What the runs do.
+    /// What the service's runs do.
     pub script: Script,
-    /// What the runs of its probe do, where it has one.
+    /// What the runs of the service's probe do, if it has one.
     pub probe: Script,
-    /// What the supervisor is told, and how long after the begin. Nothing waits for the answers.
+    /// What the supervisor is told, each with the time after the begin. No step waits for the
+    /// answer to another.
     pub steps: &'a [(Duration, Step)],
-    /// How long it is looked at.
+    /// How long the service is watched.
     pub lasts: Duration,
 }
 
-/// Has a subject keep a service running in virtual time as planned, and returns what was seen. No rule
-/// has asked for it.
+/// Has a subject keep a service running in virtual time as planned, and returns what was seen. The
+/// result does not count as the trial of any rule.
 ///
 /// # Errors
 ///
-/// Why the sim failed; that the subject has not begun is no failure.
+/// If the sim fails. It is not an error that the subject does not begin.
 #[doc(hidden)]
 pub fn observe<S>(
     subject: &S,
@@ -64,7 +65,7 @@ where
     let mut observed = None;
     sim.try_run(async |handle| {
         let stage = Stage::new(handle, subject, &profile, plan.script.clone(), ask);
-        // What was not begun has been seen, too.
+        // If the subject refuses to begin, that is part of what was seen.
         let _ = play(&stage, plan).await;
         observed = Some(stage.observed());
     })?;
@@ -99,7 +100,7 @@ async fn take(live: &Live<'_>, at: Duration, step: Step) {
     }
 }
 
-/// Polls all of them, in their order, and is never over.
+/// Polls all steps, in their order, and never completes.
 async fn all(mut steps: Vec<Pin<Box<dyn Future<Output = ()> + '_>>>) {
     poll_fn(|context| {
         steps.retain_mut(|step| step.as_mut().poll(context).is_pending());

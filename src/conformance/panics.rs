@@ -1,4 +1,4 @@
-//! The panics of a subject's tasks, which tokio keeps to itself.
+//! Records the panics of a subject's tasks, which tokio catches and keeps to itself.
 
 use std::cell::RefCell;
 use std::panic;
@@ -7,18 +7,18 @@ use std::sync::Once;
 use crate::sim::panic_text;
 
 thread_local! {
-    /// The first panic of a case, on a thread that plays one.
+    /// The first panic of a case. The outer `Option` is `None` on a thread that plays no case.
     static FIRST: RefCell<Option<Option<String>>> = const { RefCell::new(None) };
 }
 
-/// Begins to listen on this thread: what was heard before is forgotten. The hook that was there goes on
-/// to be called.
+/// Begins to listen for panics on this thread, and forgets what was heard before. The panic hook
+/// that was there before is still called.
 pub(super) fn listen() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            // It may come while the thread ends.
+            // The panic may come while the thread ends, after its thread-locals are gone.
             let _ = FIRST.try_with(|first| {
                 if let Ok(mut first) = first.try_borrow_mut()
                     && let Some(first @ None) = &mut *first
@@ -32,7 +32,7 @@ pub(super) fn listen() {
     FIRST.set(Some(None));
 }
 
-/// The first panic that was heard since.
+/// Returns the message of the first panic since `listen`, and stops listening.
 pub(super) fn heard() -> Option<String> {
     FIRST.take().flatten()
 }

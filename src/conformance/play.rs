@@ -1,4 +1,5 @@
-//! Puts a subject to the rules.
+//! Judges a subject by the rules: plays the cases of each rule and has the rule judge what was
+//! seen.
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
@@ -20,14 +21,16 @@ use super::trials;
 use crate::rules::{self, Call, Profile, Rule, Time, Verdict};
 use crate::sim::{Sim, SimFailure, SimThread};
 
-/// How long a subject is waited for.
+/// How long the harness waits for a subject.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// real-time: how long nothing may move in a case before it is ended, and as long again until its
-    /// thread is left behind.
+    /// real-time: how long nothing may move in a case in virtual time before its sim is ended. If
+    /// the subject then keeps the thread for as long again, the thread is left behind. Also how
+    /// long the subject may take to return its profile.
     still: Duration,
-    /// real-time: how long the cases of one rule may take, and as much again, before their thread is
-    /// left behind.
+    /// real-time: how long the cases of one rule may take. No further case begins after that. After
+    /// twice this time their thread is left behind. In a case in real time, also how long nothing
+    /// may move before its sim is ended.
     long: Duration,
 }
 
@@ -36,23 +39,24 @@ const LIMITS: Limits = Limits {
     long: Duration::from_secs(60),
 };
 
-/// real-time: how long a thread waits for more to do where a case wants to see it end. A run that it has
-/// started should say hello before.
+/// real-time: how long a thread of the blocking pool waits for more to do in a case that wants to
+/// see such threads end. A run that the thread has started should say hello within this time.
 const BRIEF: Duration = Duration::from_millis(250);
-/// What a case is judged by that needs the machine's clock, where the subject's profile says no other.
+/// The clock of a case that needs the machine's clock, if the subject's profile declares virtual
+/// time.
 const REAL: Time = Time::Real {
     unit: Duration::from_millis(50),
     tolerance: Duration::from_millis(500),
 };
 
-/// real-time: how often to look whether a thread has to be left behind.
+/// real-time: how often the harness looks whether it has to leave a thread behind.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The verdict of one rule on a subject.
+/// Judges a subject by one rule and returns the verdict.
 ///
 /// # Panics
 ///
-/// Where there is no rule with this id.
+/// If there is no rule with this id.
 #[track_caller]
 pub fn check<S>(subject: S, id: &str) -> Verdict
 where
@@ -63,7 +67,7 @@ where
     judge_apart(&Arc::new(subject), rule, LIMITS)
 }
 
-/// As [`check`], of a subject in which nothing may move for so long in real time, instead of 5 s.
+/// As [`check`], but nothing may move in a case for `still` of real time, instead of 5 s.
 ///
 /// # Panics
 ///
@@ -83,8 +87,8 @@ where
     judge_apart(&Arc::new(subject), rule, limits)
 }
 
-/// The verdicts of all rules on a subject. Where standard error is a terminal, each shows there as
-/// it comes.
+/// Judges a subject by all rules and returns the verdicts. If standard error is a terminal, prints
+/// each verdict there as soon as it is known.
 pub fn run<S>(subject: S) -> Report
 where
     S: Subject + Send + Sync + 'static,
@@ -93,7 +97,8 @@ where
     let subject = Arc::new(subject);
     let name = match profile_apart(&subject, LIMITS.still) {
         Ok(profile) => profile.name,
-        // No rule can be judged, and each would only take as long.
+        // Without a profile no rule can be judged. To ask for it again for each rule would only
+        // take as long each time.
         Err(error) => {
             let unknown = |rule| Line::new(rule, Verdict::unknown(&error), Duration::ZERO);
             return Report::new(&error, rules::all().map(unknown).collect());
@@ -132,7 +137,8 @@ where
     Report::new(&name, lines.into_iter().map(|(_, line)| line).collect())
 }
 
-/// Judges on a thread of its own, which is left behind where the subject never lets go of it.
+/// Judges one rule on a thread of its own. Leaves that thread behind if the subject never lets go
+/// of it.
 fn judge_apart<S>(subject: &Arc<S>, rule: &'static Rule, limits: Limits) -> Verdict
 where
     S: Subject + Send + Sync + 'static,
@@ -148,7 +154,7 @@ where
     let here = Arc::clone(&held);
     let judge = move || {
         Held::enter(here);
-        // Nobody may wait any more.
+        // The receiver may have stopped waiting.
         let _ = sender.send(judge(&*subject, &profile, rule, limits));
     };
     let thread = thread::Builder::new().name(rule.id.to_owned()).spawn(judge);
@@ -157,12 +163,14 @@ where
         Err(error) => return Verdict::Unknown(format!("no thread to judge on: {error}")),
     };
     let start = Instant::now();
-    // By looks: time in which this process was stopped, or nobody had a processor, is nobody's fault.
+    // Counts looks instead of elapsed time. Time in which this process was stopped, or in which
+    // nobody had a processor, is not the subject's fault.
     let (mut stuck, mut waited) = (Duration::ZERO, Duration::ZERO);
     loop {
         match receiver.recv_timeout(LOOK) {
             Ok(verdict) => {
-                // It has nothing left to do, and leaves no trace in what comes after it.
+                // The thread has nothing left to do. After the join, whatever is judged next finds
+                // no trace of it.
                 let _ = thread.join();
                 return in_one_line(verdict);
             }
@@ -193,7 +201,8 @@ where
     }
 }
 
-/// What there is to say stands in a table, and a subject's errors may have lines of their own.
+/// Puts each text of the verdict on one line. The texts stand in a table, and a subject's errors
+/// may have several lines.
 fn in_one_line(verdict: Verdict) -> Verdict {
     match verdict {
         Verdict::Unsupported(reason) => Verdict::Unsupported(report::one_line(&reason)),
@@ -208,7 +217,8 @@ fn in_one_line(verdict: Verdict) -> Verdict {
     }
 }
 
-/// What the subject declares, asked on a thread of its own: it may never say.
+/// Returns what the subject declares, or an error. Asks on a thread of its own, because the subject
+/// may never return.
 pub(super) fn profile_of_subject<S>(subject: S) -> Result<Profile, String>
 where
     S: Subject + Send + Sync + 'static,
@@ -217,7 +227,7 @@ where
     profile_apart(&Arc::new(subject), LIMITS.still)
 }
 
-/// As [`profile_of_subject`], within so long.
+/// As [`profile_of_subject`], but waits for at most `limit`.
 fn profile_apart<S>(subject: &Arc<S>, limit: Duration) -> Result<Profile, String>
 where
     S: Subject + Send + Sync + 'static,
@@ -226,7 +236,7 @@ where
     let (sender, receiver) = mpsc::channel();
     let asked = Arc::clone(subject);
     let ask = move || {
-        // Nobody may wait any more.
+        // The receiver may have stopped waiting.
         let _ = sender.send(profile_of(&*asked));
     };
     let thread = thread::Builder::new().name("profile".to_owned()).spawn(ask);
@@ -236,7 +246,7 @@ where
         .unwrap_or_else(|_| Err(format!("its profile has not returned within {limit:?}")))
 }
 
-/// What the subject declares, or what its panic said.
+/// Returns what the subject declares, or the message of its panic.
 fn profile_of(subject: &dyn AnySubject) -> Result<Profile, String> {
     catch_unwind(AssertUnwindSafe(|| subject.profile()))
         .map_err(|panic| format!("its profile panicked: {}", crate::sim::panic_text(&*panic)))
@@ -263,16 +273,17 @@ fn judge(
 /// What came of one case.
 struct Judged {
     verdict: Verdict,
-    /// Why it was not played to its end.
+    /// Why the case was not played to its end.
     halt: Option<String>,
-    /// What became of the first call that did not go well, and what it said itself.
+    /// The first call that failed or did not return: a sentence about the call, and the error text
+    /// alone.
     call: Option<(String, String)>,
-    /// What a task of the subject said when it panicked.
+    /// The message of the first panic in the case.
     panic: Option<String>,
 }
 
 impl Judged {
-    /// Where nothing else was seen.
+    /// Makes a result with nothing but a verdict.
     fn of(verdict: Verdict) -> Judged {
         Judged {
             verdict,
@@ -283,7 +294,8 @@ impl Judged {
     }
 }
 
-/// What became of a call that has not returned, or returned an error, and that.
+/// Describes a call that failed or has not returned: a sentence about the call, and the error text
+/// alone. Returns `None` for any other call.
 fn gone_wrong(call: &Call) -> Option<(String, String)> {
     let what = call.control;
     match (call.to, &call.error) {
@@ -323,7 +335,8 @@ fn judge_by(
             match play_surely(subject, profile, rule, &case, limits) {
                 Ok(judged) => judged,
                 Err(failure) if failure.is_stuck() => {
-                    // What is stuck once is stuck again: the other cases would only take as long.
+                    // A subject that was stuck once will be stuck again. The other cases would only
+                    // take as long.
                     let reason = unknown.unwrap_or_else(|| failure.cause());
                     return Verdict::Unknown(reason);
                 }
@@ -344,9 +357,10 @@ fn judge_by(
                     unknown.get_or_insert_with(|| with_panic(reason, judged.panic));
                 }
             }
-            // What the profile has, the delays of this case may still leave no room for.
+            // The profile supports the rule, but the delays of this case may leave no room for it.
             Verdict::Unsupported(mut reason) | Verdict::Unknown(mut reason) => {
-                // What a call came to may be why nothing was seen, where the rule does not say so.
+                // A call that failed or has not returned may be why nothing was seen. The rule's
+                // reason may already contain its error.
                 let call = judged.call.filter(|(_, error)| !reason.contains(error));
                 if let Some(halt) = judged.halt.or(call.map(|(text, _)| text)) {
                     reason = format!("{reason}: {halt}");
@@ -365,11 +379,12 @@ fn with_panic(reason: String, panic: Option<String>) -> String {
     }
 }
 
-/// How often a case that is played alone is played until its failure is one.
+/// How many times in a row a case that is played alone must fail before that counts as a failure.
 const TRIES: u32 = 3;
 
-/// As [`play`]. What a whole process has is not the subject's alone: what others do meanwhile may look like
-/// a failure of it, but not each time.
+/// As [`play`], but repeats a failed case if the case is played alone. Such a case looks at what
+/// the whole process has. What other threads do at the same time may look like a failure of the
+/// subject, but not each time.
 fn play_surely(
     subject: &dyn AnySubject,
     profile: &Profile,
@@ -388,7 +403,7 @@ fn play_surely(
     Ok(judged)
 }
 
-/// Plays a case in a sim of its own, and has the rule judge it.
+/// Plays a case in a sim of its own, and has the rule judge what was seen.
 fn play(
     subject: &dyn AnySubject,
     profile: &Profile,
@@ -427,7 +442,8 @@ fn play(
     drop(running);
     let panic = panics::heard();
     match (judged, ended) {
-        // Its processes were killed under it: what came after that is no doing of the subject.
+        // The watchdog has killed the case's processes. What happened after that is not the
+        // subject's doing.
         (_, Err(failure)) if failure.is_stuck() => Err(failure),
         (Some((observed, halted)), _) => Ok(Judged {
             verdict: rule.check(&observed.of_trial(rule.id)),

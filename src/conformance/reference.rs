@@ -16,10 +16,10 @@ use crate::supervisor::{
     SupervisorEvents, SupervisorGroup,
 };
 
-/// Our own [`Supervisor`](crate::Supervisor) as a subject, and several as a
-/// [`SupervisorGroup`](crate::SupervisorGroup): it passes every rule.
+/// Our own [`Supervisor`](crate::Supervisor) as a subject, and several of them as a
+/// [`SupervisorGroup`](crate::SupervisorGroup). It passes every rule.
 ///
-/// What is said of a supervisor that is killed is asked of it where it can be a process of its own: see
+/// The rules about a supervisor that is killed need it in a process of its own: see
 /// [`Apart`](super::Apart).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -28,26 +28,27 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The reference.
+    /// Makes the reference subject.
     #[must_use]
     pub fn new() -> Reference {
         Reference::default()
     }
 
-    /// The reference for a program that only [serves](super::serve) it: orphans come to that process.
+    /// Makes the reference subject for a program that only [serves](super::serve) it. That process
+    /// adopts orphans.
     #[must_use]
     pub fn alone() -> Reference {
         Reference { is_alone: true }
     }
 }
 
-/// A service kept running by our supervisor, or a group of them.
+/// A service, or a group of services, that our supervisor keeps running.
 #[derive(Debug)]
 pub struct ReferenceSession {
     keeper: Keeper,
-    /// Held until it is dropped, as the next.
+    /// Held so that the process adopts orphans until the session is dropped.
     _orphans: Option<Orphans>,
-    /// Held until it is dropped.
+    /// Held so that what the supervisor says is reported until the session is dropped.
     _forwards: Vec<Forward>,
 }
 
@@ -57,7 +58,7 @@ enum Keeper {
     Group(SupervisorGroup),
 }
 
-/// The task that reports what a supervisor says.
+/// The task that reports what a supervisor says. Dropping it ends the task.
 #[derive(Debug)]
 struct Forward(tokio::task::JoinHandle<()>);
 
@@ -80,7 +81,7 @@ impl Drop for Forward {
     }
 }
 
-/// The supervisor of a service.
+/// Returns a builder for the supervisor of a service.
 fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
     let mut options = SpawnerOptions::new()
         .agent_path(&service.program)
@@ -102,7 +103,8 @@ fn builder(service: &Service) -> Result<SupervisorBuilder, SubjectError> {
     let mut tracker = RestartTracker::builder()
         .policy(service.policy)
         .limit(service.limit)
-        // The tracker's list is all of it; the service's comes beside code 0.
+        // The tracker's list is complete, but the service's list comes beside code 0. So add code
+        // 0.
         .success_codes(service.success.codes.iter().copied().chain([0]))
         .success_signals(service.success.signals.iter().copied())
         .prevent_restart_codes(service.prevent.codes.iter().copied())
@@ -274,7 +276,7 @@ fn rest_of_group(outcome: &GroupOutcome) -> Rest {
 }
 
 impl ReferenceSession {
-    /// The supervisor of one service.
+    /// Returns the supervisor of one service. A group has none: that is an error.
     fn supervisor(&self) -> Result<&Supervisor, SubjectError> {
         match &self.keeper {
             Keeper::One(supervisor) => Ok(supervisor),

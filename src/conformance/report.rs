@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::rules::{Rule, Verdict, write_line};
 
-/// One rule's verdict.
+/// The verdict of one rule on a subject.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Line {
-    /// The rule.
+    /// The rule that was judged.
     pub rule: &'static Rule,
-    /// What it says.
+    /// The rule's verdict.
     pub verdict: Verdict,
-    /// How long it took, in real time.
+    /// How long it took to judge the rule, in real time.
     pub took: Duration,
 }
 
@@ -27,25 +27,26 @@ impl Line {
     }
 }
 
-/// The verdict, right-aligned, the rule, and a remark.
+/// Writes the verdict, right-aligned, then the rule, then the reason if the verdict has one.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_line(f, self.rule, &self.verdict)
     }
 }
 
-/// The lines of a text, one after the other: a table has one for each rule.
+/// Joins the lines of a text into one, because a table has one line for each rule.
 pub(super) fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// As it can stand in a cell of a table in Markdown.
+/// Returns the text as it can stand in a cell of a table in Markdown.
 fn cell(text: &str) -> String {
     one_line(text).replace('|', "\\|")
 }
 
-/// The verdicts of all rules on one subject. Prints as a table, followed by what broke.
+/// The verdicts of all rules on one subject. Prints as a table, followed by the violations of the
+/// broken rules.
 #[derive(Clone, Debug)]
 #[must_use = "a report says nothing until it is asserted or printed"]
 pub struct Report {
@@ -61,26 +62,27 @@ impl Report {
         }
     }
 
-    /// What the subject is called.
+    /// Returns the subject's name. If its profile could not be had, returns that error instead.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The verdicts, in the order of the rules.
+    /// Returns the verdicts, in the order of the rules.
     #[must_use]
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// The verdict of the rule with this id.
+    /// Returns the verdict of the rule with this id, or `None` if there is no such rule.
     #[must_use]
     pub fn verdict(&self, id: &str) -> Option<&Verdict> {
         let line = self.lines.iter().find(|line| line.rule.id == id);
         line.map(|line| &line.verdict)
     }
 
-    /// The ids of the rules with a verdict of this word: `pass`, `fail`, `unsupported`, `unknown`.
+    /// Returns the ids of the rules whose verdict has this word: `pass`, `fail`, `unsupported`,
+    /// `unknown`.
     #[must_use]
     pub fn with(&self, word: &str) -> Vec<&'static str> {
         let lines = self.lines.iter();
@@ -90,12 +92,12 @@ impl Report {
             .collect()
     }
 
-    /// Fails where a rule is broken or could not be judged, but for those that are only planned, and
-    /// where nothing passes.
+    /// Checks that no rule is broken or unknown, and that at least one rule passes. A rule that is
+    /// only planned may be unknown.
     ///
     /// # Panics
     ///
-    /// With the table, in these cases.
+    /// If that is not so, with the table as the message.
     #[track_caller]
     pub fn assert(&self) {
         let is_good = |line: &Line| {
@@ -106,7 +108,8 @@ impl Report {
         assert!(ran && self.lines.iter().all(is_good), "{self}");
     }
 
-    /// How many verdicts there are of each kind, planned rules apart.
+    /// Returns a line that says how many verdicts there are of each kind. Planned rules are counted
+    /// apart.
     fn summary(&self) -> String {
         let planned = |line: &&Line| line.rule.planned().is_some();
         let count = |word: &str| {
@@ -124,7 +127,7 @@ impl Report {
         )
     }
 
-    /// As a table in Markdown.
+    /// Returns the verdicts as a table in Markdown.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!("| rule | {} | |\n|---|---|---|\n", cell(&self.subject));
@@ -159,7 +162,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// `{"version": 1, "subject": .., "rules": [{"id": .., "verdict": .., ..}]}`, without times.
+/// Serializes as `{"version": 1, "subject": .., "rules": [{"id": .., "verdict": .., ..}]}`, without
+/// times.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -173,7 +177,7 @@ impl serde::Serialize for Report {
     }
 }
 
-/// The rule's id, the verdict's word, and what there is to say beside it.
+/// Serializes the rule's id, the verdict's word, and its reason or violation.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Line {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

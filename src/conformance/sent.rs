@@ -1,4 +1,4 @@
-//! The signals that a thread sends to numbers that nobody has.
+//! Records the signals that a thread sends to process numbers that nobody has.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,18 +9,20 @@ use nix::libc;
 use super::calls::{self, Call};
 use crate::Signal;
 
-/// A signal to a process, or to its group, that was gone.
+/// A signal to a process, or to the group of a process, that was gone: the signal and the number.
 pub(super) type Stray = (Signal, u32);
 
-/// Sees to it, from when it is made, that each kill(2) of this thread, and of those that it starts, is
-/// [looked at](calls::look_at) before it happens, and lets everything pass. Signals by pidfd cannot go
-/// astray and are not looked at.
+/// From when it is made, has each kill(2) of this thread and of the threads that it starts [looked
+/// at](calls::look_at) before it happens. It lets every call happen. A signal by pidfd cannot go
+/// astray and is not looked at.
 #[derive(Debug)]
 pub(super) struct Sent {
     strays: Arc<Mutex<Vec<Stray>>>,
 }
 
 impl Sent {
+    /// Begins to look at the calls of this thread.
+    ///
     /// # Errors
     ///
     /// As [`calls::look_at`].
@@ -38,7 +40,7 @@ impl Sent {
         Ok(Sent { strays })
     }
 
-    /// What went astray so far.
+    /// Returns the signals that went astray so far.
     pub(super) fn strays(&self) -> Vec<Stray> {
         self.strays
             .lock()
@@ -47,16 +49,17 @@ impl Sent {
     }
 }
 
-/// What goes astray, if it does: the signal and the number.
+/// Returns the signal and the number if the call sends a signal to a process that is gone.
 fn stray(call: &Call) -> Option<Stray> {
     let number = call.word(0).cast_signed();
-    // Nobody in particular, or a question.
+    // Signal 0 only asks whether a process exists. The numbers 0 and -1 mean no process in
+    // particular.
     let signal = Signal::from_number(call.word(1).cast_signed()).ok()?;
     if number == 0 || number == -1 {
         return None;
     }
     let number = number.unsigned_abs();
-    // A zombie is there, too.
+    // A zombie still is in /proc, so a signal to it does not go astray.
     let is_gone = !PathBuf::from(format!("/proc/{number}")).exists();
     is_gone.then_some((signal, number))
 }

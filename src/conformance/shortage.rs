@@ -1,4 +1,4 @@
-//! A shortage of what a start takes.
+//! Makes what a start needs run short: processes or descriptors.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,33 +17,34 @@ use crate::agent::at_work;
 /// What runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// Processes: each fork fails with EAGAIN. Threads are left to be had.
+    /// Processes: each fork fails with EAGAIN. Threads can still be started.
     Processes,
-    /// Descriptors: whatever makes one fails with EMFILE.
+    /// Descriptors: each call that makes one fails with EMFILE.
     Descriptors,
 }
 
-/// A shortage that this thread, and those that it starts, can be put in: what real limits do to a whole
-/// process, or to all of a user's, and to the harness in it.
+/// A shortage that hits this thread and the threads that it starts. A real limit would hit the
+/// whole process or all processes of a user, and so the harness, too.
 ///
-/// The calls are [looked at](calls::look_at) and fail before they happen. The harness works on the same
-/// thread and lacks nothing: see [`at_work`]. A process that the subject has forked lacks nothing, either.
+/// The calls are [looked at](calls::look_at) and fail before they happen. The harness works on the
+/// same thread and lacks nothing: see [`at_work`]. A process that the subject has forked lacks
+/// nothing, either.
 #[derive(Debug)]
 pub(super) struct Shortage {
     is_on: Arc<AtomicBool>,
 }
 
 thread_local! {
-    /// That of this thread, which can have but one.
+    /// The shortage of this thread, which can have only one.
     static HERE: RefCell<Option<(Lack, Arc<AtomicBool>)>> = const { RefCell::new(None) };
 }
 
 impl Shortage {
-    /// One of this thread, which has not begun.
+    /// Prepares a shortage on this thread. It has not begun yet.
     ///
     /// # Errors
     ///
-    /// As [`calls::look_at`], and where the thread has one of something else.
+    /// As [`calls::look_at`]. Also if the thread has a shortage of something else.
     pub(super) fn of(lack: Lack) -> Result<Shortage, Halt> {
         Shortage::try_of(lack).map_err(|error| Halt::of("nothing can be made to run short", &error))
     }
@@ -72,7 +73,8 @@ impl Shortage {
         Ok(Shortage { is_on })
     }
 
-    /// It begins, and lasts as long as what this returns, or until the thread is left behind.
+    /// Begins the shortage. It lasts until the returned value is dropped, or until the thread is
+    /// left behind.
     pub(super) fn begin(&self) -> Hold {
         self.is_on.store(true, Ordering::Relaxed);
         let is_on = Arc::clone(&self.is_on);
@@ -80,7 +82,7 @@ impl Shortage {
     }
 }
 
-/// The calls that may make a process; the older of them not every machine has.
+/// The calls that may make a process. Not every machine has the older ones.
 const MAKE_PROCESSES: &[libc::c_long] = &[
     libc::SYS_clone,
     libc::SYS_clone3,
@@ -90,8 +92,8 @@ const MAKE_PROCESSES: &[libc::c_long] = &[
     libc::SYS_vfork,
 ];
 
-/// The calls that may make a descriptor. dup2(2) and dup3(2), which name its number, lack none: in a
-/// full table each number is taken, and may be taken over.
+/// The calls that may make a descriptor. dup2(2) and dup3(2) are not among them: the caller names
+/// the number. In a full table each number is taken, but these calls may take one over.
 const MAKE_DESCRIPTORS: &[libc::c_long] = &[
     libc::SYS_clone,
     libc::SYS_clone3,
@@ -129,7 +131,8 @@ const MAKE_DESCRIPTORS: &[libc::c_long] = &[
 fn makes_process(call: &Call) -> bool {
     match clone_flags(call) {
         Some(flags) => flags & bit(libc::CLONE_THREAD) == 0,
-        // Either it is no clone, or one that fails by itself.
+        // The call is either no clone, or a clone3 whose flags cannot be read, which fails by
+        // itself.
         None => call.number != libc::SYS_clone3,
     }
 }
@@ -151,17 +154,18 @@ fn bit(flag: libc::c_int) -> u64 {
     u64::from(flag.cast_unsigned())
 }
 
-/// The flags of a clone; none where it is another call, or where they cannot be read.
+/// Returns the flags of a clone. `None` if it is another call, or if the flags cannot be read.
 fn clone_flags(call: &Call) -> Option<u64> {
     match call.number {
         libc::SYS_clone => Some(call.word(0).into()),
-        // They are the first field of clone_args.
+        // The flags are the first field of `clone_args`.
         libc::SYS_clone3 => read_own(call.arguments[0]),
         _ => None,
     }
 }
 
-/// What a thread of this process, which waits, has at an address of its own choice.
+/// Reads a number at the address that a waiting thread of this process has chosen. `None` if there
+/// is nothing.
 fn read_own(address: u64) -> Option<u64> {
     let mut value = 0_u64;
     let to = libc::iovec {
@@ -172,8 +176,8 @@ fn read_own(address: u64) -> Option<u64> {
         iov_base: std::ptr::with_exposed_provenance_mut(usize::try_from(address).ok()?),
         iov_len: size_of::<u64>(),
     };
-    // SAFETY: it writes to `value` alone, for which there is room; the kernel reads the address, and
-    // says so where there is nothing.
+    // SAFETY: the call writes to `value` alone, for which there is room. The kernel reads from the
+    // address, and returns an error if there is nothing.
     let read =
         unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0) };
     (read == 8).then_some(value)
@@ -189,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    /// On a thread of its own: the filter stays as long as that.
+    /// Runs `body` on a thread of its own, because the filter stays as long as the thread lives.
     fn on_a_thread(body: impl FnOnce() + Send + 'static) {
         thread::spawn(body).join().unwrap();
     }
@@ -199,10 +203,10 @@ mod tests {
         Some(Errno::from_raw(error.raw_os_error().unwrap()))
     }
 
-    /// By fork, where the other is by vfork or the like.
+    /// Runs a program by fork. `spawned` uses vfork or the like.
     fn forked() -> io::Result<()> {
         let mut command = Command::new("/bin/true");
-        // SAFETY: it does nothing.
+        // SAFETY: the closure does nothing.
         unsafe { command.pre_exec(|| Ok(())) };
         command.status().map(drop)
     }
@@ -219,10 +223,10 @@ mod tests {
             let short = shortage.begin();
             let none = Some(Errno::EAGAIN);
             assert_eq!([errno(forked()), errno(spawned())], [none; 2]);
-            // SAFETY: a child, which there should not be, ends at once.
+            // SAFETY: there should be no child. If there is one, it ends at once.
             let forked_by_hand = unsafe { libc::fork() };
             if forked_by_hand == 0 {
-                // SAFETY: it touches no memory.
+                // SAFETY: the call touches no memory.
                 unsafe { libc::_exit(0) };
             }
             assert_eq!((forked_by_hand, Errno::last()), (-1, Errno::EAGAIN));
@@ -272,7 +276,7 @@ mod tests {
             assert_eq!(open(), none);
             let works = shared.lock();
             assert_eq!(open(), None);
-            // Another thread does not profit from that.
+            // Another thread still has the shortage.
             assert_eq!(thread::spawn(open).join().unwrap(), none);
             drop(works);
             assert_eq!(open(), none);

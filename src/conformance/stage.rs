@@ -1,4 +1,5 @@
-//! Where a case of a rule is played: a subject, its services, and what is done to them.
+//! The stage on which a case of a rule is played: the subject, its services, and what the harness
+//! does to them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,21 +24,21 @@ use crate::rules::{
 use crate::sim::SimHandle;
 use crate::{Signal, Timestamp};
 
-/// How long a subject is waited for, in units.
+/// How long the harness waits for a subject, in units.
 const PATIENCE: u32 = 300;
 
-/// Why a case was not played to its end. What was seen until then is judged all the same.
+/// Why a case was not played to its end. The rule judges what was seen until then all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Halt(pub(super) String);
 
 impl Halt {
-    /// The harness itself could not do its part.
+    /// Makes a halt because the harness itself could not do its part: `what` failed with `error`.
     pub(super) fn of(what: &str, error: &std::io::Error) -> Halt {
         Halt(format!("{what}: {error}"))
     }
 }
 
-/// What was said and told so far.
+/// What the subject has said and what it was told so far.
 #[derive(Debug, Default)]
 struct Log {
     notices: Vec<Noticed>,
@@ -52,17 +53,18 @@ pub(super) struct Stage<'a> {
     service: RefCell<Service>,
     group: RefCell<Option<ServiceGroup>>,
     log: Arc<Mutex<Log>>,
-    /// Told when the subject has said something.
+    /// Notified when the subject has said something.
     said: Arc<Notify>,
     facts: RefCell<Facts>,
     agents: RefCell<BTreeMap<String, Agent>>,
-    /// Held until what was seen is taken: a supervisor that ends takes its service with it.
+    /// Held until `Stage::observed` has returned: dropping a session ends its supervisor, and the
+    /// service with it.
     sessions: RefCell<Vec<Rc<dyn AnySession>>>,
-    /// Set once, when what was seen is taken.
+    /// When `Stage::observed` was called.
     end: Cell<Option<Timestamp>>,
 }
 
-/// A service in the hands of the subject.
+/// A service that the subject keeps running.
 #[derive(Clone)]
 pub(super) struct Live<'a> {
     name: String,
@@ -70,8 +72,8 @@ pub(super) struct Live<'a> {
     stage: &'a Stage<'a>,
 }
 
-/// A service with the defaults in the profile's unit and what is asked beside them, as the subject
-/// will have it.
+/// Makes a service as the subject will be given it. It has the default settings in the profile's
+/// units, then what `ask` changes, then what the profile fixes.
 pub(super) fn asked(name: &str, profile: &Profile, ask: &dyn Fn(&mut Service)) -> Service {
     let unit = profile.unit();
     let mut service = Service::new(name);
@@ -87,7 +89,7 @@ impl<'a> Stage<'a> {
     /// The name of the service that the rule is about.
     pub(super) const SERVICE: &'static str = "worker";
 
-    /// With the service as the subject will have it.
+    /// Makes a stage with the service that the rule is about, as the subject will be given it.
     pub(super) fn new(
         sim: SimHandle,
         subject: &'a dyn AnySubject,
@@ -113,7 +115,7 @@ impl<'a> Stage<'a> {
         stage
     }
 
-    /// Another service, of another agent, as the subject will have it.
+    /// Makes a service with an agent of its own, as the subject will be given it.
     pub(super) fn service_of(
         &self,
         name: &str,
@@ -121,7 +123,7 @@ impl<'a> Stage<'a> {
         ask: &dyn Fn(&mut Service),
     ) -> Service {
         let agent = self.sim.agent(name, script);
-        // Each service draws its own.
+        // Each service draws its jitter from a seed of its own.
         let place = self.agents.borrow().len() as u64;
         let seed = self.sim.seed().wrapping_add(place);
         let mut service = asked(name, self.profile, &|service| {
@@ -132,7 +134,7 @@ impl<'a> Stage<'a> {
         });
         let (log, said) = (Arc::clone(&self.log), Arc::clone(&self.said));
         let (sim, noted) = (self.sim.clone(), agent.clone());
-        // What is said of another is not the service's that is judged.
+        // The rule judges only what the subject says about this service.
         let is_own = name == Stage::SERVICE;
         service.set_reporter(Reporter::new(move |notice| {
             noted.note(&notice);
@@ -147,8 +149,8 @@ impl<'a> Stage<'a> {
         service
     }
 
-    /// Has the service probed by an agent that does this in its runs, where it is to be probed. Only
-    /// before the subject begins with it.
+    /// Has an agent with this script probe the service, if the service asks for a probe. Must be
+    /// called before the subject begins with the service.
     pub(super) fn probed_by(&self, script: Script) {
         let agent = self.sim.agent(PROBE, script);
         if let Some(probe) = &mut self.service.borrow_mut().probe {
@@ -158,27 +160,27 @@ impl<'a> Stage<'a> {
         self.agents.borrow_mut().insert(PROBE.to_owned(), agent);
     }
 
-    /// The sim.
+    /// Returns the sim of the case.
     pub(super) fn sim(&self) -> &SimHandle {
         &self.sim
     }
 
-    /// What the subject declares.
+    /// Returns what the subject declares, in this case's time.
     pub(super) fn profile(&self) -> &Profile {
         self.profile
     }
 
-    /// The service as the subject has it.
+    /// Returns the service as the subject has it.
     pub(super) fn service(&self) -> Service {
         self.service.borrow().clone()
     }
 
-    /// The service's agent.
+    /// Returns the service's agent.
     pub(super) fn agent(&self) -> Agent {
         self.agent_of(Stage::SERVICE)
     }
 
-    /// The agent of that name.
+    /// Returns the agent of that name. If there is none, makes one whose runs have an empty script.
     pub(super) fn agent_of(&self, name: &str) -> Agent {
         let agents = self.agents.borrow();
         agents.get(name).cloned().unwrap_or_else(|| {
@@ -187,7 +189,7 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// So many units.
+    /// Returns so many units as a time.
     pub(super) fn units(&self, units: f64) -> Duration {
         self.profile.unit().mul_f64(units)
     }
@@ -197,7 +199,8 @@ impl<'a> Stage<'a> {
         tokio::time::sleep(self.units(units)).await;
     }
 
-    /// Lets so much time pass, and as much more as the subject may be late: only then it is late.
+    /// Lets `time` pass, then the profile's tolerance and one unit more. What the subject has not
+    /// done by then is late.
     pub(super) async fn outlast(&self, time: Duration) {
         let most = time + self.profile.tolerance();
         tokio::time::sleep(most).await;
@@ -216,23 +219,23 @@ impl<'a> Stage<'a> {
         self.begun(&service.name, started).await
     }
 
-    /// Has the subject begin with a group, which the rule's service is one of. What the group is told
-    /// is written down as told to that one.
+    /// Has the subject begin with a group that includes the rule's service. Calls to the group are
+    /// logged as calls to that service.
     pub(super) async fn begin_group(&'a self, group: ServiceGroup) -> Result<Live<'a>, Halt> {
         *self.group.borrow_mut() = Some(group.clone());
         let started = self.subject.start_group(&group);
         self.begun(Stage::SERVICE, started).await
     }
 
-    /// Has the subject begin with the service as a process of its own. That it is refused may be what is
-    /// judged: it stands in the calls.
+    /// Has the subject begin with the service in a supervisor that is a process of its own. The
+    /// rule may judge that the subject refuses: the log of the calls has the error.
     pub(super) async fn begin_apart(&'a self) -> Result<Live<'a>, Halt> {
         let service = self.service();
         let started = self.subject.start_apart(&service);
         self.begun(&service.name, started).await
     }
 
-    /// Has the service kept in that folder.
+    /// Makes that folder the service's `state`.
     pub(super) fn keep_state_in(&self, folder: PathBuf) {
         self.service.borrow_mut().state = Some(folder);
     }
@@ -273,7 +276,8 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Waits until the service has had so many runs, and the last of them has ended.
+    /// Waits for the next `runs` runs of the service, one after the other, until the last of them
+    /// has ended.
     pub(super) async fn ended(&self, runs: usize) -> Result<(), Halt> {
         for number in 1..=runs {
             let run = self.started().await?;
@@ -284,7 +288,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Waits until the subject has said so many things of a kind.
+    /// Waits until the subject has said `count` things of a kind since the case began.
     pub(super) async fn heard(
         &self,
         count: usize,
@@ -293,7 +297,7 @@ impl<'a> Stage<'a> {
         let heard = async {
             loop {
                 let mut said = pin!(self.said.notified());
-                // Registered before the look: nothing that comes after it is missed.
+                // Register before looking, so that no notice that comes after the look is missed.
                 said.as_mut().enable();
                 let is_heard = |noticed: &&Noticed| is_meant(&noticed.notice);
                 if self.log().notices.iter().filter(is_heard).count() >= count {
@@ -310,14 +314,15 @@ impl<'a> Stage<'a> {
         self.wait(heard).await.ok_or_else(halt)
     }
 
-    /// Longer than the delay after the service's last run may be.
+    /// Returns a time that is longer than the delay after the service's last run may be.
     pub(super) fn a_delay(&self) -> Duration {
         let runs = u32::try_from(self.agent().runs()).unwrap_or(u32::MAX);
         let delay = self.service.borrow().delays.bounds(runs).1;
         delay + self.profile.tolerance() * 2 + self.units(0.5)
     }
 
-    /// Waits for the next run until no delay can be so long.
+    /// Waits for the next run. Returns `None` if it has not started after the longest delay that
+    /// there may be.
     pub(super) async fn next_run(&self) -> Option<Run> {
         let next = self.agent();
         tokio::time::timeout(self.a_delay(), next.started())
@@ -325,7 +330,8 @@ impl<'a> Stage<'a> {
             .ok()
     }
 
-    /// Waits for what follows an end: the next run, else how the subject rests where it says so.
+    /// Waits for what follows an end. That is the next run. If none comes and the profile says that
+    /// the subject reports its rest, also waits for that.
     pub(super) async fn followed(&self, live: &Live<'_>) -> Option<Run> {
         let next = self.next_run().await;
         if next.is_none() && self.profile.reports_rest {
@@ -334,7 +340,8 @@ impl<'a> Stage<'a> {
         next
     }
 
-    /// Waits until so many runs have ended, or no more come.
+    /// Waits until `most` more runs have ended. Returns earlier if no more runs come or one does
+    /// not end.
     pub(super) async fn flapped(&self, most: usize) {
         for _ in 0..most {
             let Some(run) = self.next_run().await else {
@@ -346,13 +353,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Waits, but not for ever.
+    /// Waits for the future, for at most `PATIENCE` units. Returns `None` if that was not enough.
     pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> Option<T> {
         let limit = self.units(f64::from(PATIENCE));
         tokio::time::timeout(limit, what).await.ok()
     }
 
-    /// Tells the subject something, and writes down when, and what came of it.
+    /// Tells the subject something. Logs when that was, when the call returned, and with what.
+    /// Returns `None` if the call did not return in time.
     async fn told<T>(
         &self,
         name: &str,
@@ -382,12 +390,12 @@ impl<'a> Stage<'a> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down what was seen beside the timeline.
+    /// Lets `write` record facts that the timeline does not show.
     pub(super) fn facts(&self, write: impl FnOnce(&mut Facts)) {
         write(&mut self.facts.borrow_mut());
     }
 
-    /// Looking ends here; what happens later is not judged.
+    /// Returns what was seen so far. What happens later is not judged.
     pub(super) fn observed(&self) -> Observed {
         let end = self.sim.now();
         let timeline = self.sim.timeline();
@@ -403,7 +411,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// What a call returns.
+/// What a call to the subject returns.
 trait Answer {
     fn write_down(&self, call: &mut Call);
 }
@@ -426,40 +434,42 @@ impl Live<'_> {
         matches!(answer, Some(Ok(())))
     }
 
-    /// Stops it. False where that failed or has not returned.
+    /// Stops the service. Returns false if that failed or has not returned.
     pub(super) async fn stop(&self) -> bool {
         self.told(Control::Stop, self.session.stop()).await
     }
 
-    /// Restarts it. False where that failed or has not returned.
+    /// Restarts the service. Returns false if that failed or has not returned.
     pub(super) async fn restart(&self) -> bool {
         self.told(Control::Restart, self.session.restart()).await
     }
 
-    /// Starts it where it is down. False where that failed or has not returned.
+    /// Starts the service if it is down. Returns false if that failed or has not returned.
     pub(super) async fn start(&self) -> bool {
         self.told(Control::Start, self.session.start()).await
     }
 
-    /// Has its counts forgotten. False where that failed or has not returned.
+    /// Has the subject forget what it has counted. Returns false if that failed or has not
+    /// returned.
     pub(super) async fn reset(&self) -> bool {
         self.told(Control::Reset, self.session.reset()).await
     }
 
-    /// Waits until the subject rests; `None` where it does not.
+    /// Waits until the subject rests. Returns `None` if it does not come to rest in time.
     pub(super) async fn outcome(&self) -> Option<Rest> {
         let answer = self.session.outcome();
         self.stage.told(&self.name, Control::Outcome, answer).await
     }
 
-    /// Kills its supervisor, which is a process of its own, and waits until that has ended.
+    /// Kills the service's supervisor, which is a process of its own, and waits until that process
+    /// has ended.
     pub(super) async fn crash(&self) -> Result<(), Halt> {
         let process = self.process()?;
         let what = "the subject's process cannot be killed";
         let pidfd = open_pidfd(process).map_err(|error| Halt::of(what, &error))?;
         let kill = async {
             send_signal(pidfd.as_fd(), Some(Signal::KILL))?;
-            // SAFETY: it borrows an OwnedFd, which is open, and outlives the AsyncFd.
+            // SAFETY: the `AsyncFd` borrows an `OwnedFd`, which is open and outlives it.
             let ended =
                 unsafe { AsyncFd::register_with_interest(pidfd.as_fd(), Interest::READABLE) }?;
             let _ready = ended.readable().await?;
@@ -472,13 +482,14 @@ impl Live<'_> {
         }
     }
 
-    /// Its supervisor's process.
+    /// Returns the process id of the service's supervisor.
     pub(super) fn process(&self) -> Result<u32, Halt> {
         let none = || Halt("the session does not name its supervisor's process".to_owned());
         self.session.process().ok_or_else(none)
     }
 
-    /// Ends its supervisor: drops the session. No clone of this may be left.
+    /// Ends the service's supervisor by dropping the session. There must be no other clone of this
+    /// `Live`, or the session would live on.
     pub(super) fn end(self) {
         let sim = self.stage.sim();
         let mut call = Call::new(&self.name, Control::End, sim.now());

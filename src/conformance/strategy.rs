@@ -1,4 +1,5 @@
-//! The rules about the backoff strategy alone: the subject lends it, the ready-made checks judge it.
+//! Judges the rules about the backoff strategy alone. The subject lends its strategy, and the
+//! ready-made checks of `properties` judge it.
 
 use super::subject::AnySubject;
 use crate::Jitter;
@@ -6,7 +7,8 @@ use crate::backoff::BackoffStrategy;
 use crate::properties::{self, BackoffParams, Curve, JitterLaw};
 use crate::rules::{Profile, Rule, Service, Verdict};
 
-/// What the ready-made check of that name says to the strategy that the subject lends.
+/// Judges the strategy that the subject lends for this service by the ready-made check for the
+/// rule.
 pub(super) fn judge(
     subject: &dyn AnySubject,
     profile: &Profile,
@@ -22,7 +24,7 @@ pub(super) fn judge(
         Ok(params) => params,
         Err(error) => return Verdict::Unknown(format!("the declared delays: {error}")),
     };
-    // One that lends a strategy for these delays lends another.
+    // A subject that has lent a strategy for these delays can lend another one.
     let factory = |seed| -> Box<dyn BackoffStrategy + Send> {
         lend(seed).unwrap_or_else(|| panic!("the subject lends no strategy any more"))
     };
@@ -38,7 +40,7 @@ pub(super) fn judge(
     rule.say(verdict, &service.name)
 }
 
-/// What the subject declares of the strategy.
+/// Returns what the subject declares about its strategy.
 fn declared(
     profile: &Profile,
     service: &Service,

@@ -1,4 +1,4 @@
-//! What is under test.
+//! The traits that a supervisor under test implements.
 
 use std::fmt;
 use std::future::Future;
@@ -8,56 +8,54 @@ use crate::backoff::BackoffStrategy;
 use crate::causes::WithCauses;
 use crate::rules::{Profile, Rest, Service, ServiceGroup};
 
-/// Why a subject did not do what it was told. Any error is one.
+/// Why a subject did not do what it was told. Any error converts into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubjectError(String);
 
 impl SubjectError {
-    /// With these words.
+    /// Makes an error with this text.
     pub fn new(text: impl fmt::Display) -> SubjectError {
         SubjectError(text.to_string())
     }
 
-    /// The words.
+    /// Returns the text of the error. For an error that was converted, this includes its causes.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
     }
 }
 
-// Not an error itself, so that every error converts.
+// `SubjectError` does not implement `Error`: that impl would conflict with this one.
 impl<E: std::error::Error> From<E> for SubjectError {
     fn from(error: E) -> SubjectError {
         SubjectError(WithCauses(&error).to_string())
     }
 }
 
-/// A supervisor under test: how it is started, and what it can do.
+/// A supervisor under test: how the harness starts it, and what it can do.
 ///
-/// Its futures are run on one thread and need not be `Send`. In virtual time everything about it must
-/// wait by tokio's clock.
+/// The harness runs its futures on one thread, so they need not be `Send`. In virtual time
+/// everything in the subject must wait by tokio's clock.
 #[allow(
     async_fn_in_trait,
     reason = "they are awaited on the thread that made them"
 )]
 pub trait Subject {
-    /// A service that it keeps running. Dropping it ends the supervisor, and the service with it.
+    /// A service that the subject keeps running. Dropping the session must end the supervisor, and
+    /// the service with it.
     type Session: Session;
 
-    /// What it can do.
+    /// Returns what the subject can do.
     fn profile(&self) -> Profile;
 
-    /// Begins to keep the service running.
-    ///
-    /// # Errors
-    ///
-    /// Where it refuses the settings. That the program cannot be started is no error here, but a
-    /// [`Notice`](crate::rules::Notice).
+    /// If the subject refuses the settings. It is not an error that the program cannot be started:
+    /// the subject reports that by a [`Notice`](crate::rules::Notice).
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError>;
 
-    /// Begins to keep several services running together. A profile that declares something of groups
-    /// needs it. Of the session, which is that of the whole group, only
-    /// [`stop`](Session::stop) is asked. By default it is an error.
+    /// Begins to keep several services running together. By default this returns an error.
+    ///
+    /// A subject needs this method if its profile declares something about groups. The session
+    /// stands for the whole group. The harness calls only [`stop`](Session::stop) on it.
     ///
     /// # Errors
     ///
@@ -67,22 +65,28 @@ pub trait Subject {
         Err(SubjectError::new("it takes one service at a time"))
     }
 
-    /// Begins to keep the service running as a process of its own, which the session
-    /// [names](Session::process), and which can be killed. Where the service has a
-    /// [state](Service::state) that another has already, this is a second supervisor of one service. A
-    /// profile that declares a process of its own needs it. By default it is an error.
+    /// Begins to keep the service running in a supervisor that is a process of its own, so that the
+    /// harness can kill it. By default this returns an error.
     ///
-    /// [`Apart`](super::Apart) makes one of what runs in the test's own process.
+    /// The session [names](Session::process) that process. If another supervisor already has the
+    /// service's [state](Service::state) folder, this is a second supervisor of the same service. A
+    /// subject needs this method if its profile declares that it can be a process of its own.
+    ///
+    /// [`Apart`](super::Apart) provides this for a subject that otherwise runs in the test's own
+    /// process.
     ///
     /// # Errors
     ///
-    /// As [`start`](Subject::start), and where it is refused for another supervisor has the service.
+    /// As [`start`](Subject::start). Also if the subject refuses because another supervisor has the
+    /// service.
     async fn start_apart(&self, service: &Service) -> Result<Self::Session, SubjectError> {
         let _ = service;
         Err(SubjectError::new("it runs in the test's own process"))
     }
 
-    /// The backoff strategy that it would use, for the rules about the strategy alone.
+    /// Returns the backoff strategy that the subject would use for the service, drawing from
+    /// `seed`. The rules about the strategy alone judge it. `None`, the default, if the subject
+    /// lends none.
     fn strategy(
         &self,
         service: &Service,
@@ -95,7 +99,8 @@ pub trait Subject {
 
 /// A service that a subject keeps running.
 ///
-/// Calls may be made while others are carried out, so they take `&self`.
+/// The harness may make a call while another has not returned yet. Therefore all methods take
+/// `&self`.
 #[allow(
     async_fn_in_trait,
     reason = "they are awaited on the thread that made them"
@@ -105,41 +110,44 @@ pub trait Session {
     ///
     /// # Errors
     ///
-    /// The subject's own.
+    /// Whatever error the subject reports.
     async fn stop(&self) -> Result<(), SubjectError>;
 
-    /// Waits until the subject does nothing more until it is told to, and says how that came.
+    /// Waits until the subject rests: it does nothing more until it is told to. Returns how it came
+    /// to rest.
     async fn outcome(&self) -> Rest;
 
-    /// Stops the service and starts it again.
+    /// Stops the service and starts it again. By default this returns an error.
     ///
     /// # Errors
     ///
-    /// The subject's own.
+    /// Whatever error the subject reports.
     async fn restart(&self) -> Result<(), SubjectError> {
         Err(SubjectError::new("it cannot be told to restart"))
     }
 
-    /// Starts the service where it is down.
+    /// Starts the service if it is down. By default this returns an error.
     ///
     /// # Errors
     ///
-    /// The subject's own.
+    /// Whatever error the subject reports.
     async fn start(&self) -> Result<(), SubjectError> {
         Err(SubjectError::new("it cannot be told to start"))
     }
 
-    /// Forgets what it has counted.
+    /// Forgets what the subject has counted, for example restarts. By default this returns an
+    /// error.
     ///
     /// # Errors
     ///
-    /// The subject's own.
+    /// Whatever error the subject reports.
     async fn reset(&self) -> Result<(), SubjectError> {
         Err(SubjectError::new("it cannot be told to reset"))
     }
 
-    /// The process id of the supervisor, where that is a process of its own. The number must be that
-    /// process's, or its zombie's, until the session is dropped.
+    /// Returns the process id of the supervisor, or `None` if the supervisor is not a process of
+    /// its own. Until the session is dropped, the id must belong to that process or to its zombie.
+    /// Otherwise the harness could kill another process.
     fn process(&self) -> Option<u32> {
         None
     }
@@ -147,7 +155,7 @@ pub trait Session {
 
 pub(super) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// A subject of any type.
+/// A [`Subject`] of any type.
 pub(super) trait AnySubject {
     fn profile(&self) -> Profile;
     fn start<'a>(
@@ -216,7 +224,7 @@ where
     }
 }
 
-/// A session of any type.
+/// A [`Session`] of any type.
 pub(super) trait AnySession {
     fn stop(&self) -> Local<'_, Result<(), SubjectError>>;
     fn outcome(&self) -> Local<'_, Rest>;

@@ -1,4 +1,4 @@
-//! A `#[test]` for each rule.
+//! The macro [`suite!`](crate::suite) and the functions that its tests call.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use super::play::{check, profile_of_subject};
 use super::subject::Subject;
 use crate::rules::{self, Verdict};
 
-/// Fails unless the rule's verdict is a pass. `name` is its id, with `_` for `-`.
+/// Panics unless the rule's verdict on the subject is a pass. `name` is the rule's id with `_` for
+/// `-`.
 #[doc(hidden)]
 #[track_caller]
 pub fn assert_rule<S>(name: &str, subject: S)
@@ -26,8 +27,8 @@ where
     }
 }
 
-/// Fails unless the rules that are listed as unsupported are those that the profile does not support,
-/// and some are left.
+/// Panics unless `listed` names exactly the rules that the subject's profile does not support. The
+/// names are the rules' ids with `_` for `-`. Also panics if the profile supports no rule at all.
 #[doc(hidden)]
 #[track_caller]
 pub fn assert_declared<S>(subject: S, listed: &[&str])
@@ -59,7 +60,7 @@ where
     );
 }
 
-/// As the macro takes them.
+/// Returns the ids as the macro takes them: with `_` for `-`, separated by commas.
 fn names<'a>(ids: impl Iterator<Item = &'a String>) -> String {
     let names: Vec<String> = ids.map(|id| id.replace('-', "_")).collect();
     names.join(", ")
@@ -69,11 +70,13 @@ fn or_none(names: &str) -> &str {
     if names.is_empty() { "none" } else { names }
 }
 
-/// One `#[test]` for each rule, named by its id with `_` for `-`, on a supervisor of yours.
+/// Makes one `#[test]` for each rule, which checks your supervisor. The test's name is the rule's
+/// id with `_` for `-`.
 ///
-/// The first argument is evaluated in each test. Rules that the subject's profile does not support are
-/// listed; their tests are ignored, and one more test sees to it that the list is true. So what is not
-/// supported never shows as a pass. Rules that are only planned have no test.
+/// The first argument is an expression that makes the subject. Each test evaluates it anew. List
+/// the rules that the subject's profile does not support as `unsupported = [..]`. Their tests are
+/// ignored. One more test fails if this list is not exact, so an unsupported rule never shows as a
+/// pass. Rules that are only planned have no test.
 ///
 /// ```
 /// mod conformance {
@@ -121,7 +124,8 @@ macro_rules! __suite {
     };
 }
 
-/// The rules that work, for [`suite!`](crate::suite). A test keeps it equal to the registry.
+/// Lists the rules that work, for [`suite!`](crate::suite). A test checks that the list equals the
+/// registry.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __each_rule {
@@ -231,7 +235,7 @@ macro_rules! __each_rule {
     };
 }
 
-/// The names in [`__each_rule!`].
+/// Checks the names in [`__each_rule!`].
 #[cfg(test)]
 mod tests {
     use crate::rules;

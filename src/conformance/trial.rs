@@ -1,4 +1,4 @@
-//! What is done so that a rule has something to judge.
+//! The cases that the harness plays so that a rule has something to judge.
 
 use crate::Script;
 use crate::rules::{Profile, Service};
@@ -6,34 +6,37 @@ use crate::rules::{Profile, Service};
 use super::stage::{Halt, Stage};
 use super::subject::Local;
 
-/// The cases of a rule.
+/// The cases that the harness plays for one rule.
 pub(super) struct Trial {
     /// The rule's id.
     pub(super) rule: &'static str,
-    /// The cases that a subject with this profile can be put to; none is a verdict of unknown.
+    /// Returns the cases that a subject with this profile can be put to. If there are none, the
+    /// verdict is unknown.
     pub(super) cases: fn(&Profile) -> Vec<Case>,
 }
 
 type Ask = Box<dyn Fn(&mut Service)>;
 type Drive = Box<dyn for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>>;
 
-/// One case: what the service's runs do, what is asked of the subject, and what is done to it.
+/// One case: what the service's runs do, which settings the subject is asked for, and what the
+/// harness does to the subject.
 pub(super) struct Case {
-    /// What tells it from the rule's other cases.
+    /// What tells this case from the rule's other cases.
     pub(super) label: String,
     pub(super) script: Script,
     pub(super) ask: Ask,
     pub(super) drive: Drive,
-    /// Whether no other such case of the process may be played meanwhile.
+    /// Whether no other case with this flag may be played in this process at the same time.
     pub(super) is_alone: bool,
     /// Whether the threads of tokio's blocking pool end soon when they have nothing to do.
     pub(super) has_brief_threads: bool,
-    /// Whether the clock is the machine's, whatever the subject's profile says.
+    /// Whether the case runs by the machine's clock, whatever the subject's profile says.
     pub(super) is_real: bool,
 }
 
 impl Case {
-    /// A service with the defaults, whose runs do this.
+    /// Makes a case with a service that has the default settings and whose runs perform `script`.
+    /// `drive` plays the case.
     pub(super) fn new(
         label: impl Into<String>,
         script: Script,
@@ -50,31 +53,32 @@ impl Case {
         }
     }
 
-    /// Of a rule about the backoff strategy alone: nothing runs.
+    /// Makes a case of a rule about the backoff strategy alone: nothing runs.
     pub(super) fn of_strategy(label: impl Into<String>) -> Case {
         Case::new(label, Script::new(), |_| Box::pin(async { Ok(()) }))
     }
 
-    /// What is asked of the subject beside the defaults.
+    /// Sets what the subject is asked for beside the defaults.
     pub(super) fn ask(mut self, ask: impl Fn(&mut Service) + 'static) -> Case {
         self.ask = Box::new(ask);
         self
     }
 
-    /// The threads of tokio's blocking pool end soon when they have nothing to do.
+    /// Lets the threads of tokio's blocking pool end soon when they have nothing to do.
     pub(super) fn brief_threads(mut self) -> Case {
         self.has_brief_threads = true;
         self
     }
 
-    /// No other such case may be played meanwhile. It waits for that before its sim begins.
+    /// Allows no other such case in this process at the same time. The case waits for its turn
+    /// before its sim begins.
     pub(super) fn alone(mut self) -> Case {
         self.is_alone = true;
         self
     }
 
-    /// By the machine's clock: the subject is another process, and has a clock of its own. It is judged
-    /// as if its profile said so.
+    /// Plays the case by the machine's clock, because the subject is another process and has a
+    /// clock of its own. The subject is judged as if its profile declared real time.
     pub(super) fn real_time(mut self) -> Case {
         self.is_real = true;
         self

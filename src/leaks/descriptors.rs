@@ -17,16 +17,16 @@ pub(super) struct File {
 }
 
 impl File {
-    /// A path changes with a rename or a removal, and is then still the same file's.
+    /// Whether both are the same file. Its path may differ: it changes with a rename or a removal.
     pub(super) fn is_same(&self, other: &File) -> bool {
         let anonymous = |file: &File| file.target.to_string_lossy().starts_with("anon_inode:");
         (self.device, self.inode) == (other.device, other.inode)
-            // They all have one inode.
+            // All anonymous files have one inode.
             && (!anonymous(self) || self.target == other.target)
     }
 }
 
-/// The open descriptors, without the one that lists them.
+/// The open descriptors, without the one that is opened to list them.
 pub(super) fn open() -> Result<BTreeMap<u32, File>, Unreadable> {
     let mut files = BTreeMap::new();
     for number in proc::numbers("/proc/self/fd")? {
@@ -44,7 +44,7 @@ pub(super) fn open() -> Result<BTreeMap<u32, File>, Unreadable> {
             Ok(file) => {
                 files.insert(number, file);
             }
-            // Closed since, as the list's own.
+            // Closed since it was listed, as the descriptor of the list itself is.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Unreadable::new(path, error)),
         }

@@ -1,4 +1,4 @@
-//! Ending what was found.
+//! Ends what was found.
 
 use std::collections::BTreeMap;
 
@@ -9,36 +9,36 @@ use super::hold::Tie;
 use super::look::{self, Sight, Wanted};
 use super::proc::{Identity, Unreadable};
 
-/// How often it is looked for more. Each time but the last something has been ended.
+/// How many rounds there are at most. Every round but the last has ended something.
 const ROUNDS: usize = 64;
 
-/// Ends everything that is wanted, and says what it was.
+/// Ends every process that is wanted, and says which they were.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     pub(super) found: Vec<Found>,
     places: BTreeMap<Identity, usize>,
 }
 
-/// What was met in one round.
+/// A process that was met in this round.
 #[derive(Debug)]
 struct Met {
     sight: Sight,
-    /// Whether it was sent SIGKILL already.
+    /// Whether SIGKILL was already sent to it.
     is_killed: bool,
-    /// What kills it with this process, while it is stopped.
+    /// Has the kernel kill it if this process ends, while it is stopped.
     _tie: Option<Tie>,
 }
 
 impl Ending {
-    /// Ends them, round after round, until a look shows no new one. This process may be killed at any
-    /// moment of that, and leaves nothing that is stopped.
+    /// Ends the processes, round after round, until a round ends nothing. This process may be killed at any
+    /// moment meanwhile, and then leaves no stopped process behind.
     ///
-    /// - A stub that bears a mark is killed at once: what it starts meanwhile is found by the mark.
-    /// - All else is stopped first, until a look shows no new one: what is stopped cannot fork, and
-    ///   what a killed process has forked has lost its parent, by which it could be found. What is
-    ///   stopped is [tied](Tie) to this process; where it cannot be, it is killed without that.
+    /// - A stub that bears a mark is killed at once. What it starts meanwhile is found by the mark.
+    /// - Every other process is stopped first, until a look shows no new one. A stopped process cannot fork.
+    ///   If it were killed at once, what it has forked would lose the parent by which it can be found. A
+    ///   stopped process is [tied](Tie) to this one. A process that cannot be tied is killed without a stop.
     ///
-    /// On an error what was found so far is kept, and killed.
+    /// On an error, the processes that were found so far are kept, and killed.
     pub(super) fn run(&mut self, wanted: &Wanted<'_>) -> Result<(), Unreadable> {
         for _ in 0..ROUNDS {
             let mut met = BTreeMap::new();
@@ -68,7 +68,8 @@ impl Ending {
                 return Ok(());
             }
             sights = look::look(wanted)?;
-            // A stub's guard ends with its stub, and on its way out has no arguments by which it could be told.
+            // A stub's guard ends with its stub. On its way out it has no arguments by which it could be
+            // recognised.
             let is_guard = |met: &Met| met.sight.is_stub_guard;
             sights.retain(|sight| !met.get(&sight.stat.identity).is_some_and(is_guard));
         }
@@ -84,7 +85,7 @@ impl Ending {
         Ok(())
     }
 
-    /// Whether it was not met before.
+    /// Stops or kills a process that was not met in this round before. Returns whether it was new.
     fn meet(&mut self, sight: Sight, met: &mut BTreeMap<Identity, Met>) -> bool {
         let identity = sight.stat.identity;
         if met.contains_key(&identity) {
@@ -97,7 +98,7 @@ impl Ending {
                 found.status = status;
             }
         } else if sight.is_marked_stub && !sight.is_stub_guard {
-            // Where this fails, so does the next, which says it.
+            // If this fails, the next kill fails, too, and says so.
             is_killed = sight.held().signal(Signal::KILL).unwrap_or(false);
         } else if !sight.is_stub_guard {
             tie = sight.held().stop();
@@ -111,10 +112,10 @@ impl Ending {
         true
     }
 
-    /// Whether anything ended that had not.
+    /// Kills and reaps the processes that were met. Returns whether any process was ended or reaped.
     fn kill(&mut self, met: &BTreeMap<Identity, Met>) -> bool {
         let mut killed = Vec::new();
-        // The oldest first: a parent does not live to react to its child's end, and what is frozen ends
+        // The oldest first. So a parent does not live to react to its child's end, and a frozen stub ends
         // before its guard.
         for (identity, one) in met {
             let sight = &one.sight;
@@ -142,7 +143,7 @@ impl Ending {
                 self.failed(identity, stuck.to_owned());
             }
         }
-        // After the ends of their parents, which may have made them this process's.
+        // After the ends of their parents, which may have made these zombies children of this process.
         for (identity, Met { sight, .. }) in met {
             if sight.stat.is_zombie() && sight.held().reap().is_some() {
                 progress = true;

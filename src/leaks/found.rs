@@ -1,4 +1,4 @@
-//! What is said of a process that was left behind.
+//! What a report says of a process that was left behind.
 
 use std::fmt;
 
@@ -9,32 +9,33 @@ use crate::status::ExitStatus;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Found {
-    /// Its process id. Free for reuse once the guard has ended it.
+    /// The process id. The kernel may use it again once the guard has ended the process.
     pub pid: u32,
-    /// The process id of its parent; of init or a subreaper for an orphan.
+    /// The process id of the parent. An orphan's parent is init or a subreaper.
     pub ppid: u32,
-    /// The name of its program, without the directories.
+    /// The name of the program, without the directories.
     pub program: String,
-    /// Its arguments, without the program; none for a zombie.
+    /// The arguments, without the program. Empty for a zombie.
     pub args: Vec<String>,
-    /// What it was doing.
+    /// What the process was doing.
     pub state: State,
-    /// How it ended, for a zombie that is a child of this process.
+    /// How the process ended, if it is a zombie and a child of this process.
     pub status: Option<ExitStatus>,
-    /// The id of the agent that it is or descends from, where a stub's arguments or a
-    /// `SUPERVISE_AGENT_ID` in its environment say so.
+    /// The id of the agent that the process is or descends from, if a stub's arguments or a
+    /// `SUPERVISE_AGENT_ID` in the environment of the process say so.
     pub agent: Option<String>,
-    /// The name of the descendant that a stub's script started.
+    /// The name of the descendant, if a stub's script started the process.
     pub descendant: Option<String>,
-    /// The agent's run, from 1, where it is known.
+    /// The number of the agent's run, from 1, if it is known.
     pub run: Option<u32>,
-    /// The name of its parent's program.
+    /// The name of the parent's program.
     pub parent_program: Option<String>,
-    /// Who leads its group or session, in words, where it is an orphan and that is known.
+    /// Who leads the process group or the session, in words, if the process is an orphan and this
+    /// is known.
     pub(crate) leader: Option<String>,
-    /// Who should have ended it.
+    /// Who should have ended the process.
     pub owner: Owner,
-    /// What was done about it.
+    /// What was done about the process.
     pub fate: Fate,
 }
 
@@ -42,11 +43,11 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum State {
-    /// It ran or slept.
+    /// The process ran or slept.
     Running,
-    /// A signal or a debugger had stopped it.
+    /// A signal or a debugger had stopped the process.
     Stopped,
-    /// It had ended, and nobody had waited for it.
+    /// The process had ended, and nobody had reaped it.
     Zombie,
 }
 
@@ -76,14 +77,14 @@ impl fmt::Display for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Owner {
-    /// This process, whose child it is.
+    /// This process, which is its parent.
     ThisProcess,
-    /// Its parent, which lives.
+    /// Its parent, which is alive.
     Parent,
-    /// Its parent, which has ended: it is an orphan.
+    /// Its parent, which has ended: the process is an orphan.
     Ended {
-        /// The leader of its process group, or else of its session, where that is another: its
-        /// parent or an ancestor, as a rule.
+        /// The leader of its process group, if that is another process; otherwise the leader of its
+        /// session, if that is another process. As a rule this is the parent or an ancestor.
         of: Option<u32>,
     },
 }
@@ -92,24 +93,26 @@ pub enum Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fate {
-    /// Nothing, or somebody else ended it first.
+    /// Nothing was done, or somebody else ended the process first.
     Left,
-    /// It was killed, and it has ended; reaped, where it was a child of this process.
+    /// The guard killed the process, and it has ended. If it was a child of this process, it was
+    /// also reaped.
     Killed,
-    /// It was a zombie, and was reaped.
+    /// The process was a zombie, and the guard reaped it.
     Reaped,
-    /// It could not be ended.
+    /// The guard could not end the process.
     NotEnded {
-        /// Why.
+        /// Why the guard could not end it.
         reason: String,
     },
 }
 
-/// What the harness tells an agent: each with a value.
+/// The options that the harness gives to an agent. Each has a value.
 const OF_THE_HARNESS: [&str; 4] = ["--clock", "--control", "--id", "--lifetime"];
 
 impl Found {
-    /// The arguments but for those that the harness gives to an agent, whose name says more.
+    /// The arguments. For an agent, those that the harness gives it are left out: the agent's name
+    /// says more.
     fn arguments_of_its_own(&self) -> Vec<&str> {
         let mut all = self.args.iter().map(String::as_str);
         let mut own = Vec::new();
@@ -169,7 +172,7 @@ impl fmt::Display for Found {
                 write!(f, ", orphan: its parent has ended")?;
                 let leader = match (&self.leader, of) {
                     (Some(leader), _) => Some(leader.clone()),
-                    // A number says less than the agent's name.
+                    // A process id says less than the agent's name.
                     (None, Some(leader)) if self.agent.is_none() => {
                         Some(format!("process {leader}, which has ended"))
                     }

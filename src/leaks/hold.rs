@@ -1,4 +1,5 @@
-//! A process that was found, and what is done to it. Whoever is signalled is the one that was found.
+//! A process that was found, and what is done to it. A signal only ever reaches the process that was
+//! found.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,18 +15,18 @@ use super::proc::{self, Identity};
 use crate::process::{self, ended_status, is_own_lack, open_pidfd, reap_zombie, send_signal};
 use crate::status::ExitStatus;
 
-/// real-time: how long a killed process may take to end: one that is stuck in the kernel would hold
-/// the test for ever. Nothing is decided by it otherwise.
+/// real-time: how long a killed process may take to end. Without this limit, a process that is stuck in
+/// the kernel would hold the test for ever. Nothing else is decided by it.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// real-time: how often to look for the end of a child where there is no descriptor to wait with.
+/// real-time: how often to look for the end of a child if no descriptor is left to wait with.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// `F_SETSIG` of linux/fcntl.h, which libc lacks for some targets.
 const F_SETSIG: libc::c_int = 10;
 
 /// A process that cannot be taken for another. It keeps no descriptor open: a sim may have hundreds of
-/// processes, and its process a limit. Each use opens a pidfd, and closes it.
+/// processes, and this process has a limit on descriptors. Each use opens a pidfd and closes it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     identity: Identity,
@@ -36,8 +37,8 @@ pub(super) struct Held {
 /// How a process can be reached.
 enum Reach {
     Pidfd(OwnedFd),
-    /// By its number, where no descriptor is left. It is a child of this process that nobody has
-    /// reaped: the number is its own.
+    /// By its number, if no descriptor is left. The process is a child of this one that nobody has
+    /// reaped, so no other process has the number.
     Number,
     /// It has ended and was reaped.
     Gone,
@@ -60,7 +61,8 @@ impl Held {
             }
             Err(error) => return Err(error),
         };
-        // The number may have become another's before the open; after it, it is this one's.
+        // Before the open, the number may have become another process's. Since the open, the process
+        // behind the pidfd has it.
         let now = proc::stat(self.identity.pid).map_err(io::Error::other)?;
         Ok(match now {
             Some(now) if now.identity == self.identity => Reach::Pidfd(pidfd),
@@ -68,7 +70,7 @@ impl Held {
         })
     }
 
-    /// Sends a signal. False where nobody is left.
+    /// Sends a signal. False if the process is gone.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let sent = match self.reach()? {
             Reach::Pidfd(pidfd) => send_signal(pidfd.as_fd(), Some(signal)),
@@ -81,7 +83,8 @@ impl Held {
         }
     }
 
-    /// Waits until it is a zombie or gone; false where it is stuck in the kernel, or cannot be reached.
+    /// Waits until the process is a zombie or gone. False if it is stuck in the kernel, or cannot be
+    /// reached.
     pub(super) fn wait_for_end(&self) -> bool {
         let deadline = Instant::now() + STUCK;
         match self.reach() {
@@ -113,7 +116,7 @@ impl Held {
         }
     }
 
-    /// How it ended, where it is a child of this process and a zombie.
+    /// How the process ended, if it is a child of this process and a zombie.
     pub(super) fn ended(&self) -> Option<ExitStatus> {
         match self.reach().ok()? {
             Reach::Pidfd(pidfd) => ended_status(pidfd.as_fd()),
@@ -122,7 +125,7 @@ impl Held {
         }
     }
 
-    /// Reaps it, where it is a child of this process and a zombie.
+    /// Reaps the process, if it is a child of this process and a zombie, and returns how it ended.
     pub(super) fn reap(&self) -> Option<ExitStatus> {
         match self.reach().ok()? {
             Reach::Pidfd(pidfd) => reap_zombie(pidfd.as_fd()),
@@ -131,19 +134,21 @@ impl Held {
         }
     }
 
-    /// Stops it, tied to this process. None where it could not be tied, and was not stopped.
+    /// Stops the process and ties it to this one. `None` if that failed; a process that could not be
+    /// tied was not stopped.
     pub(super) fn stop(&self) -> Option<Tie> {
         let tie = Tie::new(self).ok()?;
-        // Where this fails, so does the kill, which says it.
+        // If this fails, the kill fails, too, and says so.
         self.signal(Signal::STOP).ok()?.then_some(tie)
     }
 }
 
-/// Has the kernel kill a process with this one, or when this is dropped. Whoever is killed between the
-/// stop and the kill of another process would leave that one stopped for ever.
+/// Has the kernel kill a process when this process ends, or when the tie is dropped. Otherwise, if this
+/// process were killed between the stop and the kill of another process, that one would stay stopped
+/// for ever.
 ///
-/// Two connected sockets, each set to send SIGKILL to the process when the other is closed, as the
-/// kernel closes both of a process that ends, one after the other.
+/// A tie is two connected sockets. Each is set to send SIGKILL to the process when the other is closed.
+/// When a process ends, the kernel closes both of its sockets, one after the other.
 #[derive(Debug)]
 pub(super) struct Tie {
     _ends: (UnixStream, UnixStream),
@@ -158,7 +163,8 @@ impl Tie {
             set(end, libc::F_SETOWN, pid)?;
             set(end, libc::F_SETFL, libc::O_ASYNC)?;
         }
-        // The kernel keeps the process behind the number, and not the number.
+        // The kernel keeps the process behind the number, and not the number. So it is enough to check
+        // the number now.
         match held.reach()? {
             Reach::Gone => {
                 for end in [&ends.0, &ends.1] {

@@ -1,4 +1,4 @@
-//! Which processes are meant: by parentage, by mark, by group and session.
+//! Finds the processes that are wanted: by parentage, by mark, by process group and session.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,23 +8,22 @@ use super::found::{Fate, Found, Owner, State};
 use super::hold::Held;
 use super::proc::{self, Identity, Image, Stat, Unreadable};
 
-/// How often an unsettled sight is looked at again before it is taken as it is: a process in the
-/// middle of its exec, a list of children that changes while it is read.
+/// How often a process in the middle of its exec is looked at again, before it is taken as it is.
 const LOOKS: usize = 1000;
 
-/// How many times the processes are listed until two lists in a row agree.
+/// How many times the processes are listed at most, until two lists in a row agree.
 pub(super) const LISTS: usize = 64;
 
 /// The processes to look for.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
-    /// Whoever has one of these in its arguments or its environment.
+    /// Processes that have one of these in their arguments or their environment.
     pub(super) marks: &'a [String],
-    /// When the marks were made, as a start time: what is older cannot have them.
+    /// When the marks were made, as a start time. Older processes cannot have them.
     pub(super) since: u64,
-    /// These, and everything below them.
+    /// These processes, and everything below them.
     pub(super) roots: Roots<'a>,
-    /// The members of the group and the session that each of these leads or led.
+    /// The leaders, also those that have ended, of groups and sessions whose members are wanted.
     pub(super) leaders: &'a [Identity],
 }
 
@@ -38,20 +37,20 @@ pub(super) enum Roots<'a> {
     Process(&'a BTreeSet<Identity>),
 }
 
-/// The name that the stub gives to its guards: a zombie has no arguments.
+/// The name that the stub gives to its guards. A zombie has no arguments, but keeps this name.
 const GUARD: &str = "stub-guard";
 
-/// A process that is meant.
+/// A process that is wanted, as one look has seen it.
 #[derive(Clone, Debug)]
 pub(super) struct Sight {
     pub(super) stat: Stat,
     pub(super) image: Image,
-    /// The guard of a frozen stub: it ends with the stub, and nobody is to blame for it.
+    /// Whether it is the guard of a frozen stub. The guard ends with the stub, and nobody is to blame for it.
     pub(super) is_stub_guard: bool,
-    /// A stub that bears a mark: whatever it starts bears it, too, and is found by it, wherever it was
-    /// re-parented.
+    /// Whether it is a stub that bears a mark. Whatever the stub starts bears the mark, too, and is found by
+    /// it, wherever it was re-parented.
     pub(super) is_marked_stub: bool,
-    /// A child of this process.
+    /// Whether it is a child of this process.
     pub(super) is_child: bool,
 }
 
@@ -61,8 +60,8 @@ impl Sight {
     }
 }
 
-/// The processes that are meant, oldest first, once two looks in a row agree. One that is on its way
-/// out (killed, or in the kernel's exit) is waited for, and then is gone, or is a zombie.
+/// The wanted processes, oldest first, once two looks in a row agree. If a process is on its way out (killed,
+/// or in the kernel's exit), this waits until it is gone or a zombie.
 pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     let mut last: Option<BTreeMap<Identity, State>> = None;
     let mut sights = Vec::new();
@@ -70,7 +69,8 @@ pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
         sights = look(wanted)?;
         let mut dying = false;
         for sight in sights.iter().filter(|sight| !sight.stat.is_zombie()) {
-            // Since the look, too: what is on its way out has no arguments by which it could be told.
+            // It may have begun to end since the look. A process on its way out has no arguments by which it
+            // could be recognised.
             let now = proc::stat(sight.stat.pid())?;
             match now.filter(|now| now.identity == sight.stat.identity) {
                 None => dying = true,
@@ -96,7 +96,7 @@ pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     Ok(sights)
 }
 
-/// One look.
+/// Looks once for the wanted processes. Returns them oldest first.
 pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     let own = proc::this_process()?;
     let (table, mut found) = table_and_roots(&own, &wanted.roots)?;
@@ -120,7 +120,7 @@ pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     let mut sights = Vec::new();
     for pid in &found {
         let stat = &table[pid];
-        // A zombie that init has yet to reap is init's.
+        // A zombie that init has still to reap is left to init.
         let parent_found = found.contains(&stat.ppid) || stat.ppid == own.pid();
         if stat.is_zombie() && !parent_found {
             continue;
@@ -143,7 +143,7 @@ pub(super) fn look(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
     Ok(sights)
 }
 
-/// The table of processes, and the roots in it.
+/// The table of all processes, and the numbers of the roots in it.
 fn table_and_roots(
     own: &Stat,
     roots: &Roots<'_>,
@@ -182,7 +182,7 @@ fn table_and_roots(
                 let mut settled = mine == first;
                 for pid in &children {
                     if !mine.contains(pid) && !others.contains(pid) {
-                        // Not there any more: reaped by whoever's it was.
+                        // It may be gone: whoever it was a child of has reaped it.
                         settled &= proc::stat(*pid)?
                             .is_none_or(|stat| stat.identity != table[pid].identity);
                     }
@@ -198,8 +198,8 @@ fn table_and_roots(
     }
 }
 
-/// The children of this process as it stands, which a new guard does not blame, and the start time
-/// of the youngest process: what starts from now on is not older.
+/// The children that this process has now, which a new guard does not blame, and the start time of the
+/// youngest process. A process that starts from now on is not older than that.
 pub(super) fn children_now() -> Result<(BTreeSet<Identity>, u64), Unreadable> {
     let own = proc::this_process()?;
     let table = proc::table()?;
@@ -211,7 +211,7 @@ pub(super) fn children_now() -> Result<(BTreeSet<Identity>, u64), Unreadable> {
 
 /// Adds descendants, and the members of groups and sessions, until there are no more.
 fn spread(found: &mut BTreeSet<u32>, table: &BTreeMap<u32, Stat>, leaders: &[Identity], own: u32) {
-    // A number that is another process's by now leads another group.
+    // A leader's number that is another process's by now leads another group.
     let known: BTreeMap<u32, Identity> = leaders
         .iter()
         .filter(|leader| {
@@ -228,7 +228,7 @@ fn spread(found: &mut BTreeSet<u32>, table: &BTreeMap<u32, Stat>, leaders: &[Ide
                     .filter(|l| found.contains(&l.pid()) && l.pid() != own)?;
                 Some(leader.identity)
             });
-            // Nobody is older than the leader of its group.
+            // No process is older than the leader of its group.
             identity.is_some_and(|leader| leader.start <= member.identity.start)
         };
         let more: Vec<u32> = table
@@ -248,8 +248,8 @@ fn spread(found: &mut BTreeSet<u32>, table: &BTreeMap<u32, Stat>, leaders: &[Ide
     }
 }
 
-/// What the process was started with, looked at again while it is in the middle of its exec: it
-/// shows nothing, or still this program.
+/// What the process was started with. Looks again while the process is in the middle of its exec: it shows
+/// nothing, or still this program.
 fn settled_image(stat: &Stat, own: u32, own_args: &[u8]) -> Result<Image, Unreadable> {
     let mut image = Image::default();
     if stat.is_zombie() || stat.is_kernel_thread() {
@@ -294,15 +294,15 @@ fn contains_word(text: &[u8], word: &[u8]) -> bool {
         })
 }
 
-/// The name of the program: of its first argument, since a script's interpreter and a program that
-/// runs itself again have other names in the kernel.
+/// The name of the program, from its first argument. The name in the kernel is another one for a script's
+/// interpreter, and for a program that runs itself again.
 fn program(stat: &Stat, image: &Image) -> String {
     let first = image.args().next().unwrap_or_default();
     let name = String::from_utf8_lossy(first);
     let name = Path::new(&*name).file_name().unwrap_or_default();
     match &*name.to_string_lossy() {
         "" => stat.comm.clone(),
-        // The stub's copy that the library carries has its build in its name.
+        // The stub's copy that the library carries has an identifier of its build in its name.
         name if is_copy_of_stub(name) => "agent-stub".to_owned(),
         name => name.to_owned(),
     }
@@ -329,7 +329,7 @@ fn option(image: &Image, name: &str) -> Option<String> {
         match rest {
             Some(b"") => return args.next().map(text),
             Some([b'=', value @ ..]) => return Some(text(value)),
-            // The value of another option is no option.
+            // The next word is the value of another option, and no option.
             _ if arg.starts_with(b"--") && !arg.contains(&b'=') => {
                 args.next();
             }
@@ -339,7 +339,7 @@ fn option(image: &Image, name: &str) -> Option<String> {
     None
 }
 
-/// What is said of each.
+/// Describes each process for the report, but for guards of stubs.
 pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unreadable> {
     let own = proc::this_process()?;
     let ancestors = ancestors(&own)?;
@@ -393,12 +393,13 @@ pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unrea
     Ok(described)
 }
 
-/// Who leads a group or a session. None where that has ended: no other gets its number while somebody is in it.
+/// The name of the program that leads a group or a session. `None` if the leader has ended: no other process
+/// gets its number while somebody is in the group or session.
 fn leader_in_words(leader: u32, own: &Stat) -> Result<Option<String>, Unreadable> {
     if [own.pid(), own.group, own.session].contains(&leader) {
         return Ok(Some("this process".to_owned()));
     }
-    // Whether it was reaped yet decides nothing.
+    // A leader that is in the kernel's exit has ended, too: whether it was reaped yet must not matter.
     let Some(stat) = proc::stat(leader)?.filter(|stat| !stat.is_exiting()) else {
         return Ok(None);
     };
@@ -406,7 +407,7 @@ fn leader_in_words(leader: u32, own: &Stat) -> Result<Option<String>, Unreadable
     Ok(Some(format!("`{}`", program(&stat, &image).escape_debug())))
 }
 
-/// The processes above this one: one of them, or init, is given what is orphaned.
+/// The processes above this one. An orphan becomes a child of one of them, or of init.
 fn ancestors(own: &Stat) -> Result<BTreeSet<u32>, Unreadable> {
     let mut ancestors = BTreeSet::new();
     let mut pid = own.ppid;
@@ -419,7 +420,8 @@ fn ancestors(own: &Stat) -> Result<BTreeSet<u32>, Unreadable> {
     Ok(ancestors)
 }
 
-/// The name in what a stub tells a descendant of itself: the starter's process, the count, the name.
+/// The descendant's name, from what a stub tells a descendant of itself: the starter's process id, the count,
+/// the name.
 fn name_of(lineage: &str) -> &str {
     lineage.splitn(3, ':').last().unwrap_or(lineage)
 }

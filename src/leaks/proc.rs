@@ -1,4 +1,5 @@
-//! What /proc says of processes. What has ended meanwhile is absent; what cannot be read is an error.
+//! What /proc says of processes. A process that has ended meanwhile is absent. What cannot be read is
+//! an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,17 +28,19 @@ impl Unreadable {
         }
     }
 
-    /// What could not be read.
+    /// The path that could not be read.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// One process, or one thread: a number is reused, a number with a start time is not.
+/// One process, or one thread. The kernel reuses a number, but not a number together with a start
+/// time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Identity {
-    /// In clock ticks since boot; first, so that older ones sort first.
+    /// When it started, in clock ticks since boot. It is the first field, so that older ones sort
+    /// first.
     pub(super) start: u64,
     pub(crate) pid: u32,
 }
@@ -52,9 +55,9 @@ pub(super) struct Stat {
     pub(super) group: u32,
     pub(super) session: u32,
     flags: u64,
-    /// Where the arguments and the environment stand in its memory: another program's after an exec,
-    /// at random addresses. The last is 0 in the middle of an exec, and where it is not for us to
-    /// know.
+    /// Where the arguments and the environment are in its memory. An exec changes these addresses,
+    /// which are random. The last one is 0 in the middle of an exec, and if this process may not know
+    /// it.
     pub(super) memory: [u64; 4],
 }
 
@@ -71,7 +74,8 @@ impl Stat {
         matches!(self.state, b'T' | b't')
     }
 
-    /// On its way out of the kernel's exit. Set before a joining thread is told.
+    /// Whether it is in the kernel's exit, or a zombie. The kernel sets this before it tells a thread
+    /// that joins.
     pub(super) fn is_exiting(&self) -> bool {
         self.flags & EXITING != 0 || self.is_zombie()
     }
@@ -81,7 +85,7 @@ impl Stat {
     }
 
     fn parse(text: &str) -> Option<Stat> {
-        // The name may hold blanks and brackets: it ends at the last one.
+        // The name may hold blanks and brackets: it ends at the last closing bracket.
         let (pid, rest) = text.split_once(" (")?;
         let (comm, rest) = rest.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -108,12 +112,13 @@ impl Stat {
     }
 }
 
-/// What a process was started with: empty for a zombie, a kernel thread, in the middle of an exec.
+/// What a process was started with. Empty for a zombie, for a kernel thread, and in the middle of an
+/// exec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) args: Vec<u8>,
     pub(super) environment: Vec<u8>,
-    /// Its environment is not for us to read: another user's.
+    /// Whether this process may not read its environment, since it is another user's process.
     pub(super) is_hidden: bool,
 }
 
@@ -133,7 +138,7 @@ impl Image {
     }
 }
 
-/// The contents; `None` where the process has ended.
+/// The contents of a file in /proc; `None` if the process has ended.
 fn read(path: &str) -> Result<Option<Vec<u8>>, Unreadable> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -163,7 +168,7 @@ pub(super) fn stat(pid: u32) -> Result<Option<Stat>, Unreadable> {
     read_stat(&format!("/proc/{pid}/stat"))
 }
 
-/// This process, as /proc has it: an error where /proc is not of this pid namespace, or not there.
+/// This process, as /proc has it. An error if /proc is of another pid namespace, or is not there.
 pub(super) fn this_process() -> Result<Stat, Unreadable> {
     let path = "/proc/self/stat";
     match read_stat(path)? {
@@ -202,8 +207,8 @@ pub(super) fn numbers(directory: &str) -> Result<Vec<u32>, Unreadable> {
     Ok(numbers)
 }
 
-/// What a process was started with. The environment of another user's process is unreadable: then
-/// it is taken for empty.
+/// What a process was started with; `None` if it has ended. The environment of another user's process
+/// cannot be read, and is taken for empty.
 pub(super) fn image(pid: u32) -> Result<Option<Image>, Unreadable> {
     let Some(args) = read(&format!("/proc/{pid}/cmdline"))? else {
         return Ok(None);
@@ -222,7 +227,7 @@ pub(super) fn image(pid: u32) -> Result<Option<Image>, Unreadable> {
     }))
 }
 
-/// Whether SIGKILL was sent to the process and is yet to be seen by it.
+/// Whether SIGKILL was sent to the process and is still pending. Also true if the process is gone.
 pub(super) fn is_killed(pid: u32) -> Result<bool, Unreadable> {
     let Some(status) = read(&format!("/proc/{pid}/status"))? else {
         return Ok(true);
@@ -238,7 +243,8 @@ pub(super) fn is_killed(pid: u32) -> Result<bool, Unreadable> {
     }))
 }
 
-/// Whether that is a thread beside its process's first, which no listing of /proc shows.
+/// Whether the number is that of a thread which is not the first of its process. No listing of /proc
+/// shows such a thread.
 pub(super) fn is_thread(pid: u32) -> Result<bool, Unreadable> {
     let status = read(&format!("/proc/{pid}/status"))?.unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
@@ -256,7 +262,7 @@ pub(super) fn children(thread: u32) -> Result<BTreeSet<u32>, Unreadable> {
         .collect())
 }
 
-/// The children of the other threads.
+/// The children of the other threads of this process.
 pub(super) fn children_of_others(thread: u32) -> Result<BTreeSet<u32>, Unreadable> {
     let mut all = BTreeSet::new();
     for other in numbers("/proc/self/task")? {

@@ -1,4 +1,4 @@
-//! What the guard says.
+//! What a guard reports.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::found::Found;
 use super::proc::Unreadable;
 
-/// What was left behind. The `Display` is a report of several lines, one for each thing.
+/// What was left behind. Its `Display` is a report of several lines, one for each thing.
 #[derive(Debug)]
 #[must_use = "the leaks are what the test should fail with"]
 pub struct Leaks {
@@ -19,23 +19,24 @@ pub struct Leaks {
     pub(super) unreadable: Option<Unreadable>,
 }
 
-/// A descriptor that is open since the guard was made, or is another file's since.
+/// A descriptor that was opened after the guard was made, or that has become another file's since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Descriptor {
-    /// Its number.
+    /// The number of the descriptor.
     pub number: u32,
-    /// What it refers to, as /proc names it: a path, `socket:[4711]`, `anon_inode:[eventfd]`.
+    /// What the descriptor refers to, as /proc names it: a path, `socket:[4711]`,
+    /// `anon_inode:[eventfd]`.
     pub target: PathBuf,
 }
 
-/// A thread that runs since the guard was made.
+/// A thread that was started after the guard was made, and still runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Thread {
-    /// Its thread id.
+    /// The thread id.
     pub id: u32,
-    /// The first 15 bytes of its name.
+    /// The first 15 bytes of the thread's name.
     pub name: String,
 }
 
@@ -57,31 +58,34 @@ impl Leaks {
             && self.unreadable.is_none()
     }
 
-    /// The processes, the oldest first. They have been ended; a [`Fate`](super::Fate) says how.
+    /// The processes that were left behind, the oldest first. They have been ended; a
+    /// [`Fate`](super::Fate) says how.
     #[must_use]
     pub fn processes(&self) -> &[Found] {
         &self.processes
     }
 
-    /// The descriptors, by number. They are still open: whoever opened them may still use them.
+    /// The descriptors that were left open, by number. They are still open: whoever opened them may
+    /// still use them.
     #[must_use]
     pub fn descriptors(&self) -> &[Descriptor] {
         &self.descriptors
     }
 
-    /// The threads, the oldest first. They still run: a thread cannot be ended from outside.
+    /// The threads that were left behind, the oldest first. They still run: a thread cannot be
+    /// ended from outside.
     #[must_use]
     pub fn threads(&self) -> &[Thread] {
         &self.threads
     }
 
-    /// Why the lists may lack something, where /proc could not be read.
+    /// Why the lists may lack something: /proc could not be read. `None` if it could.
     #[must_use]
     pub fn unreadable(&self) -> Option<&Unreadable> {
         self.unreadable.as_ref()
     }
 
-    /// Where the guard was made.
+    /// Where in the source the guard was made.
     #[must_use]
     pub fn made_at(&self) -> &'static Location<'static> {
         self.made_at

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use crate::{ExitStatus, Signal};
 
-/// What ended a run, or kept it from beginning.
+/// What ended a run, or prevented its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndCause {
-    /// The process ended, with a code or by a signal.
+    /// The process exited with a code, or a signal ended it.
     Exited(ExitStatus),
-    /// No process came to be: the spawn or the exec failed.
+    /// The start failed: the spawn or the exec failed, or the process ended before it was up.
     StartFailed,
-    /// It was not ready in time, and was killed for it.
+    /// The process was not ready in time, so the supervisor stopped it.
     StartTimeout,
-    /// It missed a heartbeat, and was killed for it.
+    /// The process missed a heartbeat, so the supervisor killed it.
     WatchdogTimeout,
-    /// It failed so many probes in a row, and was stopped for it.
+    /// The process failed too many probes in a row, so the supervisor stopped it.
     Unhealthy,
 }
 
@@ -47,17 +47,17 @@ impl fmt::Display for EndCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct RunEnd {
-    /// What ended it.
+    /// What ended the run.
     pub cause: EndCause,
-    /// How long it was up: from the moment it counted as started, or ready where readiness is
-    /// awaited, to its end. Zero if it never was.
+    /// How long the run was up. This time begins when the run counts as started, or as ready if the
+    /// supervisor waits for readiness. Zero if the run was never up.
     pub up_for: Duration,
-    /// Whether a stop of ours ended it.
+    /// Whether our own stop ended the run.
     pub requested: bool,
 }
 
 impl RunEnd {
-    /// An end that nobody asked for, of a run that was never up.
+    /// Makes the end of a run that was never up. Nobody requested this end.
     pub fn new(cause: EndCause) -> RunEnd {
         RunEnd {
             cause,
@@ -66,12 +66,12 @@ impl RunEnd {
         }
     }
 
-    /// It exited with this code.
+    /// Makes the end of a run that exited with this code.
     pub fn exited(code: i32) -> RunEnd {
         RunEnd::new(EndCause::Exited(ExitStatus::Exited { code }))
     }
 
-    /// This signal killed it, without a core dump.
+    /// Makes the end of a run that this signal killed, without a core dump.
     pub fn killed_by(signal: Signal) -> RunEnd {
         RunEnd::new(EndCause::Exited(ExitStatus::Signaled {
             signal,
@@ -79,13 +79,13 @@ impl RunEnd {
         }))
     }
 
-    /// It had been up for this long.
+    /// Sets how long the run was up.
     pub fn after(mut self, up_for: Duration) -> RunEnd {
         self.up_for = up_for;
         self
     }
 
-    /// A stop of ours ended it.
+    /// Marks the end as caused by our own stop.
     pub fn on_request(mut self) -> RunEnd {
         self.requested = true;
         self

@@ -1,4 +1,4 @@
-//! How many restarts are allowed, and the count that is held against it.
+//! How many restarts are allowed, and the count of the restarts so far.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -8,36 +8,36 @@ use crate::Timestamp;
 
 use super::{PolicyError, period};
 
-/// How many automatic restarts are allowed before giving up. What counts is restarts: the first
-/// start is free, and so is every start that a person asks for.
+/// How many automatic restarts are allowed before giving up. Only automatic restarts count. The
+/// first start does not count, and neither does a start that a person asks for.
 ///
 /// Source: `MaxRestarts` of the Go package `supervise`; OTP `supervisor` (intensity and period);
 /// `StartLimitBurst=` of systemd.unit(5), which counts the first start too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RestartLimit {
-    /// Any number.
+    /// Any number of restarts.
     #[default]
     Unlimited,
-    /// This many in a row, until a healthy run or a reset comes between.
+    /// This many restarts in a row. A healthy run or a reset sets the count back to 0.
     Consecutive(NonZeroU32),
-    /// This many in any period of this length, healthy runs between them or not. The period
-    /// slides, and is closed at both ends as in OTP: a restart counts while its age is at most
-    /// `within`, and has left the window one nanosecond later.
+    /// This many restarts in any period of this length, even if there are healthy runs between
+    /// them. The period slides. It is closed at both ends, as in OTP: a restart counts while its
+    /// age is at most `within`. One nanosecond later it has left the window.
     Window {
-        /// The restarts allowed.
+        /// The number of restarts allowed.
         restarts: NonZeroU32,
-        /// The period; not zero.
+        /// The length of the period; not zero.
         within: Duration,
     },
 }
 
 impl RestartLimit {
-    /// So many restarts in a row.
+    /// Allows this many restarts in a row.
     ///
     /// # Errors
     ///
-    /// [`PolicyError::ZeroLimit`]: no restarts at all is
+    /// [`PolicyError::ZeroLimit`] if `restarts` is 0. For no restarts at all, use
     /// [`RestartPolicy::Never`](super::RestartPolicy::Never).
     pub fn consecutive(restarts: u32) -> Result<RestartLimit, PolicyError> {
         NonZeroU32::new(restarts)
@@ -45,17 +45,18 @@ impl RestartLimit {
             .ok_or(PolicyError::ZeroLimit)
     }
 
-    /// So many restarts in any period of this length.
+    /// Allows this many restarts in any period of this length.
     ///
     /// # Errors
     ///
-    /// [`PolicyError::ZeroLimit`], [`PolicyError::ZeroWindow`].
+    /// [`PolicyError::ZeroLimit`] if `restarts` is 0, [`PolicyError::ZeroWindow`] if `within` is
+    /// zero.
     pub fn window(restarts: u32, within: Duration) -> Result<RestartLimit, PolicyError> {
         let restarts = NonZeroU32::new(restarts).ok_or(PolicyError::ZeroLimit)?;
         RestartLimit::Window { restarts, within }.checked()
     }
 
-    /// Checks what the enum's own fields allow but the constructors do not.
+    /// Refuses a window of zero, which the public fields of the enum allow.
     pub(super) fn checked(self) -> Result<RestartLimit, PolicyError> {
         if let RestartLimit::Window { within, .. } = self {
             period(within, PolicyError::ZeroWindow)?;
@@ -68,12 +69,13 @@ impl RestartLimit {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Count {
     in_a_row: u32,
-    /// When the restarts of the window were, oldest first: never more than the limit allows.
+    /// The times of the restarts in the window, oldest first. Never more than the limit allows.
     recent: VecDeque<Timestamp>,
 }
 
 impl Count {
-    /// Counts one restart, or says how many stand against it.
+    /// Counts one restart. If the limit does not allow it, returns the number of restarts counted
+    /// so far.
     pub(super) fn restart(&mut self, limit: RestartLimit, now: Timestamp) -> Result<(), u32> {
         match limit {
             RestartLimit::Unlimited => {}
@@ -95,7 +97,7 @@ impl Count {
         Ok(())
     }
 
-    /// A healthy run came between.
+    /// Sets the count of restarts in a row back to 0, after a healthy run.
     pub(super) fn healthy(&mut self) {
         self.in_a_row = 0;
     }

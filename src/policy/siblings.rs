@@ -1,23 +1,23 @@
-//! What the end of one child means to the others of its group.
+//! What the end of one child means for the other children of its group.
 
-/// Which children of a group a restart of one of them replaces. They are told apart by their places in
-/// the order in which they are started.
+/// Which children of a group are replaced when one of them is restarted. A child is identified by
+/// its place in the order in which the children are started.
 ///
 /// Source: the restart strategies of OTP `supervisor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SiblingStrategy {
-    /// That one alone.
+    /// Only the restarted child.
     #[default]
     OneForOne,
-    /// All of them.
+    /// All children.
     OneForAll,
-    /// That one, and those that are started after it.
+    /// The restarted child, and the children that are started after it.
     RestForOne,
 }
 
 impl SiblingStrategy {
-    /// Whether a restart of the child at one place replaces the child at another.
+    /// Whether a restart of the child at the place `restarted` replaces the child at `place`.
     ///
     /// ```
     /// use supervise_harness::SiblingStrategy;
@@ -37,24 +37,25 @@ impl SiblingStrategy {
     }
 }
 
-/// Which children of a group are down for good when one of them is given up.
+/// Which children of a group stay down for good when one of them is given up.
 ///
 /// Source: OTP `supervisor`, which ends with all its children; `Requires=` of systemd.unit(5);
-/// supervisord, where the others go on.
+/// supervisord, where the other children keep running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GiveUpScope {
-    /// That one alone.
+    /// Only the child that is given up.
     Child,
-    /// That one, and those that are started after it, since they may depend on it.
+    /// The child that is given up, and the children that are started after it, since they may
+    /// depend on it.
     Dependents,
-    /// All of them, and so the group.
+    /// All children, and with them the group.
     #[default]
     Group,
 }
 
 impl GiveUpScope {
-    /// Whether giving up on the child at one place ends the child at another.
+    /// Whether giving up the child at the place `given_up` ends the child at `place`.
     ///
     /// ```
     /// use supervise_harness::GiveUpScope;

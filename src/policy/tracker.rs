@@ -7,17 +7,17 @@ use crate::{ExitStatus, Signal, Timestamp};
 use super::limit::Count;
 use super::{Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RunEnd, period};
 
-/// Decides what follows each end of a run. Pure: time comes in as an argument.
+/// Decides what follows each end of a run. It reads no clock: the caller passes the time.
 ///
-/// In this order:
-/// 1. After giving up, the answer stays [`Decision::GiveUp`], with the first cause; after
-///    [`stop`](RestartTracker::stop) it stays [`Decision::Finished`]. Only
-///    [`reset`](RestartTracker::reset), an explicit start, ends either.
-/// 2. An end that a stop of ours caused is never followed by a restart.
-/// 3. A run that was up for at least the reset period brings attempts, and the restarts in a row,
-///    back to 0. The restarts in a window stay: they leave it with time.
+/// It applies these rules, in this order:
+/// 1. After it gave up, it always answers [`Decision::GiveUp`] with the first cause. After
+///    [`stop`](RestartTracker::stop), it always answers [`Decision::Finished`]. Only
+///    [`reset`](RestartTracker::reset), which means an explicit start, ends these states.
+/// 2. It never restarts after an end that our own stop caused.
+/// 3. A run that was up for at least the reset period sets two counts back to 0: the attempts, and
+///    the restarts in a row. The restarts in a window still count, until they are too old for it.
 /// 4. The prevent list beats the force list, and both beat the policy.
-/// 5. A restart that the limit does not allow is given up.
+/// 5. If the limit does not allow the restart, it gives up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,8 +64,8 @@ pub struct RestartTrackerBuilder {
 }
 
 impl RestartTracker {
-    /// Starts from the defaults: restart on failure, without a limit, never reset; success is
-    /// exit code 0.
+    /// Returns a builder with the defaults: restart on failure, no limit, no reset after a healthy
+    /// run, and only exit code 0 is a success.
     pub fn builder() -> RestartTrackerBuilder {
         RestartTrackerBuilder {
             policy: RestartPolicy::default(),
@@ -81,7 +81,7 @@ impl RestartTracker {
         }
     }
 
-    /// A tracker with these rules, which were checked.
+    /// Makes a tracker with these rules, which the caller has checked.
     fn with(rules: RestartTrackerBuilder) -> RestartTracker {
         RestartTracker {
             rules,
@@ -92,8 +92,9 @@ impl RestartTracker {
         }
     }
 
-    /// What follows this end, which was at `now`. Call it once for each end, in their order; a
-    /// `now` before an earlier one counts as no time passed.
+    /// Decides what follows this end, which happened at `now`. Call it once for each end, in the
+    /// order of the ends. If `now` is earlier than in a previous call, it counts as if no time had
+    /// passed.
     pub fn decide(&mut self, end: &RunEnd, now: Timestamp) -> Decision {
         if let Some(gave_up) = self.gave_up {
             return Decision::GiveUp(gave_up);
@@ -128,8 +129,9 @@ impl RestartTracker {
         Decision::Restart { attempt }
     }
 
-    /// Whether a run that ended so ended well: with a success code or signal, or killed by a
-    /// signal after a stop was requested, whichever signal that took.
+    /// Whether this end counts as a success. It does if its exit code or its signal is on the
+    /// success lists. It also does if the end was requested and a signal killed the run, whichever
+    /// signal.
     #[must_use]
     pub fn is_success(&self, end: &RunEnd) -> bool {
         match end.cause {
@@ -142,12 +144,14 @@ impl RestartTracker {
         }
     }
 
-    /// A stop was requested: no end is followed by a restart until [`reset`](Self::reset).
+    /// Notes that a stop was requested: there is no restart after any end until
+    /// [`reset`](Self::reset).
     pub fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Somebody starts it explicitly, or clears its failures: everything counts from 0 again.
+    /// Notes an explicit start, or that somebody cleared the failures. It ends a stop and a
+    /// give-up, and all counts start at 0 again.
     pub fn reset(&mut self) {
         self.attempt = 0;
         self.count = Count::default();
@@ -172,7 +176,7 @@ impl RestartTracker {
     }
 }
 
-/// Restart on failure, without a limit, never reset: the builder's defaults.
+/// The builder's defaults: restart on failure, no limit, no reset after a healthy run.
 impl Default for RestartTracker {
     fn default() -> RestartTracker {
         RestartTracker::with(RestartTracker::builder())
@@ -180,69 +184,72 @@ impl Default for RestartTracker {
 }
 
 impl RestartTrackerBuilder {
-    /// The policy. Default: on failure.
+    /// Sets the policy. Default: on failure.
     pub fn policy(mut self, policy: RestartPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// The limit. Default: none.
+    /// Sets the limit. Default: none.
     pub fn limit(mut self, limit: RestartLimit) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How long a run must have been up for its end to count as the first again; not zero.
-    /// Default: no run is ever long enough.
+    /// Sets how long a run must be up to be healthy; not zero. The end of a healthy run counts as
+    /// the first end again. Default: no run is long enough.
     pub fn reset_after(mut self, healthy: Duration) -> Self {
         self.reset_after = Some(healthy);
         self
     }
 
-    /// The exit codes, 0 to 255, that are success, in place of the ones before. Default: 0.
+    /// Sets the exit codes, 0 to 255, that are a success. They replace the codes set before.
+    /// Default: 0.
     pub fn success_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.success.codes = self.codes("success_codes", codes);
         self
     }
 
-    /// The signals whose death is success, in place of the ones before. Default: none.
+    /// Sets the signals for which it is a success if they kill a run. They replace the signals set
+    /// before. Default: none.
     pub fn success_signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.success.signals = signal_bits(signals);
         self
     }
 
-    /// The exit codes, 0 to 255, after which there is no restart, whatever the policy and the
-    /// force lists say. Default: none. As `RestartPreventExitStatus=` of systemd.service(5).
+    /// Sets the exit codes, 0 to 255, after which there is no restart, whatever the policy and the
+    /// force lists say. Default: none. Like `RestartPreventExitStatus=` of systemd.service(5).
     pub fn prevent_restart_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.prevent.codes = self.codes("prevent_restart_codes", codes);
         self
     }
 
-    /// The signals after whose death there is no restart. Default: none.
+    /// Sets the signals after which there is no restart if they kill a run. Default: none.
     pub fn prevent_restart_signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.prevent.signals = signal_bits(signals);
         self
     }
 
-    /// The exit codes, 0 to 255, after which there is a restart, whatever the policy says.
-    /// Default: none. As `RestartForceExitStatus=` of systemd.service(5).
+    /// Sets the exit codes, 0 to 255, after which there is a restart, whatever the policy says.
+    /// Default: none. Like `RestartForceExitStatus=` of systemd.service(5).
     pub fn force_restart_codes(mut self, codes: impl IntoIterator<Item = i32>) -> Self {
         self.force.codes = self.codes("force_restart_codes", codes);
         self
     }
 
-    /// The signals after whose death there is a restart. Default: none.
+    /// Sets the signals after which there is a restart if they kill a run, whatever the policy
+    /// says. Default: none.
     pub fn force_restart_signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Self {
         self.force.signals = signal_bits(signals);
         self
     }
 
-    /// Checks the values.
+    /// Checks the values and builds the tracker.
     ///
     /// # Errors
     ///
-    /// A window or a reset period of zero, a code outside 0 to 255. The error names the field, the
-    /// value and what was expected.
+    /// If a window or the reset period is zero, or if an exit code is outside 0 to 255. The error
+    /// names the field, the value and what was expected.
     pub fn build(mut self) -> Result<RestartTracker, PolicyError> {
         if let Some(error) = self.error.take() {
             return Err(error);
@@ -254,7 +261,8 @@ impl RestartTrackerBuilder {
         Ok(RestartTracker::with(self))
     }
 
-    /// The codes as bits; the first bad one is kept for [`build`](Self::build) to report.
+    /// Returns the codes as bits. Keeps the first bad code, so that [`build`](Self::build) reports
+    /// it.
     fn codes(&mut self, list: &'static str, codes: impl IntoIterator<Item = i32>) -> [u64; 4] {
         let mut bits = [0; 4];
         for code in codes {
@@ -286,7 +294,7 @@ impl Statuses {
     }
 }
 
-/// The signals, which are 1 to 64, as bits 0 to 63.
+/// Returns the signals, which are 1 to 64, as bits 0 to 63.
 fn signal_bits(signals: impl IntoIterator<Item = Signal>) -> u64 {
     let bit = |signal: Signal| 1_u64 << (signal.number() - 1);
     signals

@@ -1,4 +1,4 @@
-//! How long it takes until the next start.
+//! How long the supervisor waits before a restart.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The exit of a run that the next one follows; `None` where they overlap, which is another rule's.
+/// When the first of two runs ended. `None` if the runs overlap, which another rule judges.
 fn exit_before(pair: &[RunSpan]) -> Option<Timestamp> {
     pair[0].exit.filter(|exit| *exit <= pair[1].start)
 }
@@ -148,7 +148,7 @@ const OVERLAP: &str = "a run was started before the last had ended";
 const ASKED: &str = "every restart was asked for";
 const SIBLINGS: &str = "in a group a start waits for siblings, too";
 
-/// From start to start, of runs that take no time.
+/// In the trial the runs take no time. The rule compares the times from start to start.
 fn min_spacing(observed: &Observed) -> Verdict {
     let curve = observed.service.delays;
     let runs = observed.runs();
@@ -187,7 +187,7 @@ fn min_spacing(observed: &Observed) -> Verdict {
     }
 }
 
-/// The one restart after a run that took time.
+/// In the trial a run takes time and then is restarted once.
 fn delay_origin(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let [first, second, ..] = runs.as_slice() else {
@@ -231,8 +231,8 @@ fn delay_origin(observed: &Observed) -> Verdict {
     )
 }
 
-/// The delay before the k-th restart, by the bounds of the curve. What it is counted from is another
-/// rule's matter: both are taken.
+/// Compares the delay before the k-th restart with the bounds of the curve. Another rule judges
+/// what the delay is counted from, so this one accepts either origin.
 fn delay_curve(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     if observed.group.is_some() {
@@ -248,7 +248,7 @@ fn delay_curve(observed: &Observed) -> Verdict {
             return Verdict::unknown(OVERLAP);
         };
         let start = pair[1].start;
-        // Where starts failed between the two, there were more delays than one.
+        // If a start failed between the two runs, there was more than one delay.
         if observed.is_asked(&pair[0], start) || observed.failed_starts(exit, start) > 0 {
             continue;
         }
@@ -295,8 +295,8 @@ fn delay_curve(observed: &Observed) -> Verdict {
     }
 }
 
-/// No start comes later after an end than the longest delay. What the strategy says beyond what a
-/// timeline shows, its own trial asks.
+/// Checks that no restart comes later after an end than the longest delay. The rule's trial tests
+/// the strategy itself, for more than a timeline shows.
 fn delay_capped(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     if observed.group.is_some() {
@@ -333,7 +333,7 @@ fn delay_capped(observed: &Observed) -> Verdict {
     }
 }
 
-/// The second starts of all agents, whose first runs ended at one instant.
+/// Compares the second starts of all agents. Their first runs ended at the same time.
 fn herd_spacing(observed: &Observed) -> Verdict {
     let together = observed.profile.tolerance() + observed.granularity();
     let mut starts = Vec::new();
@@ -359,8 +359,8 @@ fn herd_spacing(observed: &Observed) -> Verdict {
     if apart(&exits) > together {
         return Verdict::unknown("they did not fail together");
     }
-    // Four draws from a range are within a fiftieth of it by chance once in 30 000, at worst; in
-    // virtual time, of milliseconds, once in 10¹³.
+    // At worst, four draws from a range lie within a fiftieth of it by chance once in 30 000 times.
+    // In virtual time, which is accurate to a millisecond, they do so once in 10¹³ times.
     let (least, most) = observed.service.delays.bounds(0);
     if most.saturating_sub(least) < together * 50 {
         return Verdict::unknown("the declared jitter is too narrow to be seen");
@@ -379,7 +379,7 @@ fn herd_spacing(observed: &Observed) -> Verdict {
     )
 }
 
-/// The stop in the first delay.
+/// In the trial the subject is told to stop during the first delay.
 fn backoff_interruptible(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let (Some(first), Some(stop)) = (runs.first(), observed.call(Control::Stop)) else {

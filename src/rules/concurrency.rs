@@ -1,4 +1,4 @@
-//! What happens at once.
+//! What happens when several things happen at the same time.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// How late something may show.
+/// How late something may show in the timeline.
 fn late(observed: &Observed) -> Duration {
     observed.profile.tolerance() + observed.granularity()
 }
@@ -128,7 +128,7 @@ fn alive(observed: &Observed) -> Vec<RunSpan> {
     runs
 }
 
-/// A stop that went well.
+/// The stop that was asked for, if it returned without an error; otherwise the verdict is unknown.
 fn stopped(observed: &Observed) -> Result<&Call, Verdict> {
     let Some(call) = observed.call(Control::Stop) else {
         return Err(Verdict::unknown("it was not told to stop"));
@@ -140,14 +140,15 @@ fn stopped(observed: &Observed) -> Result<&Call, Verdict> {
     }
 }
 
-/// It is told to stop as soon as it was told to begin.
+/// In the trial the subject is told to stop as soon as it was told to begin.
 fn stop_during_start(observed: &Observed) -> Verdict {
     let call = match stopped(observed) {
         Ok(call) => call,
         Err(unknown) => return unknown,
     };
     let runs = observed.runs();
-    // A subject that is a process of its own may have been faster than the call.
+    // A subject in a process of its own may start the run before the harness calls the stop. Within
+    // one unit that still counts as during the start.
     if let Some(first) = runs.first()
         && first.start + observed.profile.unit() < call.from
     {
@@ -178,7 +179,8 @@ fn still_alive(observed: &Observed, run: &RunSpan, call: &Call, due: Timestamp) 
     )
 }
 
-/// It is told to stop during the delay before a restart, or at its end.
+/// In the trial the subject is told to stop during the delay before a restart, or at the end of
+/// that delay.
 fn stop_vs_retry(observed: &Observed) -> Verdict {
     let Some(call) = observed.call(Control::Stop) else {
         return Verdict::unknown("it was not told to stop");
@@ -199,7 +201,7 @@ fn stop_vs_retry(observed: &Observed) -> Verdict {
     }
     let due = call.from + observed.service.grace + late(observed);
     match alive(observed).first() {
-        // What started at that very instant is to be stopped.
+        // A run that started at the instant of the stop must be stopped, too.
         Some(run) if observed.end > due => still_alive(observed, run, call, due),
         Some(_) => Verdict::unknown("it was not looked at for as long as its grace"),
         None if call.to.is_none() || call.error.is_some() => {
@@ -212,7 +214,7 @@ fn stop_vs_retry(observed: &Observed) -> Verdict {
     }
 }
 
-/// A restart, and later a stop.
+/// In the trial the subject is told to restart, and later to stop.
 fn stale_exit_ignored(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let [first, second, later @ ..] = &runs[..] else {
@@ -284,7 +286,7 @@ fn stale_exit_ignored(observed: &Observed) -> Verdict {
     }
 }
 
-/// A stop or a restart of a child that does not listen.
+/// In the trial the subject stops or restarts a run that ignores the stop signal.
 fn no_respawn_in_grace(observed: &Observed) -> Verdict {
     let told = observed
         .call(Control::Restart)
@@ -325,7 +327,7 @@ fn no_respawn_in_grace(observed: &Observed) -> Verdict {
     }
 }
 
-/// Whether exactly one is alive in the end.
+/// Whether exactly one run is alive when the observation ends.
 fn one_instance(observed: &Observed) -> Verdict {
     let alive = alive(observed);
     match &alive[..] {
@@ -367,7 +369,7 @@ fn concurrent_restarts(observed: &Observed) -> Verdict {
     one_instance(observed)
 }
 
-/// A start while a restart waits for the old run's end.
+/// In the trial the subject is told to start while a restart waits for the end of the old run.
 fn start_while_restarting(observed: &Observed) -> Verdict {
     let (Some(restart), Some(start)) = (
         observed.call(Control::Restart),
@@ -403,7 +405,8 @@ fn start_while_restarting(observed: &Observed) -> Verdict {
     }
 }
 
-/// Something is asked of the service while another one is about to be restarted.
+/// In the trial the subject is told to restart or stop this service while another service waits for
+/// its own restart.
 fn control_responsive(observed: &Observed) -> Verdict {
     let own = &observed.service.name;
     let calls = observed.calls.iter().filter(|call| {
@@ -446,7 +449,7 @@ fn control_responsive(observed: &Observed) -> Verdict {
     }
 }
 
-/// It is told to end before it is up.
+/// In the trial the subject ends, or is told to stop, before the service is up.
 fn shutdown_during_startup(observed: &Observed) -> Verdict {
     let told = observed.call(Control::End).or(observed.call(Control::Stop));
     let Some(call) = told else {
@@ -456,7 +459,7 @@ fn shutdown_during_startup(observed: &Observed) -> Verdict {
         .notices
         .iter()
         .any(|said| said.notice == Notice::Up && said.at <= call.from);
-    // What is up at exec is always up.
+    // A service that is up at exec is always up, so there this does not matter.
     if is_up && observed.service.readiness != Readiness::Exec {
         return Verdict::unknown("it was up");
     }

@@ -1,5 +1,5 @@
-//! What else than the policy may be behind a start or an end: what was told, limits, readiness, starts
-//! that failed. Without it a rule blames a supervisor for what somebody asked of it.
+//! Reasons other than the policy for a start or an end: commands, limits, readiness and failed
+//! starts. Without them, a rule would blame a supervisor for what somebody asked of it.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::policy::RestartPolicy;
 use crate::supervisor::Readiness;
 use crate::timeline::RunSpan;
 
-/// How many restarts there may have been before one, from 0: where it is not known whether counting
-/// began anew, both ends differ.
+/// How many restarts there may have been before a given restart, counted from 0. `least` and `most`
+/// differ if it is not known whether counting began anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) least: u32,
     pub(super) most: u32,
 }
 
-/// What is told of a service that starts or ends its runs.
+/// The commands that start or end runs of a service.
 const ORDERS: [Control; 5] = [
     Control::Stop,
     Control::Restart,
@@ -27,19 +27,19 @@ const ORDERS: [Control; 5] = [
 ];
 
 impl Observed {
-    /// Whether this is what the trial of that rule brought about.
+    /// Whether the trial of the rule with this id made this happen.
     pub(super) fn is_trial_of(&self, id: &str) -> bool {
         self.trial == Some(id)
     }
 
-    /// Whether somebody listened to the supervisor. A timeline alone says nothing of its notices, so
-    /// that one that is missing there is no silence of the supervisor's.
+    /// Whether somebody listened to the supervisor. A timeline alone has no notices. There, a
+    /// missing notice does not mean that the supervisor was silent.
     pub(super) fn was_heard(&self) -> bool {
         let mut calls = self.calls.iter();
         calls.any(|call| call.control == Control::Begin)
     }
 
-    /// What was told of the service that starts or ends its runs, but for the first begin.
+    /// The commands that start or end runs of the service, without the first begin.
     pub(super) fn orders(&self) -> impl Iterator<Item = &Call> {
         let again = self.calls_of(Control::Begin).skip(1);
         let orders = self
@@ -49,12 +49,13 @@ impl Observed {
         again.chain(orders)
     }
 
-    /// Whether something that was told may be why this run ended, or why something did or did not
-    /// start after it, until then.
+    /// Whether a command may be the reason why this run ended, or why something did or did not
+    /// start after it, up to the time `until`.
     pub(super) fn is_asked(&self, run: &RunSpan, until: Timestamp) -> bool {
         self.orders().any(|call| {
             let to = call.to.unwrap_or(self.end);
-            // What started this run, and was over before its end, did nothing more.
+            // A command that started this run, and that was over before the run ended, did nothing
+            // more.
             let began = matches!(
                 call.control,
                 Control::Begin | Control::Start | Control::Restart
@@ -65,7 +66,8 @@ impl Observed {
         })
     }
 
-    /// That nothing but its policy starts and ends runs: nothing was told, and no sibling has a say.
+    /// Checks that only the policy starts and ends runs: no command was given, and no sibling has a
+    /// say. Otherwise the verdict is unknown.
     pub(super) fn left_alone(&self) -> Result<(), Verdict> {
         if self.group.is_some() {
             return Err(Verdict::unknown(
@@ -82,7 +84,7 @@ impl Observed {
         }
     }
 
-    /// How many starts are said to have failed between these times.
+    /// How many starts the subject reported as failed between these times, both included.
     pub(super) fn failed_starts(&self, from: Timestamp, to: Timestamp) -> u32 {
         let failed = self.notices.iter().filter(|said| {
             matches!(said.notice, Notice::StartFailed(_)) && from <= said.at && said.at <= to
@@ -90,7 +92,7 @@ impl Observed {
         u32::try_from(failed.count()).unwrap_or(u32::MAX)
     }
 
-    /// For each of the runs, which restart the one after it is.
+    /// For each of the runs: how many restarts there were before the one that follows it.
     pub(super) fn attempts(&self, runs: &[RunSpan]) -> Vec<Attempt> {
         let begins_anew = [Control::Reset, Control::Start, Control::Restart];
         let is_reset = |from: Timestamp, to: Timestamp| {
@@ -112,7 +114,8 @@ impl Observed {
             }
             if let Some(healthy) = self.service.reset_after {
                 let alive = exit.saturating_since(run.start);
-                // From when on it was up is not always known; the longest it may take is.
+                // It is not always known when the run came up. This is the longest that it may have
+                // taken. `None` if a notification tells that the run is up.
                 let until_up = match self.service.readiness {
                     Readiness::Exec => Some(Duration::ZERO),
                     Readiness::MinUptime(time) => Some(time),
@@ -122,8 +125,9 @@ impl Observed {
                     next.least = 0;
                 }
                 let surely = |until_up| alive > healthy + until_up + self.late();
-                // What was killed for not being up in time was never healthy, however long that took,
-                // and whether the grace after failed probes counts is not said.
+                // A run that was killed because it was not up in time was never healthy, however
+                // long the kill took. Nothing says whether the grace after failed probes counts as
+                // healthy time.
                 let was_up = self.was_up(run, exit, "") == Some(true);
                 if was_up && self.service.probe.is_none() && until_up.is_some_and(surely) {
                     next.most = 0;
@@ -137,19 +141,21 @@ impl Observed {
         attempts
     }
 
-    /// Between what the delay before that restart lies.
+    /// The shortest and the longest that the delay before that restart may be.
     pub(super) fn delay_of(&self, attempt: Attempt) -> (Duration, Duration) {
         let one = self.service.delays.bounds(attempt.least);
         let other = self.service.delays.bounds(attempt.most);
-        // Decorrelated jitter aside, each of them is an end of all that lie between.
+        // Without decorrelated jitter, every delay between these two attempts lies between these
+        // bounds.
         (one.0.min(other.0), one.1.max(other.1))
     }
 
-    /// Whether the run was up when it ended; `None` where that cannot be told.
+    /// Whether the run was up when it ended; `None` if that is unknown.
     fn was_up(&self, run: &RunSpan, exit: Timestamp, id: &str) -> Option<bool> {
         match self.service.readiness {
             Readiness::Exec => Some(true),
-            // What its trial has it say to the harness it says to the supervisor, too.
+            // In the rule's own trial, the run says to the harness whatever it says to the
+            // supervisor.
             Readiness::Notified if self.is_trial_of(id) => {
                 Some(self.up_at(&self.service, run).is_some())
             }
@@ -179,8 +185,8 @@ impl Observed {
         }
     }
 
-    /// Whether the policy wants a restart after that end, and what it takes the end for; `None` where
-    /// that cannot be told. Limits apart.
+    /// Whether the policy wants a restart after that end, and what it takes the end for, in words.
+    /// `None` if that is unknown. Limits are not taken into account.
     pub(super) fn wants_restart(
         &self,
         run: &RunSpan,
@@ -206,14 +212,14 @@ impl Observed {
         (!may_be_failure || restarts == failure).then(|| (restarts, status.to_string()))
     }
 
-    /// Whether it may be for a limit that no start follows the run at this place.
+    /// Whether a limit may be the reason why no start follows the run at this place.
     pub(super) fn may_have_given_up(&self, place: usize) -> bool {
         let failed = self.failed_starts(Timestamp::ORIGIN, self.end) as usize;
         let allowed = self.profile.allowed_starts(self.service.limit);
         allowed.is_some_and(|allowed| place + 1 + failed >= allowed)
     }
 
-    /// Until when the start after an end is due at the latest, before that restart.
+    /// The latest time at which the start after an end is due, for that restart.
     pub(super) fn latest_start(
         &self,
         run: &RunSpan,
@@ -225,8 +231,8 @@ impl Observed {
         (exit + most).max(from_start) + self.late()
     }
 
-    /// The runs, each of which began when the one before had ended; what is not so cannot be judged
-    /// here.
+    /// The runs, if each of them began after the one before had ended. Otherwise, or if there are
+    /// none, the verdict is unknown.
     pub(super) fn in_turn(&self) -> Result<Vec<RunSpan>, Verdict> {
         let runs = self.runs();
         if runs.is_empty() {
@@ -243,7 +249,8 @@ impl Observed {
         Ok(runs)
     }
 
-    /// Between when the start after this run is due, after the `n`-th delay, from 0.
+    /// The earliest and the latest time at which the start after this run is due, with the `n`-th
+    /// delay, counted from 0.
     pub(super) fn due(&self, run: &RunSpan, exit: Timestamp, n: u32) -> (Timestamp, Timestamp) {
         let (least, most) = self.service.delays.bounds(n);
         let after = |delay| match self.profile.delay_origin {
@@ -253,13 +260,15 @@ impl Observed {
         (after(least), after(most) + self.late())
     }
 
-    /// Whether looking went on after an end until the `n`-th delay, from 0, was over.
+    /// Whether the observation went on after an end until the `n`-th delay, counted from 0, was
+    /// over.
     pub(super) fn looked_past(&self, exit: Timestamp, n: usize) -> bool {
         let n = u32::try_from(n).unwrap_or(u32::MAX);
         self.end > exit + self.service.delays.bounds(n).1 + self.late()
     }
 
-    /// Whether the end of this one of the runs was taken for a failure, by what followed it.
+    /// Whether the subject took the end of the run at this place for a failure. What followed the
+    /// end shows that.
     pub(super) fn was_failure(&self, runs: &[RunSpan], place: usize) -> Result<bool, Verdict> {
         let on_failure = self.service.policy == RestartPolicy::OnFailure;
         let Some(exit) = runs.get(place).and_then(|run| run.exit) else {
@@ -288,7 +297,7 @@ impl Observed {
         }
     }
 
-    /// Whether one of the runs may have been healthy, so that counting began anew.
+    /// Whether one of the runs may have been healthy. After a healthy run, counting begins anew.
     pub(super) fn may_begin_anew(&self, runs: &[RunSpan]) -> bool {
         let Some(healthy) = self.service.reset_after else {
             return false;

@@ -1,10 +1,10 @@
-//! What becomes of the children of a supervisor that dies.
+//! What happens to the children of a supervisor that dies.
 
 use super::{Call, Check, Control, CrashFate, Group, Need, Observed, Rule, Starter, Verdict};
 use crate::{ExitStatus, Timestamp};
 
-/// What a trial asks of a run after the crash, and is answered: then it lives, and no signal is on its
-/// way. A fact's name.
+/// Name of a fact: after the crash, the trial asked a run something, and the run answered. So the
+/// run is alive, and no signal is on its way to it.
 pub(crate) const ANSWERED: &str = "runs that answered after the crash";
 
 pub(super) const RULES: &[Rule] = &[
@@ -78,7 +78,7 @@ fn begins(observed: &Observed) -> Vec<&Call> {
         .collect()
 }
 
-/// When its supervisor was killed, and when that had ended.
+/// When the harness killed the supervisor, and when the supervisor's process had ended.
 fn crash(observed: &Observed) -> Result<(Timestamp, Timestamp), Verdict> {
     let mut calls = observed.calls.iter();
     let crash = calls.find(|call| call.control == Control::Crash);
@@ -135,12 +135,13 @@ fn crash_child_fate(observed: &Observed) -> Verdict {
     }
 }
 
-/// A second run that began although the one before had not ended, where there is one.
+/// The broken verdict if a run began although the one before had not ended. `None` if there is no
+/// such run.
 fn overlap(observed: &Observed) -> Option<Verdict> {
     let runs = observed.runs();
     let pair = runs.windows(2).find(|pair| {
         let by = pair[1].start + observed.early();
-        // By the machine's clock the order of two processes is told no closer.
+        // By the machine's clock, the order of two processes is known no more exactly than this.
         pair[0].exit.map_or(observed.end, |exit| exit) > by
     })?;
     let until = match pair[0].exit {
@@ -157,8 +158,8 @@ fn overlap(observed: &Observed) -> Option<Verdict> {
     ))
 }
 
-/// A new supervisor is begun after the crash, and, where it was refused, another when what was left has
-/// ended.
+/// In the trial a new supervisor is begun after the crash. If it is refused, another one is begun
+/// when what the first supervisor left has ended.
 fn no_duplicate_after_crash(observed: &Observed) -> Verdict {
     let (from, _) = match crash(observed) {
         Ok(times) => times,
@@ -200,7 +201,8 @@ fn no_duplicate_after_crash(observed: &Observed) -> Verdict {
     }
 }
 
-/// Another supervisor is begun beside the first, which is stopped afterwards where it can be.
+/// In the trial a second supervisor is begun beside the first. Then the first is told to stop, if
+/// it can be.
 fn second_supervisor(observed: &Observed) -> Verdict {
     let begins = begins(observed);
     let [first, second, ..] = begins.as_slice() else {
@@ -255,7 +257,7 @@ fn second_supervisor(observed: &Observed) -> Verdict {
     }
 }
 
-/// A run that does nothing but stay, and whose starter may have ended meanwhile.
+/// In the trial the run only stays, and the thread that started it may end meanwhile.
 fn thread_exit_safe(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let Some(run) = runs.first() else {

@@ -1,4 +1,4 @@
-//! Which ends are followed by a start.
+//! Which ends of a run are followed by a restart.
 
 use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, StopReturn, Verdict};
 use crate::Timestamp;
@@ -119,7 +119,7 @@ fn policy_matrix(observed: &Observed) -> Verdict {
             None if observed.end <= due => {
                 unknown.get_or_insert_with(|| "looking ended before the delay was over".to_owned());
             }
-            // That a start was tried is a restart, whatever came of it.
+            // A start that was tried counts as a restart, even if it failed.
             None if restarts && observed.failed_starts(exit, observed.end) == 0 => {
                 return observed.broken(
                     observed.exit_of(run.run),
@@ -131,7 +131,7 @@ fn policy_matrix(observed: &Observed) -> Verdict {
         }
     }
     match unknown {
-        // It held wherever it could be looked at; its own trial wants to have looked at all.
+        // The rule held wherever it could be judged. Only its own trial must have judged all ends.
         _ if was_judged && !observed.is_trial_of(ID) => Verdict::Pass,
         Some(reason) => Verdict::Unknown(reason),
         None if was_judged => Verdict::Pass,
@@ -141,7 +141,7 @@ fn policy_matrix(observed: &Observed) -> Verdict {
 
 const SIBLINGS: &str = "in a group its siblings have a say in its restarts";
 
-/// The same of starts that fail, which no run shows.
+/// Judges the policy after starts that failed. No run shows them.
 fn after_failed_start(observed: &Observed) -> Verdict {
     let policy = observed.service.policy;
     if let Err(unknown) = observed.left_alone() {
@@ -192,8 +192,9 @@ fn no_start_after_stop(observed: &Observed) -> Verdict {
             continue;
         };
         was_acknowledged = true;
-        // Calls are in the order in which they were made: one that came later may be of the same
-        // instant. One that came before is no explicit start after the stop, however long it takes.
+        // The calls are in the order in which they were made. A call that came after the stop may
+        // have been made at the same instant. A call that came before is no explicit start after
+        // the stop, however long it takes.
         let later = &observed.calls[place + 1..];
         let is_asked = |run: &RunSpan| later.iter().any(|call| starts(observed, call, run));
         for run in runs.iter().filter(|run| run.start >= stop.from) {
@@ -205,8 +206,9 @@ fn no_start_after_stop(observed: &Observed) -> Verdict {
                 let actual = format!("run {} was started at {}", run.run, run.start);
                 return observed.broken(observed.start_of(run.run), expected, actual);
             }
-            // What began while it was being stopped, or at the stop's return, is to be ended with it:
-            // by then, or in its grace where the stop does not wait for that.
+            // A run that began while the service was being stopped, or when the stop returned, must
+            // be ended, too. It must have ended by the return of the stop. If the stop does not
+            // wait for the end, the run has until the end of its grace.
             let waits = observed.profile.stop != Some(StopReturn::AtOnce);
             let over = if waits {
                 to
@@ -236,7 +238,7 @@ fn no_start_after_stop(observed: &Observed) -> Verdict {
     }
 }
 
-/// Whether the call may be why that run was started.
+/// Whether the call may be the reason why that run was started.
 fn starts(observed: &Observed, call: &Call, run: &RunSpan) -> bool {
     let starts = matches!(
         call.control,
@@ -262,7 +264,7 @@ fn status_overrides(observed: &Observed) -> Verdict {
     if observed.is_asked(&runs[0], until) {
         return Verdict::unknown("its end, or what followed it, was asked for");
     }
-    // The lists are about how a process ended that was up.
+    // The lists apply only to the end of a process that was up.
     match observed.wants_restart(&runs[0], exit, "status-overrides") {
         Some((restarts, _)) if restarts == service.restarts(status) => {}
         _ => return Verdict::unknown("nobody can tell what the end was taken for"),
@@ -310,7 +312,7 @@ fn one_start_per_exit(observed: &Observed) -> Verdict {
         .collect();
     let mut was_automatic = false;
     for (place, run) in runs.iter().enumerate().skip(1) {
-        // A start that was asked for needs no end.
+        // A start that was asked for needs no end before it.
         let reason = asked.iter().position(|call| {
             let to = call.to.unwrap_or(observed.end) + observed.late();
             call.from <= run.start && run.start <= to

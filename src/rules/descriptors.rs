@@ -103,7 +103,7 @@ fn dispositions_default(observed: &Observed) -> Verdict {
     let Some(report) = first_report(observed) else {
         return Verdict::unknown(NO_REPORT);
     };
-    // glibc's posix_spawn leaves its own two ignored.
+    // A child of glibc's posix_spawn ignores the two signals that glibc uses itself.
     let own = |signal: &Signal| matches!(signal.number(), 32 | 33);
     let ignored: Vec<Signal> = report.ignored.iter().filter(|s| !own(s)).copied().collect();
     if ignored.is_empty() {
@@ -144,10 +144,11 @@ fn fds_declared_only(observed: &Observed) -> Verdict {
     )
 }
 
-/// Fewer restarts say nothing.
+/// The fewest restarts that the rule can be judged by. Fewer show nothing.
 const LEAST: usize = 8;
 
-/// Whether most restarts left some of these open: others of the process come and go at their own times.
+/// Whether at least three quarters of the restarts left some descriptors open. Other threads of the
+/// process open and close descriptors at their own times, so a few such restarts show nothing.
 pub(crate) fn are_growing(kept: &[usize]) -> bool {
     growing(kept) * 4 >= kept.len() * 3
 }
@@ -181,7 +182,7 @@ fn fd_stable(observed: &Observed) -> Verdict {
     )
 }
 
-/// What a subject that clears the environment may add of its own.
+/// How many entries of its own a subject may add if it clears the environment.
 const OWN_ENTRIES: usize = 8;
 
 fn env_contract(observed: &Observed) -> Verdict {
@@ -190,7 +191,7 @@ fn env_contract(observed: &Observed) -> Verdict {
     };
     let mut has: BTreeMap<&[u8], Vec<Option<&[u8]>>> = BTreeMap::new();
     for entry in &report.environment {
-        // One that was too long for the report has its key alone.
+        // An entry that was too long for the report consists of its key alone.
         let at = entry.0.iter().position(|byte| *byte == b'=');
         let (key, value) = match at {
             Some(at) => (&entry.0[..at], Some(&entry.0[at + 1..])),
@@ -238,7 +239,7 @@ fn env_contract(observed: &Observed) -> Verdict {
     Verdict::Pass
 }
 
-/// The service was to start in a directory that is not there.
+/// In the trial the service should start in a directory that does not exist.
 fn setup_failure_aborts(observed: &Observed) -> Verdict {
     let Some(directory) = &observed.service.current_dir else {
         return Verdict::unknown("no working directory was asked for");

@@ -1,11 +1,11 @@
-//! What rules say to timelines that nobody has made for them, and to times that are seen late: timelines
-//! by hand.
+//! Tests of the rules on timelines that no trial made, and on times that the harness sees late. The
+//! timelines are written by hand.
 
 use super::unseeded::{SECOND, at, expect, observed, said, told};
 use super::{Control, Notice, Observed, StopReturn, Time, rule};
 
-/// A service that is told to restart and to stop, as the events say; 3 s after the last nobody looks any
-/// more.
+/// A service whose first run a restart ends, and these events after that. Nobody looks any more
+/// after 100 s.
 fn stopped_again(last: &[&str]) -> Observed {
     let mut events = vec![
         "+0.000  worker#1  start",
@@ -33,7 +33,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
         &stop(lives(), 2.0),
         "fail: run 3, started at 2.000s, is alive",
     );
-    // A stop that takes its time meets what starts meanwhile.
+    // A stop that takes some time must also end a run that starts meanwhile.
     expect(
         id,
         &stop(lives(), 2.5),
@@ -47,11 +47,11 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
         &stop(dies(), 2.0),
         "fail: run 3, started at 2.000s, lives until",
     );
-    // Where a stop does not wait, the run has its grace.
+    // If the stop does not wait for the end, the run has its grace.
     let mut at_once = stop(dies(), 2.0);
     at_once.profile.stop = Some(StopReturn::AtOnce);
     expect(id, &at_once, "pass");
-    // A start that came after the stop, and one that came before it.
+    // A start that was asked for after the stop, and one that was asked for before it.
     let asked = told(stop(lives(), 2.0), Control::Start, 2.0, Some(2.0));
     expect(id, &asked, "pass");
     let before = told(lives(), Control::Start, 2.0, Some(2.0));
@@ -60,7 +60,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
         &stop(before, 2.0),
         "fail: run 3, started at 2.000s, is alive",
     );
-    // What lived when it was told to stop, and goes on, is another rule's.
+    // Another rule judges a run that was alive at the stop and goes on.
     let goes_on = stop(stopped_again(&[second]), 2.0);
     expect(id, &goes_on, "pass");
     let starts_later = stop(
@@ -68,7 +68,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
         2.0,
     );
     expect(id, &starts_later, "fail: run 3 was started at 2.500s");
-    // The second stop is a stop, too.
+    // The rule judges the second stop, too.
     let twice = stop(stopped_again(&[second, died]), 2.0);
     let mut twice = told(twice, Control::Start, 3.0, Some(3.0));
     twice = told(twice, Control::Stop, 4.0, Some(4.0));
@@ -86,7 +86,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
     expect(id, &again, "fail: run 4 was started at 5.000s");
 }
 
-/// A subject by the machine's clock, which may be 100 ms late.
+/// A subject that is judged by the machine's clock and may be 100 ms late.
 fn in_real_time(mut observed: Observed) -> Observed {
     observed.profile.time = Time::Real {
         unit: SECOND,
@@ -97,7 +97,7 @@ fn in_real_time(mut observed: Observed) -> Observed {
 
 #[test]
 fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
-    // The reap is seen after the stop has returned.
+    // The harness sees the reap after the stop has returned.
     let stopped = |to: f64| {
         let events = [
             "+0.000  worker#1  start",
@@ -113,7 +113,7 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
         &stopped(2.85),
         "fail: it returned at 2.850s, 150ms early",
     );
-    // The hello comes after the report, which is right at exec.
+    // The hello comes after the report of being up. The report is right at exec.
     let up = |at: f64, readiness| {
         let observed = told(
             observed(&["+1.000  worker#1  start"]),
@@ -134,7 +134,7 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
         &up(1.85, uptime),
         "fail: run 1 is up at 1.850s",
     );
-    // The timeout counts from the exec, which was before the hello.
+    // The timeout counts from the exec, which came before the hello.
     let timed_out = |at: &str| {
         let exit = format!("+{at}  worker#1  exit  signal=SIGTERM");
         let events = ["+1.000  worker#1  start", &exit, "+2.000  worker#2  start"];
@@ -149,7 +149,7 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
         &timed_out("4.850"),
         "fail: it was ended at 5.850s",
     );
-    // In virtual time neither takes any.
+    // In virtual time, a hello and a look take no time.
     let mut exact = stopped(2.95);
     exact.profile.time = Time::Virtual;
     expect(
@@ -159,7 +159,7 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
     );
 }
 
-/// What a rule says to a timeline that is not known to be its trial's.
+/// Checks what a rule says to a timeline that is not known to come from its own trial.
 #[track_caller]
 fn elsewhere(id: &str, observed: &Observed, expected: &str) {
     let verdict = rule(id).unwrap().check(observed);
@@ -186,7 +186,7 @@ fn no_other_timeline_breaks_a_rule_about_what_does_not_show_in_one() {
     }
 }
 
-/// By the calls it shows who has ended and started the runs.
+/// The calls show that somebody asked for the end and for the start.
 #[test]
 fn what_was_asked_for_is_nobodys_decision() {
     let events = [
@@ -224,7 +224,7 @@ fn a_limit_may_be_why_nothing_follows() {
     observed.service.limit = crate::RestartLimit::Consecutive(std::num::NonZeroU32::MIN);
     elsewhere("policy-matrix", &observed, "pass");
     elsewhere("limit-boundary", &observed, "pass");
-    // A timeline alone says nothing of what came after it.
+    // A timeline alone does not show what came after it.
     observed.end = at(4.0);
     elsewhere("limit-boundary", &observed, "pass");
     observed.service.limit = crate::RestartLimit::Consecutive(2.try_into().unwrap());

@@ -1,4 +1,4 @@
-//! How ends are told apart.
+//! How a supervisor tells the ends of runs apart.
 
 use super::{Check, Control, Group, Need, Observed, Rest, Rule, Verdict};
 use crate::timeline::RunSpan;
@@ -57,7 +57,8 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The runs that ended, with how they did and what was reported of it.
+/// The runs that have ended, each with its status in the timeline and the status that the subject
+/// reported.
 fn reported(observed: &Observed) -> Result<Vec<(RunSpan, ExitStatus, ExitStatus)>, Verdict> {
     let runs = observed.in_turn()?;
     let reports: Vec<(Timestamp, ExitStatus)> = observed.reported_at().collect();
@@ -118,7 +119,7 @@ fn signal_preserved(observed: &Observed) -> Verdict {
     };
     let mut is_at_stake = false;
     for (run, status, report) in reported {
-        // Neither the code nor the core dump is this rule's matter.
+        // This rule judges neither the exit code nor the core dump.
         let is_preserved = status.signal() == report.signal();
         if !is_preserved {
             return observed.broken(
@@ -127,7 +128,7 @@ fn signal_preserved(observed: &Observed) -> Verdict {
                 format!("it is reported as {report}"),
             );
         }
-        // Codes that a shell would give a death are at stake, too.
+        // The rule also judges the codes that a shell would use for a death by signal.
         is_at_stake |= match status {
             ExitStatus::Exited { code } => code > 128,
             ExitStatus::Signaled { .. } => true,

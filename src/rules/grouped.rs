@@ -1,4 +1,5 @@
-//! The checks about groups, on timelines by hand: a service `worker` between `store` and `api`.
+//! Tests of the rules about groups, on timelines written by hand: a service `worker` is started
+//! between `store` and `api`.
 
 use super::unseeded::{SECOND, expect, observed, told};
 use super::{Control, Observed, Service, ServiceGroup};
@@ -23,8 +24,8 @@ fn in_group(
     observed
 }
 
-/// What became of a group whose services take a second until they are up, and that is told to stop at
-/// 10 s.
+/// A group whose services take a second until they are up, and these events. The group is told to
+/// stop at 10 s.
 fn stopped(events: &[&str]) -> Observed {
     let observed = in_group(
         observed(events),
@@ -102,13 +103,13 @@ fn an_order_may_be_kept_or_not_at_the_stop() {
         "+0.000  api#1     exit    code=0",
     ];
     check(&at_once, "fail: it is stopped at 10.000s");
-    // Killed, it shows by its end alone.
+    // Of a run that is killed, only the end shows.
     let killed = [STOPS[0], "+0.500  worker#1  exit  signal=SIGKILL", STOPS[1]];
     check(
         &[&killed[..], &STOPS[4..]].concat(),
         "fail: it is stopped at 10.500s",
     );
-    // One that stays is stopped after none.
+    // `api` never ends, so `worker` must not be stopped.
     let stays = [STOPS[0], STOPS[2], STOPS[3], STOPS[4], STOPS[5]];
     check(&stays, "fail: it is stopped at 10.000s");
 }
@@ -142,7 +143,7 @@ fn an_order_may_be_for_nobody_to_tell() {
     expect(id, &stopped(&[&STARTS[..], &before].concat()), "unknown");
 }
 
-/// A crash of the worker, and what follows it.
+/// A crash of the worker at 5 s, and the events that follow it.
 fn crashed(strategy: SiblingStrategy, events: &[&str]) -> Observed {
     let begin = [
         "+0.000  store#1   start",
@@ -226,7 +227,7 @@ fn a_strategy_may_not_show() {
     expect(id, &without, "unknown");
 }
 
-/// A worker whose limit of one restart in a row is used up at 9 s, and what follows that.
+/// A worker that has used up its limit of one restart in a row at 9 s, and the events that follow.
 fn given_up(scope: GiveUpScope, events: &[&str]) -> Observed {
     let begin = [
         "+0.000  store#1   start",

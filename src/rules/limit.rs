@@ -1,4 +1,4 @@
-//! How many starts there are.
+//! How many starts the supervisor allows.
 
 use std::time::Duration;
 
@@ -101,13 +101,15 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The runs in turn, where the policy restarts after each of them, and nobody else does.
+/// The runs in turn, if the policy restarts after each of them and nothing else starts or ends
+/// them. Otherwise the verdict is unknown.
 fn all_restarted(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
     observed.left_alone()?;
     crashes(observed)
 }
 
-/// The runs in turn, where the policy restarts after each of them, and each of them counts.
+/// The runs in turn, if the policy restarts after each of them and the limit counts each of them.
+/// Otherwise the verdict is unknown.
 fn crashes(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
     let runs = observed.in_turn()?;
     if observed.failed_starts(Timestamp::ORIGIN, observed.end) > 0 {
@@ -159,8 +161,8 @@ fn limit_boundary(observed: &Observed) -> Verdict {
             format!("run {} was started at {}", more.run, more.start),
         );
     }
-    // Nobody says of a timeline alone how long it was looked at. That there are as many starts as there
-    // may be, and no more, is all that it can show.
+    // A timeline alone does not say for how long it was observed. It can only show that there are
+    // exactly as many starts as allowed.
     let is_alone = observed.calls.is_empty() && runs.len() == allowed;
     match last.exit {
         Some(exit) if is_alone || observed.looked_past(exit, runs.len()) => {}
@@ -188,7 +190,7 @@ fn limit_counts(observed: &Observed) -> Verdict {
     }
 }
 
-/// Ends that are no failure.
+/// In the trial all ends are success.
 fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
     let runs = match observed.in_turn() {
         Ok(runs) => runs,
@@ -201,7 +203,7 @@ fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
     if !ends.all(|run| run.status.is_some_and(is_clean)) {
         return Verdict::unknown("not all ends are clean and followed by a restart");
     }
-    // Where exactly the limit is, is the matter of another rule.
+    // Another rule judges where exactly the limit is.
     let goes_on = runs.len() > allowed + 1;
     let last = &runs[runs.len() - 1];
     let has_given_up = last
@@ -225,7 +227,7 @@ fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
     }
 }
 
-/// Restarts that were asked for, of a service that stays up.
+/// In the trial the restarts are asked for, and the service itself stays up.
 fn requests_count(observed: &Observed, requests: &[&Call], allowed: usize) -> Verdict {
     let counted = observed.profile.limit_counts == LimitCounts::Starts;
     let runs = observed.runs();
@@ -286,7 +288,7 @@ fn window_kind(observed: &Observed) -> Verdict {
         Ok(runs) => runs,
         Err(unknown) => return unknown,
     };
-    // Restarts so far, by the end before them and by their start: either may be what is counted.
+    // The restarts so far, by the end before them and by their start: the subject may count either.
     let mut restarts: Vec<(Timestamp, Timestamp)> = Vec::new();
     if observed.profile.first_start_counts {
         restarts.push((runs[0].start, runs[0].start));
@@ -294,7 +296,8 @@ fn window_kind(observed: &Observed) -> Verdict {
     let mut was_judged = false;
     for (place, run) in runs.iter().enumerate() {
         let Some(exit) = run.exit else { break };
-        // Whether a healthy run empties a period, too, is not said: its trial has none that it chose.
+        // Nothing says whether a healthy run also empties the period of a window limit. The rule's
+        // own trial asks for no healthy runs, so there a window limit is judged all the same.
         let is_judged = within.is_some() && observed.is_trial_of("window-kind");
         if !is_judged && observed.may_begin_anew(&runs[..=place]) {
             return Verdict::unknown("a healthy run came between");
@@ -302,7 +305,7 @@ fn window_kind(observed: &Observed) -> Verdict {
         let recent = |then: Timestamp| within.is_none_or(|within| exit - then <= within);
         let by_end = restarts.iter().filter(|(end, _)| recent(*end)).count();
         let by_start = restarts.iter().filter(|(_, start)| recent(*start)).count();
-        // By one more or less is the matter of another rule.
+        // Another rule judges whether the limit is off by one.
         let too_many = by_end.min(by_start) > most;
         let few_enough = by_end.max(by_start) + 2 <= most;
         match runs.get(place + 1) {
@@ -337,7 +340,7 @@ fn window_kind(observed: &Observed) -> Verdict {
     }
 }
 
-/// More restarts than anybody sees.
+/// More restarts than any trial sees.
 const COUNTLESS: usize = 1000;
 
 fn limit_degenerate(observed: &Observed) -> Verdict {
@@ -347,7 +350,7 @@ fn limit_degenerate(observed: &Observed) -> Verdict {
         return Verdict::unknown("the limit is an ordinary one");
     }
     let begin = observed.call(Control::Begin);
-    // What is too large may be refused, where it is configured.
+    // A subject may refuse a limit that is too large when it is configured.
     if allowed.is_some() && begin.is_some_and(|call| call.error.is_some()) {
         return Verdict::Pass;
     }
@@ -372,7 +375,7 @@ fn limit_degenerate(observed: &Observed) -> Verdict {
     Verdict::Pass
 }
 
-/// That it has not, and what it said instead.
+/// The unknown verdict that the subject did not give up, with what it said instead.
 fn did_not_give_up(observed: &Observed) -> Verdict {
     match observed.rest() {
         Some(rest) => Verdict::Unknown(format!("it did not give up: {rest}")),
@@ -380,7 +383,7 @@ fn did_not_give_up(observed: &Observed) -> Verdict {
     }
 }
 
-/// When it gave up.
+/// When the subject gave up; `None` if it did not say so.
 fn gave_up(observed: &Observed) -> Option<Timestamp> {
     let mut outcomes = observed.calls_of(Control::Outcome);
     outcomes.find_map(|call| match call.rest {

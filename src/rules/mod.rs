@@ -1,9 +1,11 @@
-//! Named rules: what any supervisor can be held to, each a small pure function over a timeline.
+//! Named rules that any supervisor can be tested against. Each rule is a small pure function over a
+//! timeline.
 //!
-//! A [`Rule`] has a stable id, says one thing in one line, and knows who demands it. What it judges
-//! is an [`Observed`]: the timeline of a service's runs, what the supervisor said about them, and
-//! what it was told to do. [`conformance`](crate::conformance) brings about what each rule has to
-//! see; a timeline of one's own can be judged, too.
+//! A [`Rule`] has a stable id, a one-line statement and a source that demands it. It judges an
+//! [`Observed`]: the timeline of a service's runs, what the supervisor said about them, and what it
+//! was told to do. The supervisor under test is called the subject.
+//! [`conformance`](crate::conformance) plays a trial for each rule: it makes happen what the rule
+//! has to see. You can also have a timeline of your own judged.
 //!
 //! ```
 //! use std::time::Duration;
@@ -86,44 +88,44 @@ pub use service::{DelayCurve, Ends, Reporter, Service, ServiceGroup};
 pub(crate) use verdict::write_line;
 pub use verdict::{Verdict, Violation};
 
-/// What a group of rules is about, as the catalog has them.
+/// The topic of a group of rules, as in the catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Group {
     /// How a service comes up.
     Start,
-    /// How ends are told apart.
+    /// How a supervisor tells the ends of runs apart.
     ExitClassification,
-    /// Which ends are followed by a start.
+    /// Which ends of a run are followed by a restart.
     RestartDecision,
-    /// How long it takes until that start.
+    /// How long the supervisor waits before a restart.
     BackoffAndJitter,
-    /// How many starts there are.
+    /// How many starts the supervisor allows.
     RateLimit,
-    /// When counting begins anew.
+    /// When the supervisor begins to count from zero again.
     Reset,
-    /// How a service is ended.
+    /// How a service is stopped.
     Stop,
-    /// What becomes of descendants.
+    /// What happens to the descendants of a service.
     ProcessTree,
-    /// What becomes of the dead.
+    /// How children that have ended are reaped.
     Reaping,
-    /// What a child inherits.
+    /// What a child inherits from the supervisor.
     Inheritance,
-    /// When a service is up, and whether it still is.
+    /// When a service is up, and whether it is still healthy.
     Readiness,
-    /// What becomes of what it writes.
+    /// What happens to the output of a service.
     Output,
-    /// What happens at once.
+    /// What happens when several things happen at the same time.
     Concurrency,
-    /// What becomes of the children of a supervisor that dies.
+    /// What happens to the children of a supervisor that dies.
     SupervisorCrash,
-    /// What happens when something runs out.
+    /// What happens when a resource runs out.
     Exhaustion,
 }
 
 impl Group {
-    /// Its heading.
+    /// The group's heading on the documentation page.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -149,16 +151,18 @@ impl Group {
 /// How a rule is judged.
 #[derive(Clone, Copy, Debug)]
 enum Check {
-    /// By what happened, whatever that is.
+    /// By this function, on any timeline.
     Observed(fn(&Observed) -> Verdict),
-    /// By what happened to what this says: whether a timeline is of that does not show in it, so that
-    /// only what the rule's own trial brought about can break it.
+    /// By this function, but only the rule's own trial can break the rule. The text names the
+    /// situation that the rule judges. A timeline does not show whether it comes from that
+    /// situation.
     Trial(fn(&Observed) -> Verdict, &'static str),
-    /// By the backoff strategy itself, which the subject lends.
+    /// By tests of the backoff strategy that the subject lends.
     Strategy,
-    /// By the backoff strategy itself where the subject is put to a trial; of a timeline, by this.
+    /// In a trial, by tests of the backoff strategy that the subject lends. On any other timeline,
+    /// by this function.
     StrategyOr(fn(&Observed) -> Verdict),
-    /// Not yet, for this reason.
+    /// Not at all yet, for this reason.
     Planned(&'static str),
 }
 
@@ -166,32 +170,40 @@ enum Check {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Rule {
-    /// Its public, stable name.
+    /// The rule's public name. It is stable.
     pub id: &'static str,
-    /// What it is about.
+    /// The group that the rule belongs to.
     pub group: Group,
-    /// What it says, in one line.
+    /// What the rule demands, in one line.
     pub invariant: &'static str,
-    /// What goes wrong where it is broken.
+    /// What goes wrong when a supervisor breaks the rule.
     pub rationale: &'static str,
-    /// Who defines or demands it.
+    /// Who defines or demands the rule.
     pub origin: &'static str,
-    /// A report of a real supervisor that broke it.
+    /// A bug report about a real supervisor that broke the rule.
     pub bug: Option<&'static str>,
-    /// What a subject must declare to be held to it.
+    /// What a subject's profile must declare before the rule applies to it.
     pub needs: &'static [Need],
     check: Check,
 }
 
 impl Rule {
-    /// Judges what was observed. What the profile lacks is [`Verdict::Unsupported`]. Where too little
-    /// was seen, or the rule is only planned, the verdict is [`Verdict::Unknown`]; so it is where the
-    /// rule is [about](Rule::about) something that the timeline is not known to be of.
+    /// Judges what was observed.
+    ///
+    /// The verdict is [`Verdict::Unsupported`] if the profile lacks something that the rule needs.
+    /// It is [`Verdict::Unknown`] in these cases:
+    ///
+    /// - Too little was seen.
+    /// - The rule is only planned.
+    /// - The rule seems broken, but it is [about](Rule::about) something that this timeline is not
+    ///   known to show.
+    /// - The rule seems broken, but the timeline's times are the machine's and the profile declares
+    ///   virtual time.
     pub fn check(&'static self, observed: &Observed) -> Verdict {
         let is_strategy = |need: &Need| *need == Need::Strategy;
         let judges_delays = matches!(self.check, Check::StrategyOr(_));
         let needs = self.needs.iter();
-        // The delays of a timeline need no strategy.
+        // To judge the delays of a timeline, nothing has to be lent.
         let lacking = needs
             .filter(|need| !(judges_delays && is_strategy(need)))
             .find_map(|need| need.lacking(&observed.profile));
@@ -210,7 +222,8 @@ impl Rule {
             (Verdict::Fail(_), Some(about)) if !observed.is_trial_of(self.id) => Verdict::Unknown(
                 format!("it judges {about}, and nothing says that this is that"),
             ),
-            // No time on it is exact, and nobody says how far off it may be.
+            // No time on this timeline is exact, and the profile does not say how far off it may
+            // be.
             (Verdict::Fail(_), _) if is_real && observed.profile.time == Time::Virtual => {
                 Verdict::unknown(
                     "the timeline's times are the machine's, and the profile's `time` is virtual",
@@ -221,8 +234,9 @@ impl Rule {
         verdict.named(self, &observed.service.name)
     }
 
-    /// What it judges, where only its own trial, in [`conformance`](crate::conformance), is known to
-    /// bring that about: no other timeline can break it. `None` where any timeline can.
+    /// What the rule judges, if only the rule's own trial in [`conformance`](crate::conformance) is
+    /// known to make that happen. Then no other timeline can break the rule. `None` if any timeline
+    /// can.
     #[must_use]
     pub fn about(&self) -> Option<&'static str> {
         match self.check {
@@ -231,13 +245,13 @@ impl Rule {
         }
     }
 
-    /// Why a subject with this profile cannot be held to it; `None` where it can.
+    /// Why the rule does not apply to a subject with this profile; `None` if it applies.
     #[must_use]
     pub fn lacking(&self, profile: &Profile) -> Option<String> {
         self.needs.iter().find_map(|need| need.lacking(profile))
     }
 
-    /// Why it cannot be judged yet; `None` where it can.
+    /// Why the rule cannot be judged yet; `None` if it can.
     #[must_use]
     pub fn planned(&self) -> Option<&'static str> {
         match self.check {
@@ -246,20 +260,20 @@ impl Rule {
         }
     }
 
-    /// As its own verdict on that service.
+    /// Makes the verdict this rule's own, about the service of that name.
     #[cfg(feature = "properties")]
     pub(crate) fn say(&'static self, verdict: Verdict, service: &str) -> Verdict {
         verdict.named(self, service)
     }
 
-    /// Whether it is judged by the backoff strategy itself.
+    /// Whether a trial judges the rule by the backoff strategy itself.
     #[cfg(feature = "properties")]
     pub(crate) fn is_of_strategy(&self) -> bool {
         matches!(self.check, Check::Strategy | Check::StrategyOr(_))
     }
 }
 
-/// Its id.
+/// Writes the rule's id.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id)
@@ -290,13 +304,14 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
     CATALOG.into_iter().flatten()
 }
 
-/// The rule with this id.
+/// The rule with this id; `None` if no rule has it.
 #[must_use]
 pub fn rule(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)
 }
 
-/// The rule with this id, for a constant: with an id that no rule has, it does not build.
+/// The rule with this id, for use in a constant. If no rule has the id, the constant does not
+/// compile.
 #[cfg(feature = "properties")]
 pub(crate) const fn registered(id: &str) -> &'static Rule {
     let mut group = 0;
@@ -314,7 +329,7 @@ pub(crate) const fn registered(id: &str) -> &'static Rule {
     panic!("no rule has this id")
 }
 
-/// `==` is not for constants yet.
+/// Compares two byte strings: `==` does not work in constants yet.
 #[cfg(feature = "properties")]
 const fn is_same(one: &[u8], two: &[u8]) -> bool {
     let mut place = 0;

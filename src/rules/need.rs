@@ -1,19 +1,20 @@
-//! What a rule needs a subject to declare.
+//! What a rule needs a subject's profile to declare.
 
 use super::{Profile, Setting, StopScope, Time};
 use crate::Signal;
 use crate::policy::RestartPolicy;
 
-/// What a rule needs a subject to declare.
+/// Something that a rule needs a subject's [`Profile`] to declare. Most variants name the field
+/// that must be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Need {
-    /// [`Profile::policy`], one that restarts something.
+    /// [`Profile::policy`] that restarts after some ends.
     Restarts,
-    /// [`Profile::policy`], to be chosen.
+    /// [`Profile::policy`] that the service can choose.
     ChosenPolicy,
-    /// [`Profile::policy`] that restarts failures only, or [`Profile::reports_rest`] where a run may
-    /// be the last.
+    /// [`Profile::policy`] that can restart after failures only. For a policy that never restarts,
+    /// [`Profile::reports_rest`].
     TellsFailures,
     /// [`Profile::success_list`]
     SuccessList,
@@ -21,17 +22,17 @@ pub enum Need {
     OverrideLists,
     /// [`Profile::delays`]
     Delays,
-    /// [`Profile::delays`], to be chosen.
+    /// [`Profile::delays`] that the service can choose.
     ChosenDelays,
-    /// A jitter, fixed or to be chosen.
+    /// [`Profile::jitter`], or fixed [`Profile::delays`] that have a jitter.
     Jitter,
-    /// [`Profile::delays`], without jitter, fixed or to be chosen.
+    /// [`Profile::delays`] without jitter, fixed or chosen by the service.
     PlainDelays,
     /// [`Profile::lends_strategy`]
     Strategy,
     /// [`Profile::retries_failed_starts`]
     RetriedStarts,
-    /// Either limit.
+    /// [`Profile::consecutive_limit`] or [`Profile::window_limit`].
     Limit,
     /// [`Profile::consecutive_limit`]
     ConsecutiveLimit,
@@ -39,9 +40,9 @@ pub enum Need {
     WindowLimit,
     /// [`Profile::reset_after`]
     ResetAfter,
-    /// [`Profile::stop_signal`], one that a process can act on.
+    /// [`Profile::stop_signal`] that a process can act on: neither SIGKILL nor SIGSTOP.
     StopSignal,
-    /// [`Profile::stop_signal`], to be chosen.
+    /// [`Profile::stop_signal`] that the service can choose.
     ChosenStopSignal,
     /// [`Profile::grace`]
     Grace,
@@ -51,7 +52,7 @@ pub enum Need {
     RepeatedStop,
     /// [`Profile::stop_scope`]
     StopScope,
-    /// [`Profile::stop_scope`], of more than the process.
+    /// [`Profile::stop_scope`] of more than the started process.
     WideScope,
     /// [`Profile::wakes_frozen`]
     WakesFrozen,
@@ -113,7 +114,7 @@ pub enum Need {
     RejectsBadSettings,
     /// [`Profile::in_process`]
     InProcess,
-    /// [`Profile::time`], virtual.
+    /// [`Profile::time`] that is virtual.
     VirtualTime,
     /// [`Profile::own_process`]
     OwnProcess,
@@ -128,7 +129,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// What the profile lacks; `None` where it is there.
+    /// What the profile lacks, in words; `None` if it declares what is needed.
     pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
         let is_there = match self {
             Need::Restarts => profile.restarts(),
@@ -161,7 +162,7 @@ impl Need {
             Need::ResetAfter => profile.reset_after.is_supported(),
             Need::StopSignal => match profile.stop_signal {
                 Setting::Unsupported => false,
-                // Where it is all that there is, nobody sees that it came.
+                // No process can trap these two, so no timeline would show that the signal came.
                 Setting::Fixed(signal) => signal != Signal::KILL && signal != Signal::STOP,
                 Setting::Configurable => true,
             },
@@ -213,7 +214,7 @@ impl Need {
         (!is_there).then(|| format!("its profile declares no {}", self.text()))
     }
 
-    /// What it is, after "no".
+    /// Names the need in words that fit after "no".
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {

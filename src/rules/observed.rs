@@ -1,4 +1,4 @@
-//! What a rule judges.
+//! What a rule judges: the timeline of a service's runs, and what the subject said and was told.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,41 +13,41 @@ use crate::supervisor::Readiness;
 use crate::timeline::{Event, RunSpan, Timeline, What, Who};
 use crate::{ExitStatus, Signal, Timestamp};
 
-/// What a subject says about its service.
+/// A report that a subject makes about its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
     /// The run is up.
     Up,
-    /// The run has ended so.
+    /// The run has ended with this status.
     Ended(ExitStatus),
-    /// A start failed, and there was no run; why.
+    /// A start failed, so there was no run. The text says why.
     StartFailed(String),
-    /// There will be a start after so long.
+    /// The subject will start the service after this delay.
     BackingOff(Duration),
-    /// It does nothing until it is told to.
+    /// The subject does nothing until it is told to. It came to rest in this way.
     Resting(Rest),
 }
 
-/// How a subject came to rest.
+/// How a subject came to rest, that is: does nothing until it is told to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rest {
     /// Its policy wants no restart after the last end.
     Finished {
-        /// Whether that end was success.
+        /// Whether the last end was success.
         success: bool,
     },
     /// There were too many restarts.
     GaveUp {
-        /// How the last run ended, where that is said.
+        /// How the last run ended, if the subject says so.
         cause: Option<EndCause>,
-        /// How many restarts there were, where that is said.
+        /// How many restarts there were, if the subject says so.
         restarts: Option<u32>,
     },
-    /// It was told to stop.
+    /// The subject was told to stop.
     Stopped,
-    /// Something else; what.
+    /// The subject rests for another reason, given in the text.
     Failed(String),
 }
 
@@ -81,13 +81,13 @@ impl fmt::Display for Rest {
     }
 }
 
-/// A report, and when it was made.
+/// A report of the subject, and when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Noticed {
-    /// When.
+    /// When the report was made.
     pub at: Timestamp,
-    /// What was said.
+    /// What the report says.
     pub notice: Notice,
 }
 
@@ -98,25 +98,26 @@ impl Noticed {
     }
 }
 
-/// What a subject can be told.
+/// A command that a subject can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Control {
-    /// To begin to keep the service running.
+    /// Begin to keep the service running.
     Begin,
-    /// To stop the service.
+    /// Stop the service.
     Stop,
-    /// To stop it and start it again.
+    /// Stop the service and start it again.
     Restart,
-    /// To start it where it is down.
+    /// Start the service if it is down.
     Start,
-    /// To forget what it has counted.
+    /// Forget what the subject has counted.
     Reset,
-    /// To say when it rests, and how.
+    /// Say when the subject comes to rest, and how.
     Outcome,
-    /// To end, and the service with it: its session was dropped.
+    /// End the subject, and the service with it: the harness dropped the subject's session.
     End,
-    /// Nothing: its process was killed by SIGKILL. The call returned when that had ended.
+    /// No command: the harness killed the subject's process by SIGKILL. The call returned when that
+    /// process had ended.
     Crash,
 }
 
@@ -135,21 +136,21 @@ impl fmt::Display for Control {
     }
 }
 
-/// Something that the subject was told.
+/// A command that the subject was given, and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
-    /// Which service it was about.
+    /// The name of the service that the call was about.
     pub service: String,
-    /// What.
+    /// The command.
     pub control: Control,
-    /// When.
+    /// When the call was made.
     pub from: Timestamp,
-    /// When it returned; `None` where it had not when the harness stopped waiting.
+    /// When the call returned. `None` if it had not returned when the harness stopped waiting.
     pub to: Option<Timestamp>,
-    /// The error that it returned, if it did.
+    /// The error that the call returned; `None` if it returned none.
     pub error: Option<String>,
-    /// What [`Control::Outcome`] returned.
+    /// The rest that a [`Control::Outcome`] call returned.
     pub rest: Option<Rest>,
 }
 
@@ -167,35 +168,40 @@ impl Call {
         }
     }
 
-    /// How long it took; `None` where it has not returned.
+    /// How long the call took; `None` if it has not returned.
     #[must_use]
     pub fn took(&self) -> Option<Duration> {
         Some(self.to? - self.from)
     }
 }
 
-/// What was seen beside the timeline.
+/// What the harness saw besides the timeline.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Facts {
-    /// What each run inherited.
+    /// What each run inherited, by the number of the run.
     pub hygiene: BTreeMap<u32, Hygiene>,
-    /// The process group, and the session, of the subject: those of the test's own process.
+    /// The process group and the session of the subject, if the subject runs in the test's own
+    /// process.
     pub own_group: Option<(u32, u32)>,
-    /// What reached the file for the output.
+    /// The content of the service's output file.
     pub output: Option<Vec<u8>>,
-    /// How many descriptors each restart left open in the subject's process to the end.
+    /// How many descriptors each restart left open in the subject's process. Only those count that
+    /// stayed open to the end.
     pub descriptors: Vec<usize>,
-    /// The environment of the subject's process, where that is the test's own.
+    /// The environment of the subject's process, if the subject runs in the test's own process.
     pub environment: Vec<(OsString, OsString)>,
-    /// Processes that nobody may touch, and whether they were still as they should be.
+    /// Processes that the subject must not touch, by name, and whether each was left as it should
+    /// be.
     pub bystanders: Vec<(String, bool)>,
-    /// Signals that the subject sent to the number of a process that had been reaped, or to that of
-    /// its group, and which run that was; `None` where nobody looked.
+    /// Signals that the subject sent to the process id of a process that had been reaped, or to the
+    /// process group of that id. Each comes with the number of the run that had the id, if it was a
+    /// run. `None` if the harness did not look.
     pub strays: Option<Vec<(Signal, Option<u32>)>>,
-    /// Which thread of the subject's process started the first run; `None` where nobody looked.
+    /// Which thread of the subject's process started the first run; `None` if the harness did not
+    /// look.
     pub starter: Option<Starter>,
-    /// What else a rule's case found, by name.
+    /// Other findings of a rule's case, by the name of the fact.
     pub numbers: BTreeMap<&'static str, u64>,
 }
 
@@ -203,15 +209,15 @@ pub struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Starter {
-    /// The one that the subject runs on: it ends with the subject.
+    /// The thread that the subject runs on. It ends with the subject.
     Own,
-    /// One that has ended since.
+    /// A thread that has ended since.
     Ended,
-    /// Another, which has not ended.
+    /// Another thread, which has not ended.
     Other,
 }
 
-/// Another service of the group, as [`Observed::others_at`] has it.
+/// Another service of the group, as [`Observed::others_at`] returns it.
 pub(super) struct Other<'a> {
     pub(super) place: usize,
     pub(super) name: &'a str,
@@ -220,7 +226,7 @@ pub(super) struct Other<'a> {
 }
 
 impl Other<'_> {
-    /// What became of its run.
+    /// What happened to the service's run, in words.
     pub(super) fn fate(&self) -> String {
         match (self.run.exit, self.next) {
             (Some(exit), _) => format!("run {} ended at {exit}", self.run.run),
@@ -230,33 +236,35 @@ impl Other<'_> {
     }
 }
 
-/// What a rule judges: the timeline of a service's runs, what the subject said, what it was told.
+/// What a rule judges: the timeline of a service's runs, what the subject said, and what it was
+/// told.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Observed {
-    /// What happened.
+    /// The events of the runs.
     pub timeline: Timeline,
     /// What the subject was asked to keep running, and how.
     pub service: Service,
-    /// What it was asked to keep running together with it, that included.
+    /// The group of services that the subject was asked to keep running together. It includes this
+    /// service. `None` if this service was asked for alone.
     pub group: Option<ServiceGroup>,
-    /// What it declares about itself.
+    /// What the subject declares about itself.
     pub profile: Profile,
-    /// What it said, in order.
+    /// What the subject said, in order.
     pub notices: Vec<Noticed>,
-    /// What it was told, in the order of the beginnings.
+    /// What the subject was told, in the order in which the calls were made.
     pub calls: Vec<Call>,
-    /// What else was seen.
+    /// What the harness saw besides the timeline.
     pub facts: Facts,
-    /// When looking ended.
+    /// When the observation ended.
     pub end: Timestamp,
-    /// The rule whose trial brought this about; `None` where it was somebody else.
+    /// The rule whose trial made this happen; `None` if it was no trial.
     pub(crate) trial: Option<&'static str>,
 }
 
 impl Observed {
-    /// A timeline alone, of the agent that is called as the service. Looking ended with the last
-    /// event.
+    /// Makes an observation of a timeline alone. The runs are those of the agent that has the
+    /// service's name. The observation ends with the last event.
     #[must_use]
     pub fn new(timeline: Timeline, service: Service, profile: Profile) -> Observed {
         let end = timeline.events().last().map_or(Timestamp::ORIGIN, |e| e.at);
@@ -273,7 +281,7 @@ impl Observed {
         }
     }
 
-    /// As what the trial of that rule brought about.
+    /// Makes a copy that counts as made by the trial of that rule.
     #[cfg(feature = "properties")]
     pub(crate) fn of_trial(&self, id: &'static str) -> Observed {
         Observed {
@@ -288,20 +296,21 @@ impl Observed {
         self.timeline.runs(&self.service.name)
     }
 
-    /// The calls of a kind about the service, in order.
+    /// The calls of one kind about the service, in order.
     pub fn calls_of(&self, control: Control) -> impl Iterator<Item = &Call> {
         self.calls
             .iter()
             .filter(move |call| call.control == control && call.service == self.service.name)
     }
 
-    /// The first call of a kind about the service.
+    /// The first call of one kind about the service; `None` if there is none.
     #[must_use]
     pub fn call(&self, control: Control) -> Option<&Call> {
         self.calls_of(control).next()
     }
 
-    /// How the subject came to rest: what it said last.
+    /// How the subject came to rest, as the last [`Control::Outcome`] call with a result says.
+    /// `None` if there is none.
     #[must_use]
     pub fn rest(&self) -> Option<&Rest> {
         self.calls_of(Control::Outcome)
@@ -309,12 +318,14 @@ impl Observed {
             .last()
     }
 
-    /// The service's own events, and their places in the timeline.
+    /// The events of the service's runs, without those of descendants: each event's place in the
+    /// timeline, its run and the event.
     pub fn own(&self) -> impl Iterator<Item = (usize, u32, &Event)> {
         self.own_of(&self.service.name)
     }
 
-    /// The same of the service of that name.
+    /// The events of the runs of the service of that name, without those of descendants: each
+    /// event's place in the timeline, its run and the event.
     pub(super) fn own_of<'a>(
         &'a self,
         name: &'a str,
@@ -330,7 +341,8 @@ impl Observed {
         })
     }
 
-    /// The group of the service, and the service's place in its order.
+    /// The group of the service, and the service's place in the group's order. The verdict is
+    /// unknown if the service is not one of a group.
     pub(super) fn in_group(&self) -> Result<(&ServiceGroup, usize), Verdict> {
         let place = |group: &ServiceGroup| {
             let mut services = group.services.iter();
@@ -341,7 +353,7 @@ impl Observed {
         found.ok_or_else(|| Verdict::unknown("it was asked for one service alone"))
     }
 
-    /// When a run of that service was up; `None` where it never was.
+    /// When a run of that service came up; `None` if it ended before or never came up.
     pub(super) fn up_at(&self, service: &Service, run: &RunSpan) -> Option<Timestamp> {
         let up = match service.readiness {
             Readiness::Exec => run.start,
@@ -356,8 +368,9 @@ impl Observed {
         run.exit.is_none_or(|exit| exit >= up).then_some(up)
     }
 
-    /// The other services of the group: their places in its order, their names, the run that each had
-    /// when the service ended, and the run after that.
+    /// The other services of the group. Each comes with its place in the group's order, its name,
+    /// the run that it had when the service ended, and the run after that. The verdict is unknown
+    /// if one of them was not running then.
     pub(super) fn others_at<'a>(
         &'a self,
         group: &'a ServiceGroup,
@@ -388,43 +401,44 @@ impl Observed {
         Ok(others)
     }
 
-    /// How long the services of the group may take to be stopped, one after the other.
+    /// How long it may take to stop all services of the group, one after the other.
     pub(super) fn stops_of(&self, group: &ServiceGroup) -> Duration {
         let graces = group.services.iter().map(|service| service.grace);
         graces.sum::<Duration>() + self.late()
     }
 
-    /// When, and where in the timeline, the run was started.
+    /// The place in the timeline where the run was started.
     pub(super) fn start_of(&self, run: u32) -> Option<usize> {
         self.start_in(&self.service.name, run)
     }
 
-    /// The same of the service of that name.
+    /// The place in the timeline where that run of the service of that name was started.
     pub(super) fn start_in(&self, name: &str, run: u32) -> Option<usize> {
         self.own_of(name)
             .find(|(_, number, event)| *number == run && event.what == What::Start)
             .map(|(place, ..)| place)
     }
 
-    /// Where in the timeline the run's end is.
+    /// The place in the timeline where the run ended.
     pub(super) fn exit_of(&self, run: u32) -> Option<usize> {
         self.exit_in(&self.service.name, run)
     }
 
-    /// The same of the service of that name.
+    /// The place in the timeline where that run of the service of that name ended.
     pub(super) fn exit_in(&self, name: &str, run: u32) -> Option<usize> {
         self.own_of(name)
             .find(|(_, number, event)| *number == run && matches!(event.what, What::Exit { .. }))
             .map(|(place, ..)| place)
     }
 
-    /// When, and where in the timeline, the first run ended.
+    /// When the first run ended, and the place of that end in the timeline.
     pub(super) fn first_exit(&self) -> Option<(Timestamp, usize)> {
         let exit = self.runs().first()?.exit?;
         Some((exit, self.exit_of(1)?))
     }
 
-    /// The trapped signals of a run, with their places.
+    /// The signals that a run trapped: each signal's place in the timeline, the signal and the
+    /// time.
     pub(super) fn signals_of(&self, run: u32) -> Vec<(usize, Signal, Timestamp)> {
         self.own()
             .filter_map(|(place, number, event)| match event.what {
@@ -439,7 +453,7 @@ impl Observed {
         self.reported_at().map(|(_, status)| status).collect()
     }
 
-    /// The same, and when each was said.
+    /// The statuses that the subject reported, in order, and when it reported each.
     pub(super) fn reported_at(&self) -> impl Iterator<Item = (Timestamp, ExitStatus)> {
         self.notices.iter().filter_map(|said| match said.notice {
             Notice::Ended(status) => Some((said.at, status)),
@@ -447,33 +461,37 @@ impl Observed {
         })
     }
 
-    /// Whether a time is what it should be: not before, and not later than the subject may be.
+    /// Whether something came when it was due: not before, and not later than the subject may be.
     pub(super) fn is_on_time(&self, at: Timestamp, due: Timestamp) -> bool {
-        // Virtual timers have milliseconds.
+        // Timers in virtual time are accurate to a millisecond.
         at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
     }
 
-    /// How much too early something may seem. By the machine's clock the harness learns of a start by
-    /// the run's hello, and of an end or a reap by a look at its pidfd, a moment after it happened, so
-    /// that what is counted from there seems due later than it is. A hello takes an exec, a connection
-    /// and a turn of the harness's, and a look takes such a turn: work that waits for the same
-    /// processors as the timers of the subject, of which the profile says by how much the machine may
-    /// delay them. So neither takes longer than that. In virtual time both take none.
+    /// How much too early something may seem to be.
+    ///
+    /// By the machine's clock, the harness learns of things a moment after they happened. It learns
+    /// of a start by the run's hello, and of an end or a reap by a look at the run's pidfd. What is
+    /// counted from there therefore seems due later than it is. A hello takes an exec, a connection
+    /// and a turn of the harness. A look takes a turn of the harness. All of this waits for the
+    /// same processors as the subject's timers. The profile says by how much the machine may delay
+    /// those timers, so neither a hello nor a look takes longer than that. In virtual time both
+    /// take no time.
     pub(super) fn early(&self) -> Duration {
         self.profile.tolerance()
     }
 
-    /// What clocks round to: tokio's timers have milliseconds.
+    /// The accuracy of the clocks: tokio's timers round to milliseconds.
     pub(super) fn granularity(&self) -> Duration {
         Duration::from_millis(1)
     }
 
-    /// How late the subject may be, and what clocks round to.
+    /// How late the subject may be, plus the accuracy of the clocks.
     pub(super) fn late(&self) -> Duration {
         self.profile.tolerance() + self.granularity()
     }
 
-    /// Whether the first end that was reported is that of run 1, which is at this place, in time.
+    /// Whether the first end that the subject reported came in time. Run 1 ended at `exit`, at
+    /// `place` in the timeline.
     pub(super) fn end_is_reported(&self, exit: Timestamp, place: usize) -> Verdict {
         let due = exit + self.late();
         let expected = format!("the end of run 1 at {exit} is reported by {due}");
@@ -496,7 +514,8 @@ impl Observed {
         }
     }
 
-    /// The rule is broken, at this place in the timeline if it shows there.
+    /// Makes the verdict that the rule is broken. `at` is the place in the timeline where that
+    /// shows, if it shows there.
     pub(super) fn broken(
         &self,
         at: Option<usize>,
@@ -508,7 +527,7 @@ impl Observed {
         violation.into()
     }
 
-    /// The events that lead to the one at this place; without a place, the last ones.
+    /// The events that lead to the one at this place. Without a place, the last events.
     fn excerpt(&self, at: Option<usize>) -> Vec<String> {
         const BEFORE: usize = 3;
         let events = self.timeline.events();

@@ -1,4 +1,4 @@
-//! What becomes of what a service writes.
+//! What happens to the output of a service.
 
 use super::{Check, Group, Need, Observed, Rule, Verdict};
 use crate::timeline::{Event, What, Who};
@@ -40,13 +40,13 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// What the flood writes.
+/// How many bytes the run of `flood-no-block` writes.
 pub(crate) const FLOOD: u64 = 1 << 20;
 
-/// What is written last.
+/// What the run of `last-bytes-kept` writes before its end.
 pub(crate) const LAST_WORDS: &str = "these are my last words\n";
 
-/// How much the first run has written.
+/// How many bytes the first run has written.
 fn written(observed: &Observed) -> u64 {
     let own = observed.own().map(|(_, run, event)| match event.what {
         What::Wrote { bytes, .. } if run == 1 => bytes,
@@ -119,7 +119,7 @@ fn held_pipe_exit(observed: &Observed) -> Verdict {
     verdict
 }
 
-/// Who was started by run 1, and has not ended.
+/// A process that run 1 started and that has not ended.
 fn outlives(observed: &Observed) -> Option<&Who> {
     let events = observed.timeline.events();
     let is_of_run = |who: &&Who| {

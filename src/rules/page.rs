@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Group, all};
 
-/// The documentation page of all rules, in Markdown, as `docs/RULES.md` has it.
+/// Makes the documentation page of all rules, in Markdown. `docs/RULES.md` is this page.
 #[must_use]
 pub fn page() -> String {
     let planned = all().filter(|rule| rule.planned().is_some()).count();

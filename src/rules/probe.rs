@@ -1,4 +1,4 @@
-//! What follows where a service fails its probes.
+//! What happens when a service fails its probes.
 
 use super::{Control, Observed, Rest, Verdict};
 use crate::policy::RestartPolicy;
@@ -6,10 +6,10 @@ use crate::supervisor::Probe;
 use crate::timeline::RunSpan;
 use crate::{ExitStatus, Signal, Timestamp};
 
-/// The agent whose runs are the probes.
+/// The name of the agent whose runs are the probes.
 pub(crate) const PROBE: &str = "probe";
 
-/// One run of the service, and the probes that were started in it.
+/// One run of the service, and the probes that were started during it.
 struct Probed<'a> {
     observed: &'a Observed,
     probe: &'a Probe,
@@ -17,17 +17,17 @@ struct Probed<'a> {
     probes: Vec<RunSpan>,
 }
 
-/// What there was of a run until it had failed its probes, or was over.
+/// What happened in a run until it had failed its probes or was over.
 struct Course {
-    /// The probes that have failed in a row.
+    /// How many probes have failed in a row.
     failed: u32,
-    /// When they were as many as end the run.
+    /// When so many probes had failed in a row that the run must end; `None` if there were fewer.
     due: Option<Timestamp>,
-    /// A probe after that.
+    /// The first probe that was started after that.
     more: Option<RunSpan>,
 }
 
-/// Each run by itself, and then what follows it.
+/// Judges each run by itself, and then what follows it.
 pub(super) fn probe_failure_policy(observed: &Observed) -> Verdict {
     judge(observed).err().unwrap_or(Verdict::Pass)
 }
@@ -83,7 +83,7 @@ fn started(observed: &Observed, probe: &RunSpan, expected: impl Into<String>) ->
 }
 
 impl Probed<'_> {
-    /// Goes through the probes in their order.
+    /// Judges the probes in their order.
     fn course(&self) -> Result<Course, Verdict> {
         let (observed, run) = (self.observed, self.run.run);
         let up = observed.up_at(&observed.service, &self.run);
@@ -92,7 +92,7 @@ impl Probed<'_> {
             due: None,
             more: None,
         };
-        // From when to when the next one may start.
+        // The earliest and the latest time at which the next probe may start.
         let mut span = up.map(|up| (up + self.probe.every, up + self.probe.every));
         for probe in &self.probes {
             if let Some(exit) = self
@@ -117,7 +117,7 @@ impl Probed<'_> {
             }
             span = self.answered(probe, &mut course)?.map(|end| {
                 let from = probe.start + self.probe.every;
-                // The period may count from either end of the one before.
+                // The period may count from the start or from the end of the probe before.
                 (from.max(end), end + self.probe.every)
             });
         }
@@ -135,11 +135,12 @@ impl Probed<'_> {
         Ok(course)
     }
 
-    /// Takes in what one probe came to. When it ended, where it has an end of its own.
+    /// Judges one probe and counts it in `course`. Returns when the probe ended; `None` if it is
+    /// still running.
     fn answered(&self, probe: &RunSpan, course: &mut Course) -> Result<Option<Timestamp>, Verdict> {
         let observed = self.observed;
         let timeout = probe.start + self.probe.timeout;
-        // One that runs when its run ends has nothing to ask any more.
+        // A probe that runs when its run ends must end, too: nothing is left to probe.
         let run_ends = self.run.exit.filter(|exit| *exit < timeout);
         let latest = run_ends.unwrap_or(timeout);
         let Some(end) = probe.exit.filter(|end| *end <= latest + observed.late()) else {
@@ -174,7 +175,8 @@ impl Probed<'_> {
         Ok(Some(end))
     }
 
-    /// The first signal that was to end the run, as far as that shows, and where it does.
+    /// The first sign in the timeline that something ended the run: its place, the signal and the
+    /// time. It is a signal that the run trapped, or the signal that killed the run.
     fn sign(&self) -> Option<(Option<usize>, Signal, Timestamp)> {
         let run = self.run.run;
         let trapped = self.observed.signals_of(run).into_iter().next();
@@ -184,7 +186,8 @@ impl Probed<'_> {
         trapped.or_else(|| killed.map(|(at, signal)| (self.observed.exit_of(run), signal, at)))
     }
 
-    /// Whether the run ended when it was due to, and as it should. When it did, if it has.
+    /// Judges whether the run was ended when it was due, and by the right signal. Returns when it
+    /// ended; `None` if it has not.
     fn ended(&self, course: &Course) -> Result<Option<Timestamp>, Verdict> {
         let (observed, run) = (self.observed, self.run.run);
         let most = self.probe.failures;
@@ -237,7 +240,7 @@ impl Probed<'_> {
     }
 }
 
-/// Whether the policy was applied to an end by failed probes.
+/// Judges whether the policy was applied to an end after failed probes.
 fn followed(
     observed: &Observed,
     runs: &[RunSpan],
@@ -248,10 +251,10 @@ fn followed(
     let policy = observed.service.policy;
     let restarts = policy != RestartPolicy::Never;
     let n = u32::try_from(place).unwrap_or(u32::MAX);
-    // What the delay is counted from is another rule's matter.
+    // Another rule judges what the delay is counted from.
     let from = exit.max(run.start + observed.service.delays.bounds(n).0);
     let (_, to) = observed.due(&run, exit, n);
-    // A run that counts as healthy begins the delays anew.
+    // After a run that counts as healthy, the delays begin anew.
     let has_delays =
         observed.profile.delays.is_supported() && observed.service.reset_after.is_none();
     let failed = format!(

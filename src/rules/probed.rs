@@ -1,4 +1,5 @@
-//! The sides of the check of probes that no broken supervisor of ours shows: timelines by hand.
+//! Tests of the verdicts on probes that none of our broken supervisors causes. The timelines are
+//! written by hand.
 
 use super::unseeded::{SECOND, at, expect, observed, told};
 use super::{Call, Control, DelayCurve, Observed, Rest};
@@ -7,8 +8,8 @@ use crate::supervisor::Probe;
 
 const ID: &str = "probe-failure-policy";
 
-/// A service of a constant delay of 12 s that is probed every 5 s, for 3 s at most, and may fail twice;
-/// until 100 s.
+/// A service with a constant delay of 12 s. It is probed every 5 s, each probe for at most 3 s, and
+/// the second failure in a row ends it. The observation ends at 100 s.
 fn probed(events: &[&str]) -> Observed {
     let mut observed = observed(events);
     let probe = Probe::new("probe").every(SECOND * 5).timeout(SECOND * 3);
@@ -22,7 +23,7 @@ fn until(mut observed: Observed, seconds: f64) -> Observed {
     observed
 }
 
-/// A probe that takes no time, so long after what was before.
+/// A probe that takes no time. It comes `after` seconds after the event before it.
 fn instant(run: u32, after: &str, code: u8) -> [String; 2] {
     [
         format!("+{after}  probe#{run}  start"),
@@ -30,7 +31,7 @@ fn instant(run: u32, after: &str, code: u8) -> [String; 2] {
     ]
 }
 
-/// A run that fails two probes, until 10 s, and then this.
+/// A run that fails two probes, at 5 s and at 10 s, and then these events.
 fn failed(then: &[&str]) -> Observed {
     let mut events = vec!["+0.000  worker#1  start".to_owned()];
     events.extend(instant(1, "5.000", 1));
@@ -109,11 +110,11 @@ fn the_policy_may_be_applied_wrongly() {
     let delayed = |delay: &str| {
         let next = format!("+{delay}  worker#2  start");
         let mut observed = failed(&[TOLD, ENDS, &next]);
-        // Before the next probe.
+        // So the observation ends before the next probe.
         observed.end = observed.timeline.events().last().unwrap().at;
         observed
     };
-    // From its start, or from its end.
+    // The delay may count from the run's start or from its end.
     expect(ID, &delayed("0.999"), "fail: run 2 is started at 11.999s");
     expect(ID, &delayed("1.000"), "pass");
     expect(ID, &delayed("12.001"), "pass");
@@ -164,7 +165,7 @@ fn a_probe_may_come_when_there_is_nothing_to_ask() {
         "+0.000  probe#1  exit  code=1",
     ];
     expect(ID, &probed(&crash), "fail: probe 1 is started at 5.000s");
-    // The period of the run before goes on.
+    // A subject that goes on with the period of the run before.
     let next = "+1.000  worker#2  start";
     let crash = [&crash[..2], &[next], &crash[2..]].concat();
     expect(ID, &probed(&crash), "fail: probe 1 is started at 6.000s");
@@ -186,7 +187,7 @@ fn a_probe_may_come_early_late_or_beside_another() {
         let events = ["+0.000  worker#1  start", first[0], first[1], &start, &exit];
         until(probed(&events), 13.0)
     };
-    // The period counts from either end of the one before.
+    // The period may count from the start or from the end of the probe before.
     expect(ID, &second("2.999"), "fail: probe 2 is started at 9.999s");
     expect(ID, &second("3.000"), "pass");
     expect(ID, &second("5.001"), "pass");

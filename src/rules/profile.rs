@@ -10,33 +10,33 @@ use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 #[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
 
-/// What a subject can be told about one thing.
+/// Whether a subject has a feature, and whether the service can configure it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting<T> {
-    /// It has no such thing.
+    /// The subject does not have the feature.
     #[default]
     Unsupported,
-    /// It is always this.
+    /// The subject has the feature, always with this value.
     Fixed(T),
-    /// It is what the [`Service`](super::Service) says.
+    /// The subject has the feature, with the value that the [`Service`](super::Service) asks for.
     Configurable,
 }
 
 impl<T> Setting<T> {
-    /// Whether the subject has it at all.
+    /// Whether the subject has the feature at all.
     #[must_use]
     pub fn is_supported(&self) -> bool {
         !matches!(self, Setting::Unsupported)
     }
 
-    /// Whether it can be told.
+    /// Whether the service can choose the value.
     #[must_use]
     pub fn is_configurable(&self) -> bool {
         matches!(self, Setting::Configurable)
     }
 
-    /// Puts what is fixed into the place of what was asked for.
+    /// Replaces the value that was asked for by the fixed value, if there is one.
     #[cfg(feature = "properties")]
     fn fit(&self, asked: &mut T)
     where
@@ -48,30 +48,31 @@ impl<T> Setting<T> {
     }
 }
 
-/// Which clock the subject is tested by.
+/// Which clock a subject is tested by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Time {
-    /// Virtual: it is tokio code of one thread. One unit is one second.
+    /// Virtual time, for a subject that is tokio code of one thread. One unit is one second.
     Virtual,
-    /// The machine's.
+    /// The machine's clock.
     Real {
-        /// What the rules take for one second of the virtual kind: so long, a tenth of a second say,
-        /// that the subject can keep to it.
+        /// The real time that stands for one second of virtual time, for example a tenth of a
+        /// second. It must be so long that the subject can keep to it.
         unit: Duration,
         /// How late the subject may be.
         tolerance: Duration,
     },
 }
 
-/// What a delay is counted from.
+/// What the delay before a restart is counted from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DelayOrigin {
     /// The end of the run before.
     #[default]
     Exit,
-    /// The start of the run before; what ran longer than that starts at once.
+    /// The start of the run before. After a run that was longer than the delay, the next run starts
+    /// at once.
     LastStart,
 }
 
@@ -79,19 +80,19 @@ pub enum DelayOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReturn {
-    /// When the service was reaped.
+    /// When the service has been reaped.
     Reaped,
-    /// When it was asked for.
+    /// At once, when the stop is requested.
     AtOnce,
 }
 
-/// What a stop does while another is carried out.
+/// What a second stop does while the first is still in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RepeatedStop {
-    /// Nothing more.
+    /// It does nothing more.
     Harmless,
-    /// It kills without waiting for the grace.
+    /// It kills the service without waiting for the grace to end.
     Escalates,
 }
 
@@ -99,11 +100,11 @@ pub enum RepeatedStop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopScope {
-    /// The process that was started.
+    /// Only the process that the subject started.
     Process,
-    /// Its process group.
+    /// The process group of that process.
     Group,
-    /// Every descendant, wherever it went.
+    /// All its descendants, whatever their process group or session.
     Tree,
 }
 
@@ -111,19 +112,19 @@ pub enum StopScope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OwnGroup {
-    /// It leads a group of its own.
+    /// It leads a process group of its own.
     Group,
     /// It leads a session of its own.
     Session,
-    /// It stays in the subject's.
+    /// It stays in the subject's process group.
     None,
 }
 
-/// What a process counts as that starts another and exits.
+/// How a subject treats a process that starts another process and exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Daemonizer {
-    /// As a service that exited.
+    /// As a service that has exited.
     Exit,
     /// As a service that goes on in the other process.
     Tracked,
@@ -133,9 +134,9 @@ pub enum Daemonizer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Environment {
-    /// The subject's own, and what the service declares.
+    /// The subject's own environment, and the entries that the service declares.
     Inherited,
-    /// What the service declares, and at most a few entries of the subject's own making.
+    /// The entries that the service declares, and at most a few entries that the subject adds.
     Cleared,
 }
 
@@ -143,175 +144,191 @@ pub enum Environment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitCounts {
-    /// Restarts that nobody asked for, whatever ended the run before.
+    /// Restarts that nobody asked for, however the run before ended.
     #[default]
     Restarts,
-    /// These, and the starts that were asked for.
+    /// Restarts that nobody asked for, and starts that were asked for.
     Starts,
     /// Restarts after a failure.
     Failures,
 }
 
-/// Whose notifications count.
+/// Which processes of a service may notify the subject that the service is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotifyAccess {
-    /// Those of the process that was started.
+    /// Only the process that the subject started.
     Main,
-    /// Those of any process that has the descriptor.
+    /// Every process that has the descriptor.
     All,
 }
 
-/// What a start does while a restart is carried out.
+/// What a start on request does while a restart is in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenRestarting {
-    /// It is carried out afterwards, or together with it.
+    /// The start is carried out after the restart, or together with it.
     Queued,
-    /// It is an error.
+    /// The start fails with an error.
     Rejected,
 }
 
-/// What becomes of a service whose supervisor is killed.
+/// What happens to a service whose supervisor is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CrashFate {
-    /// It dies, too.
+    /// The service dies, too.
     Dies,
-    /// It goes on.
+    /// The service goes on.
     Survives,
 }
 
-/// What a subject declares about itself. What it does not declare it is not held to: the verdict is
-/// [`Verdict::Unsupported`](super::Verdict::Unsupported), which is no pass.
+/// What a subject declares about itself. Rules about features that it does not declare are
+/// [`Verdict::Unsupported`](super::Verdict::Unsupported). That does not count as a pass.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Profile {
-    /// What it is called in reports.
+    /// The subject's name in reports.
     pub name: String,
-    /// Which clock it is tested by. Default: virtual.
+    /// Which clock the subject is tested by. Default: virtual.
     pub time: Time,
-    /// Which ends are followed by a start.
+    /// Which ends of a run are followed by a restart.
     pub policy: Setting<RestartPolicy>,
-    /// Whether it can be told which ends are success.
+    /// Whether the service can choose which ends are success.
     pub success_list: bool,
-    /// Whether it can be told which ends are never, and which always, followed by a start.
+    /// Whether the service can choose ends that are never followed by a restart, and ends that
+    /// always are.
     pub override_lists: bool,
-    /// How long it waits before a restart, jitter included.
+    /// How long the subject waits before a restart, jitter included.
     pub delays: Setting<DelayCurve>,
-    /// Whether it can be told a jitter.
+    /// Whether the service can choose the jitter.
     pub jitter: bool,
-    /// Whether a start that failed is tried again after the delay, as a run that crashed is.
+    /// Whether the subject tries a failed start again after the delay, as it does after a crash.
     pub retries_failed_starts: bool,
-    /// What the delays are counted from. Default: the end.
+    /// What the delays are counted from. Default: the end of the run before.
     pub delay_origin: DelayOrigin,
-    /// Restarts in a row before it gives up.
+    /// How many restarts in a row there may be before the subject gives up.
     pub consecutive_limit: Setting<RestartLimit>,
-    /// Restarts within a period before it gives up.
+    /// How many restarts within a period there may be before the subject gives up.
     pub window_limit: Setting<RestartLimit>,
     /// What the limits count. Default: restarts that nobody asked for.
     pub limit_counts: LimitCounts,
-    /// Whether the first start counts against the limit.
+    /// Whether the first start counts towards the limit.
     pub first_start_counts: bool,
-    /// After how long a run is healthy, so that counting begins anew.
+    /// How long a run must be up to count as healthy. After a healthy run, counting begins anew.
     pub reset_after: Setting<Duration>,
-    /// What a stop sends first.
+    /// The signal that a stop sends first.
     pub stop_signal: Setting<Signal>,
-    /// How long after that it sends SIGKILL.
+    /// How long after the first signal a stop sends SIGKILL.
     pub grace: Setting<Duration>,
-    /// Whether it can stop, and when that returns.
+    /// When a stop returns; `None` if the subject cannot stop a service.
     pub stop: Option<StopReturn>,
-    /// What a second stop does during the first.
+    /// What a second stop does while the first is still in progress.
     pub repeated_stop: Option<RepeatedStop>,
     /// Which processes a stop ends.
     pub stop_scope: Option<StopScope>,
-    /// Whether a stop continues a process that is stopped, as by SIGSTOP, so that it can act on the
-    /// stop signal.
+    /// Whether a stop continues a process that is stopped, for example by SIGSTOP, so that the
+    /// process can act on the stop signal.
     pub wakes_frozen: bool,
     /// Whose process group a service is in.
     pub own_group: Option<OwnGroup>,
-    /// Whether what a run leaves in its process group is ended before the next run starts.
+    /// Whether the subject ends what a run leaves in its process group before it starts the next
+    /// run.
     pub clears_leftovers: bool,
-    /// What a daemonizer counts as.
+    /// How the subject treats a process that starts another process and exits.
     pub daemonizer: Option<Daemonizer>,
-    /// Whether it can be told to restart a service.
+    /// Whether the subject can be told to restart a service.
     pub restart: bool,
-    /// Whether it can be told to start a service that is down.
+    /// Whether the subject can be told to start a service that is down.
     pub start: bool,
-    /// Whether it can be told to forget what it has counted.
+    /// Whether the subject can be told to forget what it has counted.
     pub reset: bool,
-    /// What a start does during a restart.
+    /// What a start on request does while a restart is in progress.
     pub when_restarting: Option<WhenRestarting>,
-    /// Whether it takes a minimum uptime for readiness.
+    /// How long a run must last until the subject takes the service for up.
     pub min_uptime: Setting<Duration>,
-    /// Whether it takes a notification for readiness: a line `ready`, or an empty one, on the
-    /// descriptor of this number.
+    /// The number of the descriptor on which a service says that it is ready, by a line `ready` or
+    /// an empty line. `None` if the subject takes no notifications.
     pub notification: Option<u16>,
-    /// Whose notifications count.
+    /// Which processes of a service may notify.
     pub notify_access: Option<NotifyAccess>,
-    /// After how long without a heartbeat, which is a notification more, a service that is up is
-    /// killed.
+    /// After how long without a heartbeat the subject kills a service that is up. A heartbeat is a
+    /// further notification.
     pub watchdog: Setting<Duration>,
-    /// Whether it takes a [`Probe`](crate::Probe), all of which can be chosen.
+    /// Whether the subject probes a service. The service can then choose everything in its
+    /// [`Probe`](crate::Probe).
     pub probe: bool,
     /// How long a service may take until it is up.
     pub start_timeout: Setting<Duration>,
-    /// Whether a child's blocked signals are none.
+    /// Whether a child starts with no signal blocked.
     pub clears_mask: bool,
-    /// Whether a child ignores no signal.
+    /// Whether a child starts with no signal ignored.
     pub resets_dispositions: bool,
-    /// The descriptors that a child has beside its standard streams, where there are no others.
+    /// The descriptors that a child has besides its standard streams, if it has no others. `None`
+    /// promises nothing.
     pub descriptors: Option<Vec<u32>>,
-    /// What a child's environment is.
+    /// What the environment of a child is.
     pub environment: Option<Environment>,
-    /// Whether it starts the services of a [`ServiceGroup`](super::ServiceGroup) in their order, each
-    /// when the one before is up, and stops them in reverse, each when the one after it has ended.
+    /// Whether the subject starts the services of a [`ServiceGroup`](super::ServiceGroup) in order,
+    /// each when the one before is up. It must also stop them in reverse order, each when the one
+    /// after it has ended.
     pub start_order: bool,
-    /// Which services of a group a restart of one replaces: what it can be told of these.
+    /// Which of these strategies the subject supports. A strategy says which services of a group a
+    /// restart of one service replaces.
     pub sibling_strategies: Vec<SiblingStrategy>,
-    /// Which services of a group end when one is given up: what it can be told of these.
+    /// Which of these scopes the subject supports. A scope says which services of a group end when
+    /// the subject gives up one of them.
     pub give_up_scopes: Vec<GiveUpScope>,
-    /// Whether it can be told where to start a service.
+    /// Whether the service can choose its working directory.
     pub current_dir: bool,
-    /// Whether it can be told a file for the output.
+    /// Whether the service can choose a file for its output.
     pub output: bool,
-    /// Whether it reports how its service ended: [`Notice::Ended`](super::Notice::Ended).
+    /// Whether the subject reports how its service ended: [`Notice::Ended`](super::Notice::Ended).
     pub reports_ends: bool,
-    /// Whether it reports when its service is up: [`Notice::Up`](super::Notice::Up).
+    /// Whether the subject reports when its service is up: [`Notice::Up`](super::Notice::Up).
     pub reports_up: bool,
-    /// Whether it reports that a start failed:
+    /// Whether the subject reports that a start failed:
     /// [`Notice::StartFailed`](super::Notice::StartFailed).
     pub reports_start_failures: bool,
-    /// Whether [`Session::outcome`](crate::conformance::Session::outcome) says how it came to rest.
+    /// Whether [`Session::outcome`](crate::conformance::Session::outcome) says how the subject came
+    /// to rest.
     pub reports_rest: bool,
-    /// Whether giving up says the last end and the number of restarts.
+    /// Whether a subject that gives up says how the last run ended and how many restarts there
+    /// were.
     pub reports_give_up_cause: bool,
-    /// Whether it refuses settings that make no sense when it is told them.
+    /// Whether the subject refuses settings that make no sense when it is given them.
     pub rejects_bad_settings: bool,
-    /// Whether [`Subject::strategy`](crate::conformance::Subject::strategy) lends its backoff.
+    /// Whether [`Subject::strategy`](crate::conformance::Subject::strategy) returns the subject's
+    /// backoff strategy.
     pub lends_strategy: bool,
-    /// Whether the strategy that it lends draws from the seed that it is given.
+    /// Whether the strategy from `Subject::strategy` draws from the seed that it is given.
     pub seedable: bool,
-    /// Whether it runs in the process of the test, so that what it holds can be counted there, and what
-    /// it asks of the kernel be refused.
+    /// Whether the subject runs in the process of the test. Then the harness can count the
+    /// descriptors that the subject holds, and can make the subject's system calls fail.
     pub in_process: bool,
-    /// Whether it can be a process of its own, which can be killed:
+    /// Whether the subject can run as a process of its own, which the harness can kill:
     /// [`Subject::start_apart`](crate::conformance::Subject::start_apart).
     pub own_process: bool,
-    /// What becomes of its service when it is killed.
+    /// What happens to the service when the subject is killed.
     pub crash_fate: Option<CrashFate>,
-    /// Whether a second supervisor of a service, one with the same [`Service::state`](super::Service::state),
-    /// is refused.
+    /// Whether a second supervisor of the same service is refused. Two supervisors have the same
+    /// service if they have the same [`Service::state`](super::Service::state).
     pub refuses_second: bool,
-    /// Whether a supervisor that is begun after another was killed adopts, waits for, refuses to
-    /// begin because of, or kills what that one has left, rather than start a second copy.
+    /// Whether a new supervisor never starts a second copy of a run that a killed supervisor has
+    /// left. Instead the new supervisor does one of these:
+    ///
+    /// - It adopts the run.
+    /// - It waits for the end of the run.
+    /// - It kills the run.
+    /// - It refuses to begin because of the run.
     pub no_duplicates: bool,
-    /// Whether, in a process of its own, it is a subreaper, and reaps the orphans that come to it.
+    /// Whether the subject, as a process of its own, is a subreaper and reaps the orphans that come
+    /// to it.
     pub adopts_orphans: bool,
 }
 
 impl Profile {
-    /// A subject of that name that can do nothing but start a service.
+    /// Makes the profile of a subject with this name that can do nothing but start a service.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Profile {
         Profile {
@@ -374,7 +391,8 @@ impl Profile {
         }
     }
 
-    /// What the rules take for a second.
+    /// The time that stands for one second: one second in virtual time, else the `unit` of
+    /// `Time::Real`.
     #[must_use]
     pub fn unit(&self) -> Duration {
         match self.time {
@@ -383,12 +401,12 @@ impl Profile {
         }
     }
 
-    /// Whether some end is followed by a start.
+    /// Whether some ends of a run are followed by a restart.
     pub(crate) fn restarts(&self) -> bool {
         self.policy.is_supported() && self.policy != Setting::Fixed(RestartPolicy::Never)
     }
 
-    /// How late the subject may be: not at all in virtual time.
+    /// How late the subject may be. Zero in virtual time.
     #[must_use]
     pub fn tolerance(&self) -> Duration {
         match self.time {
@@ -397,7 +415,7 @@ impl Profile {
         }
     }
 
-    /// So many restarts, or as many as there always are at most.
+    /// The number of restarts that is wanted, or fewer if a fixed limit allows only fewer.
     #[cfg(feature = "properties")]
     pub(crate) fn restarts_up_to(&self, wanted: u32) -> u32 {
         let fixed = [self.consecutive_limit, self.window_limit];
@@ -409,8 +427,8 @@ impl Profile {
         fixed.map(most).fold(wanted, u32::min)
     }
 
-    /// How many starts a limit allows, the first included, where they come close together; `None`
-    /// is any number.
+    /// How many starts a limit allows, the first included, if they come close together. `None`
+    /// means any number.
     pub(crate) fn allowed_starts(&self, limit: RestartLimit) -> Option<usize> {
         let restarts = match limit {
             RestartLimit::Unlimited => return None,
@@ -420,8 +438,8 @@ impl Profile {
         Some((restarts.get() as usize).saturating_add(first))
     }
 
-    /// Makes of a service what the subject can make of it: what is fixed is as it is, what is
-    /// unsupported is not asked for.
+    /// Changes a service to what the subject can do. A fixed setting gets its fixed value, and an
+    /// unsupported one is not asked for.
     #[cfg(feature = "properties")]
     pub(crate) fn fit(&self, service: &mut Service) {
         self.policy.fit(&mut service.policy);
@@ -444,7 +462,7 @@ impl Profile {
             Setting::Fixed(limit) => service.limit = *limit,
             Setting::Configurable => {}
         }
-        // What is always there, is there where no other was asked for.
+        // A fixed limit always applies. So it is the service's limit if no other was asked for.
         for limit in [&self.consecutive_limit, &self.window_limit] {
             if let (RestartLimit::Unlimited, Setting::Fixed(limit)) = (service.limit, limit) {
                 service.limit = *limit;

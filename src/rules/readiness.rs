@@ -1,4 +1,4 @@
-//! When a service is up, and whether it still is.
+//! When a service is up, and whether it is still healthy.
 
 use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict, probe};
 use crate::Timestamp;
@@ -86,7 +86,7 @@ fn ups(observed: &Observed) -> Vec<Timestamp> {
     up.map(|said| said.at).collect()
 }
 
-/// When, and where in the timeline, the run said that it is ready.
+/// When, and where in the timeline, the run said that it is ready; `None` if it has not.
 fn said_ready(observed: &Observed, run: u32) -> Option<(usize, Timestamp)> {
     observed
         .own()
@@ -130,7 +130,7 @@ fn ready_not_stale(observed: &Observed) -> Verdict {
         .first()
         .is_some_and(|up| *up + observed.early() < first_ready)
     {
-        // Another rule's matter.
+        // Another rule judges this.
         return Verdict::unknown("the first run was up before it had said so");
     }
     let since = |from: Timestamp| {
@@ -148,7 +148,7 @@ fn ready_not_stale(observed: &Observed) -> Verdict {
     }
 }
 
-/// Either a descendant notifies, or the run does and exits.
+/// In the trial either a descendant notifies, or the run notifies and exits.
 fn ready_sender(observed: &Observed) -> Verdict {
     let late = observed.profile.tolerance() + observed.granularity();
     let ups = ups(observed);
@@ -199,7 +199,7 @@ fn ready_sender(observed: &Observed) -> Verdict {
     observed.end_is_reported(exit, place)
 }
 
-/// The end of the first run, from its last heartbeat.
+/// Compares the end of the first run with the time of its last heartbeat.
 fn watchdog(observed: &Observed) -> Verdict {
     let Some(period) = observed.service.watchdog else {
         return Verdict::unknown("no heartbeat was asked for");

@@ -1,4 +1,4 @@
-//! What becomes of the dead.
+//! How children that have ended are reaped.
 
 use std::time::Duration;
 
@@ -6,14 +6,15 @@ use super::{Call, Check, Control, Group, Need, Observed, Rule, Verdict};
 use crate::Timestamp;
 use crate::timeline::{Event, RunSpan, What, Who};
 
-/// The name of the descendant that is orphaned.
+/// The name of the descendant that becomes an orphan.
 pub(crate) const ORPHAN: &str = "orphan";
 
-/// The supervisor's process, and the one that the orphan came to. Names of facts.
+/// Name of a fact: the process id of the supervisor.
 pub(crate) const SUPERVISOR: &str = "the supervisor's process";
-/// As above.
+/// Name of a fact: the process id of the process that became the orphan's parent.
 pub(crate) const PARENT: &str = "the orphan's parent";
-/// When the orphan was reaped, in nanoseconds: of descendants no timeline says it. A fact's name.
+/// Name of a fact: when the orphan was reaped, in nanoseconds since the sim began. No timeline
+/// shows the reap of a descendant.
 pub(crate) const REAPED: &str = "the orphan's reap";
 
 pub(super) const RULES: &[Rule] = &[
@@ -82,7 +83,8 @@ fn no_zombies(observed: &Observed) -> Verdict {
     let mut seen = false;
     for run in observed.runs() {
         let Some(exit) = run.exit else { continue };
-        // Nobody is left to reap it, or whoever is does so when it pleases.
+        // The supervisor was ended or killed. Either no process is left to reap the run, or another
+        // process reaps the run at its own time.
         let is_over = |call: &Call| {
             matches!(call.control, Control::End | Control::Crash) && call.from <= exit + late
         };
@@ -124,7 +126,7 @@ fn no_zombies(observed: &Observed) -> Verdict {
     }
 }
 
-/// Several services fail at once, and all of them are to be restarted.
+/// In the trial several services fail at the same time, and the subject should restart all of them.
 fn mass_exit(observed: &Observed) -> Verdict {
     let begun = observed
         .calls
@@ -171,7 +173,7 @@ fn mass_exit(observed: &Observed) -> Verdict {
     )
 }
 
-/// Runs that exit as the first thing they do, each followed by another.
+/// In the trial the runs exit as the first thing they do, and another run follows each of them.
 fn instant_exit(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let Some(last) = runs.last() else {
@@ -205,7 +207,7 @@ fn instant_exit(observed: &Observed) -> Verdict {
     }
 }
 
-/// Another child of the subject's process ends, and so does the service.
+/// In the trial another child of the subject's process ends, and so does the service.
 fn no_foreign_reap(observed: &Observed) -> Verdict {
     if !observed.runs().iter().any(|run| run.exit.is_some()) {
         return Verdict::unknown("its own child has not ended");
@@ -233,7 +235,7 @@ fn no_foreign_reap(observed: &Observed) -> Verdict {
     )
 }
 
-/// A descendant is orphaned, and ends; so does the service.
+/// In the trial a descendant is orphaned and ends, and so does the service.
 fn adopt_orphans(observed: &Observed) -> Verdict {
     let numbers = &observed.facts.numbers;
     if let (Some(supervisor), Some(parent)) = (numbers.get(SUPERVISOR), numbers.get(PARENT))

@@ -1,4 +1,4 @@
-//! When counting begins anew.
+//! When the supervisor begins to count from zero again.
 
 use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
 use crate::Timestamp;
@@ -39,19 +39,20 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// A restart, and what delay it should have had.
+/// A restart, and what the delay before it should depend on.
 struct Step {
-    /// Its place among the runs.
+    /// The place, among the runs, of the run that this restart started.
     place: usize,
-    /// How many restarts there were since counting began.
+    /// How many restarts there were before this one, since counting began.
     n: u32,
-    /// Whether counting began anew before, after a healthy run.
+    /// Whether counting began anew before this restart, after a healthy run.
     was_reset: bool,
-    /// Whether a run since then came close to being healthy.
+    /// Whether a run since then was nearly healthy.
     was_close: bool,
 }
 
-/// The restarts, with the counters as they should be.
+/// The restarts, with the counters as they should be. If the counters cannot be known, the verdict
+/// is unknown.
 fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
     let Some(healthy) = observed.service.reset_after else {
         return Err(Verdict::unknown("no run is ever healthy"));
@@ -84,7 +85,8 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
     for (place, run) in runs.iter().enumerate() {
         let Some(exit) = run.exit else { break };
         let up_for = exit.saturating_since(run.start + until_up);
-        // Just at the edge it depends on what is late.
+        // So close to the limit, the run may or may not have been healthy: something may have been
+        // late.
         if up_for + observed.late() >= healthy && up_for <= healthy + observed.late() {
             return Err(Verdict::unknown(format!(
                 "run {} was healthy by a hair, or not",
@@ -108,7 +110,8 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
     Ok(steps)
 }
 
-/// Whether the n-th delay cannot be taken for the first.
+/// Whether the n-th delay, counted from 0, differs so much from the first that they cannot be
+/// confused.
 fn differs(observed: &Observed, n: u32) -> bool {
     let delays = &observed.service.delays;
     delays.bounds(0).1 + observed.late() < delays.bounds(n).0
@@ -125,7 +128,8 @@ fn reset_after_healthy(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let mut was_judged = false;
     for step in steps {
-        // A delay that counts from the start is over when a healthy run ends: the next one tells.
+        // A delay that counts from the last start is over when a healthy run ends. Then the delay
+        // after it is the one that shows the reset.
         let telling = match observed.profile.delay_origin {
             DelayOrigin::Exit => step.n == 0,
             DelayOrigin::LastStart => step.n == 1,
@@ -171,12 +175,12 @@ fn no_early_reset(observed: &Observed) -> Verdict {
         }
         let first = observed.due(run, exit, 0).1;
         let (least, _) = observed.due(run, exit, step.n);
-        // A delay that counts from the start may be over.
+        // A delay that counts from the last start may be over already.
         if first >= least {
             continue;
         }
         was_judged = true;
-        // How long it exactly is, is the matter of another rule.
+        // Another rule judges how long the delay is exactly.
         if next.start <= first {
             return observed.broken(
                 observed.start_of(next.run),

@@ -14,29 +14,29 @@ use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 use crate::supervisor::{Probe, Readiness};
 use crate::{ExitStatus, Signal};
 
-/// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the jitter;
-/// n is the number of restarts before, from 0.
+/// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the
+/// jitter. n is the number of restarts before, from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DelayCurve {
     /// The first delay.
     pub initial: Duration,
-    /// What each delay is multiplied with to give the next. 1 is a constant delay.
+    /// The factor from each delay to the next. 1 gives a constant delay.
     pub multiplier: f64,
     /// The longest delay.
     pub max: Duration,
-    /// How chance spreads it.
+    /// How the delays are spread at random.
     pub jitter: Jitter,
 }
 
 impl DelayCurve {
-    /// The same delay every time.
+    /// A curve with the same delay every time, without jitter.
     #[must_use]
     pub fn constant(delay: Duration) -> DelayCurve {
         DelayCurve::exponential(delay, 1.0, delay)
     }
 
-    /// A delay that grows, without jitter.
+    /// A curve with a delay that grows, without jitter.
     #[must_use]
     pub fn exponential(initial: Duration, multiplier: f64, max: Duration) -> DelayCurve {
         DelayCurve {
@@ -47,14 +47,14 @@ impl DelayCurve {
         }
     }
 
-    /// With a jitter.
+    /// Sets the jitter.
     #[must_use]
     pub fn jitter(mut self, jitter: Jitter) -> DelayCurve {
         self.jitter = jitter;
         self
     }
 
-    /// The `n`-th delay, from 0, jitter apart.
+    /// The `n`-th delay, counted from 0, without jitter.
     #[must_use]
     pub fn delay(&self, n: u32) -> Duration {
         let nominal = self.initial.as_secs_f64() * self.multiplier.powf(f64::from(n));
@@ -64,8 +64,9 @@ impl DelayCurve {
         }
     }
 
-    /// Between what the `n`-th delay lies, jitter included. Of decorrelated jitter, which depends on
-    /// the delay before, only the outermost bounds.
+    /// The shortest and the longest that the `n`-th delay, counted from 0, may be, jitter included.
+    /// Decorrelated jitter depends on the delay before, so for it these are only the outermost
+    /// bounds.
     #[must_use]
     pub fn bounds(&self, n: u32) -> (Duration, Duration) {
         let v = self.delay(n);
@@ -74,7 +75,8 @@ impl DelayCurve {
             Jitter::Full => (Duration::ZERO, v),
             Jitter::Equal => (v / 2, v),
             Jitter::Relative(part) => {
-                // What is no number, or too large, is refused elsewhere.
+                // A jitter that is not a number or too large is refused elsewhere. Here it must not
+                // cause a panic.
                 let part = part.clamp(0.0, f64::from(u32::MAX)).max(0.0);
                 let most = Duration::try_from_secs_f64(v.as_secs_f64() * (1.0 + part));
                 (
@@ -86,7 +88,8 @@ impl DelayCurve {
         }
     }
 
-    /// Our strategy for it.
+    /// Builds our `ExponentialBackoff` with these delays. `seed` makes its jitter repeatable;
+    /// without one, the seed comes from the system.
     ///
     /// # Errors
     ///
@@ -104,18 +107,18 @@ impl DelayCurve {
     }
 }
 
-/// A set of ends, by exit code and by signal.
+/// A set of ends of runs, by exit code and by signal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ends {
     /// Exit codes.
     pub codes: BTreeSet<i32>,
-    /// Signals that kill.
+    /// Signals that kill a run.
     pub signals: Vec<Signal>,
 }
 
 impl Ends {
-    /// Whether that end is in it.
+    /// Whether the set has that end.
     #[must_use]
     pub fn contains(&self, status: ExitStatus) -> bool {
         match status {
@@ -124,14 +127,15 @@ impl Ends {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the set has no ends.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.codes.is_empty() && self.signals.is_empty()
     }
 }
 
-/// Where a subject says what it sees of its service. Cheap to clone, and may be sent to other threads.
+/// Takes a subject's reports about its service. It is cheap to clone and may be sent to other
+/// threads.
 #[derive(Clone)]
 pub struct Reporter(Arc<dyn Fn(Notice) + Send + Sync>);
 
@@ -140,7 +144,7 @@ impl Reporter {
         Reporter(Arc::new(sink))
     }
 
-    /// Says something. When it is said counts.
+    /// Makes a report. The time of this call counts as the time of the report.
     pub fn report(&self, notice: Notice) {
         (self.0)(notice);
     }
@@ -156,17 +160,18 @@ impl fmt::Debug for Reporter {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServiceGroup {
-    /// The services, in the order in which they are started, each when the one before is up. They are
+    /// The services in their start order. Each is started when the one before is up. They are
     /// stopped in reverse, each when the one after it has ended.
     pub services: Vec<Service>,
-    /// Which of them a restart of one replaces.
+    /// Which services of the group a restart of one service replaces.
     pub strategy: SiblingStrategy,
-    /// Which of them end when one is given up.
+    /// Which services of the group end when the subject gives up one of them.
     pub give_up: GiveUpScope,
 }
 
 impl ServiceGroup {
-    /// These services, in this order, of which a restart replaces one, and giving up ends all.
+    /// Makes a group of these services, in this order. A restart replaces only the service itself.
+    /// If one service is given up, all services end.
     #[must_use]
     pub fn new(services: Vec<Service>) -> ServiceGroup {
         ServiceGroup {
@@ -179,61 +184,65 @@ impl ServiceGroup {
 
 /// What a subject is asked to keep running, and how.
 ///
-/// What the subject's profile says cannot be configured is what the profile says it is.
+/// Settings that the subject's profile does not declare as configurable have the values that the
+/// profile declares.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Service {
-    /// Its name.
+    /// The service's name.
     pub name: String,
-    /// The program.
+    /// The program that the subject runs.
     pub program: PathBuf,
-    /// Its arguments. They alone suffice: the environment may be cleared.
+    /// The program's arguments. The program needs nothing else, so the environment may be cleared.
     pub args: Vec<OsString>,
-    /// What the environment has beside what the profile says.
+    /// Entries that the program's environment has in addition to what the profile says.
     pub env: Vec<(OsString, OsString)>,
-    /// Where it is started; `None` is wherever the subject is.
+    /// The working directory of the program. `None` means the subject's working directory.
     pub current_dir: Option<PathBuf>,
-    /// The file that its standard output and error are appended to; `None` is nowhere.
+    /// The file that standard output and standard error are appended to. `None` means that no file
+    /// is asked for.
     pub output: Option<PathBuf>,
-    /// A folder in which the subject keeps what says that this service is in its hands, a lock say:
-    /// two that are begun with the same folder are two supervisors of one service. `None` is nowhere:
-    /// then nobody asks who else has it.
+    /// A folder in which the subject records that it keeps this service running, for example by a
+    /// lock. Two subjects that are begun with the same folder are two supervisors of one service.
+    /// `None` means that the subject need not check for another supervisor.
     pub state: Option<PathBuf>,
-    /// Which ends are followed by a start.
+    /// Which ends of a run are followed by a restart.
     pub policy: RestartPolicy,
-    /// Ends that are success, beside exit code 0.
+    /// Ends that count as success, in addition to exit code 0.
     pub success: Ends,
-    /// Ends that are never followed by a start, whatever the other lists say.
+    /// Ends that are never followed by a restart, whatever the other lists say.
     pub prevent: Ends,
-    /// Ends that always are followed by one.
+    /// Ends that are always followed by a restart, unless `prevent` has them.
     pub force: Ends,
-    /// How long after an end the start is.
+    /// How long the subject waits before a restart.
     pub delays: DelayCurve,
     /// How many restarts there may be.
     pub limit: RestartLimit,
-    /// How long a run is up until it counts as healthy, and counting begins anew.
+    /// How long a run must be up to count as healthy. After a healthy run, counting begins anew.
+    /// `None`: no run counts as healthy.
     pub reset_after: Option<Duration>,
-    /// When it is up.
+    /// When a run counts as up.
     pub readiness: Readiness,
-    /// How long it may take until it is up.
+    /// How long a run may take until it is up. `None` means any time.
     pub start_timeout: Option<Duration>,
-    /// How long it may be silent while it is up: on the descriptor of the notification.
+    /// How long a run that is up may go without a heartbeat on its notification descriptor. `None`
+    /// means any time.
     pub watchdog: Option<Duration>,
-    /// How it is asked whether it is healthy while it is up. In what the rules judge, the probes are the
-    /// runs of an agent called `probe`.
+    /// How the subject asks a run that is up whether it is healthy. In the timelines that the rules
+    /// judge, the probes are runs of an agent called `probe`.
     pub probe: Option<Probe>,
-    /// What a stop sends first.
+    /// The signal that a stop sends first.
     pub stop_signal: Signal,
-    /// How long after that it sends SIGKILL.
+    /// How long after the first signal a stop sends SIGKILL.
     pub grace: Duration,
-    /// What jitter is drawn from, where the subject takes a seed.
+    /// The seed of the jitter, for subjects that take one.
     pub seed: u64,
     reporter: Reporter,
 }
 
 impl Service {
-    /// A service with our defaults: restart on failure, without a limit, after 1 s doubling to 60 s;
-    /// up at exec; stopped by SIGTERM and, after 5 s, SIGKILL.
+    /// Makes a service with our defaults. It is restarted on failure, without a limit, after 1 s
+    /// doubling to 60 s. It is up at exec. A stop sends SIGTERM, and SIGKILL after 5 s.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Service {
         Service {
@@ -262,8 +271,8 @@ impl Service {
         }
     }
 
-    /// As an ordinary command: program, arguments, extra environment, working directory. What becomes
-    /// of its output is left to the caller.
+    /// Makes an ordinary command of the service: program, arguments, additional environment and
+    /// working directory. The caller decides what happens to the output.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -275,7 +284,7 @@ impl Service {
         command
     }
 
-    /// Where to say what is seen of it.
+    /// Where the subject reports what it sees of the service.
     #[must_use]
     pub fn reporter(&self) -> Reporter {
         self.reporter.clone()
@@ -286,13 +295,14 @@ impl Service {
         self.reporter = reporter;
     }
 
-    /// Whether an end is success.
+    /// Whether an end counts as success.
     #[must_use]
     pub fn is_success(&self, status: ExitStatus) -> bool {
         status == ExitStatus::Exited { code: 0 } || self.success.contains(status)
     }
 
-    /// Whether an end that nobody asked for is to be followed by a start, limits apart.
+    /// Whether an end that nobody asked for should be followed by a restart. Limits are not taken
+    /// into account.
     #[must_use]
     pub fn restarts(&self, status: ExitStatus) -> bool {
         if self.prevent.contains(status) {

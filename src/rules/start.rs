@@ -84,7 +84,8 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// One instance that stays. Any timeline shows that there are two at once.
+/// In the trial one instance starts and stays. On any other timeline, only two instances at a time
+/// break the rule.
 fn start_exactly_one(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     if !observed.is_trial_of("start-exactly-one") {
@@ -102,7 +103,7 @@ fn start_exactly_one(observed: &Observed) -> Verdict {
     }
 }
 
-/// The same of runs of which nobody says that they should stay.
+/// Judges a timeline whose runs need not stay.
 fn one_at_a_time(observed: &Observed, runs: &[RunSpan]) -> Verdict {
     let beside = runs.windows(2).find(|pair| {
         let exit = pair[0].exit.unwrap_or(observed.end);
@@ -144,7 +145,8 @@ fn up_criterion(observed: &Observed) -> Verdict {
         .collect();
     for up in &ups {
         let Some(run) = runs.iter().rev().find(|run| run.start <= *up + early) else {
-            // It may have been about one that was ended before its hello, and has no run.
+            // The report may be about a process that was ended before its hello. The timeline has
+            // no run of that process.
             if !observed.is_trial_of("up-criterion") {
                 return Verdict::Unknown(format!("nothing is known of what was up at {up}"));
             }
@@ -171,7 +173,7 @@ fn up_criterion(observed: &Observed) -> Verdict {
         let due = run.start + after;
         let latest = due + observed.late();
         let over = not_ended_until(observed, run);
-        // It had no time to be reported.
+        // The run ended too early to be reported as up.
         if over <= latest {
             continue;
         }
@@ -198,8 +200,8 @@ fn up_criterion(observed: &Observed) -> Verdict {
     }
 }
 
-/// Until when nothing had begun to end the run, as far as that shows. What is about to be ended need
-/// not be reported as up any more.
+/// The time until which nothing had begun to end the run, as far as the timeline shows. A run that
+/// is about to be ended need not be reported as up any more.
 fn not_ended_until(observed: &Observed, run: &RunSpan) -> Timestamp {
     let over = run.exit.unwrap_or(observed.end);
     let told = observed.orders().map(|call| call.from);
@@ -207,7 +209,7 @@ fn not_ended_until(observed: &Observed, run: &RunSpan) -> Timestamp {
     let signals = observed.signals_of(run.run).into_iter().map(|(.., at)| at);
     let timeout = observed.service.start_timeout.map(|time| run.start + time);
     let ends = told.chain(signals).chain(timeout);
-    // The order that has started it ends it only later.
+    // The order that started the run does not end it.
     ends.filter(|end| *end > run.start)
         .fold(over, Timestamp::min)
 }
@@ -325,7 +327,7 @@ fn bad_limits_rejected(observed: &Observed) -> Verdict {
     }
 }
 
-/// What makes no sense about the settings.
+/// A setting that makes no sense, in words; `None` if all settings make sense.
 fn nonsense(service: &Service) -> Option<String> {
     let delays = &service.delays;
     if !delays.multiplier.is_finite() || delays.multiplier < 0.0 {
@@ -380,7 +382,7 @@ fn order_and_reverse(observed: &Observed) -> Verdict {
 /// A service of a group, and its first run.
 type Turn<'a> = (&'a Service, &'a RunSpan);
 
-/// That the one is up before the other is started.
+/// Checks that the service `before` is up before the service `after` is started.
 fn starts_after(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Result<(), Verdict> {
     let (first, second) = (&before.0.name, &after.0.name);
     let started = after.1.start;
@@ -401,7 +403,7 @@ fn starts_after(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Resul
     }
 }
 
-/// That the other has ended before the one is stopped.
+/// Checks that the service `after` has ended before the service `before` is stopped.
 fn stops_before(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Result<(), Verdict> {
     let stop = observed.call(Control::Stop);
     let Some(stop) = stop.filter(|stop| stop.error.is_none()) else {
@@ -426,7 +428,8 @@ fn stops_before(observed: &Observed, before: Turn<'_>, after: Turn<'_>) -> Resul
     }
 }
 
-/// Where, and when, the stop of a run shows first.
+/// Where and when the stop of a run first shows: by a trapped signal or by its end. The verdict is
+/// unknown if it ended before or was not stopped.
 fn stop_of(
     observed: &Observed,
     (service, run): Turn<'_>,

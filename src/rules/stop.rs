@@ -1,4 +1,4 @@
-//! How a service is ended.
+//! How a service is stopped.
 
 use super::{Call, Check, Control, Group, Need, Observed, RepeatedStop, Rule, StopReturn, Verdict};
 use crate::timeline::{RunSpan, What};
@@ -111,7 +111,8 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The first run, the stop that was to end it, and when that stop was asked for.
+/// The first run, and the call that was to stop it. The verdict is unknown if there is no such call,
+/// or if the run was not alive at the time of the call.
 fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
     let Some(run) = observed.runs().first().copied() else {
         return Err(Verdict::unknown("it was never started"));
@@ -122,7 +123,8 @@ fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
     if run.exit.is_some_and(|exit| exit < call.from) {
         return Err(Verdict::unknown("it had ended before it was told to stop"));
     }
-    // What was ended before its hello has no run, and this one may have been asked for after the stop.
+    // A process that was ended before its hello has no run. So this run may have been asked for
+    // after the stop.
     let mut later = observed.calls.iter().skip_while(|told| *told != call);
     let is_next = later.any(|told| matches!(told.control, Control::Start | Control::Restart));
     let after = run.start >= call.from && is_next;
@@ -184,7 +186,7 @@ fn stop_signal_first(observed: &Observed) -> Verdict {
     }
 }
 
-/// The child takes a little less than the grace.
+/// In the trial the run takes a little less than its grace to end.
 fn grace_not_early(observed: &Observed) -> Verdict {
     let (run, _) = match stopped(observed) {
         Ok(found) => found,
@@ -214,7 +216,7 @@ fn grace_not_early(observed: &Observed) -> Verdict {
     }
 }
 
-/// The child does nothing about the signal.
+/// In the trial the run ignores the stop signal.
 fn grace_not_late(observed: &Observed) -> Verdict {
     let (run, call) = match stopped(observed) {
         Ok(found) => found,
@@ -223,7 +225,8 @@ fn grace_not_late(observed: &Observed) -> Verdict {
     if observed.group.is_some() {
         return Verdict::unknown("a stop of a group waits for its other services");
     }
-    // Its trial makes sure that there is something to stop.
+    // In the rule's own trial there is something to stop, so there an error of the stop is no
+    // excuse.
     if let Some(error) = call
         .error
         .as_ref()
@@ -248,17 +251,18 @@ fn grace_not_late(observed: &Observed) -> Verdict {
             expected,
             format!("{}, {:?} late", end(&run), exit - due),
         ),
-        // Another rule's matter.
+        // Another rule judges this.
         Some(exit) if exit < due => {
             Verdict::Unknown(format!("before its grace was over, {}", end(&run)))
         }
-        // A daemon may reap before its status is read. What ignores the signal never ends by itself.
+        // A daemon may reap the process before the harness reads its status. A process that ignores
+        // the signal never ends by itself, so it was killed.
         Some(_) if is_killed(&run) || run.status.is_none() => Verdict::Pass,
         Some(_) => Verdict::Unknown(format!("it was not killed: {}", end(&run))),
     }
 }
 
-/// The child takes a while to end.
+/// In the trial the run takes a while to end.
 fn stop_sync(observed: &Observed) -> Verdict {
     let (run, call) = match stopped(observed) {
         Ok(found) => found,
@@ -282,7 +286,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
             let Some((place, reaped)) = reap(observed, run.run) else {
                 return Verdict::unknown("it was never reaped");
             };
-            // The reap is seen by a look, which may come after the return.
+            // The harness looks for the reap, and may see it after the stop has returned.
             if returned + observed.early() < reaped {
                 return observed.broken(
                     Some(place),
@@ -290,7 +294,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
                     format!("it returned at {returned}, {:?} early", reaped - returned),
                 );
             }
-            // Whoever polls may be a little late.
+            // A subject that polls may return a little late.
             let most = reaped + observed.late() + observed.profile.unit();
             if returned > most {
                 return observed.broken(
@@ -344,7 +348,8 @@ fn stop_wakes_frozen(observed: &Observed) -> Verdict {
     }
 }
 
-/// Two stops while the child takes a while to end, and one when it is down.
+/// In the trial the subject is told to stop twice while the run takes a while to end, and once more
+/// when the run has ended.
 fn stop_idempotent(observed: &Observed) -> Verdict {
     let (run, _) = match stopped(observed) {
         Ok(found) => found,
@@ -378,7 +383,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
     match observed.profile.repeated_stop {
         Some(RepeatedStop::Harmless) => {
             let signals = observed.signals_of(run.run);
-            // One at another time is not the second stop's doing.
+            // A signal at another time does not come from the second stop.
             let again = signals
                 .iter()
                 .skip(1)
@@ -417,7 +422,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
     }
 }
 
-/// The child dies when it is told to stop, or a moment before.
+/// In the trial the run dies when the subject is told to stop, or a moment before.
 fn stop_races_exit(observed: &Observed) -> Verdict {
     let Some(run) = observed.runs().first().copied() else {
         return Verdict::unknown("it was never started");
@@ -461,7 +466,7 @@ fn stop_races_exit(observed: &Observed) -> Verdict {
             format!("it died at {exit}, and the stop returned at {to}"),
         ),
         (None, Some(_)) => {
-            // What has crashed does nothing more.
+            // A subject that has crashed can start nothing any more, and the start shows that.
             let mut starts = observed.calls_of(Control::Start);
             let wrong = match starts.find(|start| start.from >= call.from) {
                 None => return Verdict::Pass,
@@ -480,7 +485,8 @@ fn stop_races_exit(observed: &Observed) -> Verdict {
     }
 }
 
-/// Runs that end by themselves and by a stop, and stops when there is none.
+/// In the trial runs end by themselves and by a stop, and the subject is also told to stop when no
+/// run is alive.
 fn no_reused_pid_kill(observed: &Observed) -> Verdict {
     let Some(strays) = &observed.facts.strays else {
         return Verdict::unknown("nobody looked at the signals that it sent");

@@ -1,4 +1,4 @@
-//! What becomes of descendants.
+//! What happens to the descendants of a service.
 
 use super::{
     Check, Control, Daemonizer, Group, Need, Observed, OwnGroup, Rule, StopScope, Verdict,
@@ -81,7 +81,7 @@ struct Descendant {
     run: u32,
     name: String,
     start: Timestamp,
-    /// Where and when it ended, and how.
+    /// The place of its end in the timeline, the time and the status; `None` if it has not ended.
     end: Option<(usize, Timestamp, Option<ExitStatus>)>,
 }
 
@@ -133,7 +133,7 @@ fn own_group(observed: &Observed) -> Verdict {
         Some(OwnGroup::Group) => ("it leads a group of its own", leads.0),
         Some(OwnGroup::Session) => ("it leads a session of its own", leads.1),
         Some(OwnGroup::None) => {
-            // A daemon's own is not known here.
+            // The process group of a subject in a process of its own is not known here.
             let in_subjects = observed.facts.own_group.is_none_or(|own| own.0 == group);
             ("it is in the subject's group", !leads.0 && in_subjects)
         }
@@ -145,7 +145,8 @@ fn own_group(observed: &Observed) -> Verdict {
     observed.broken(observed.start_of(*run), expected, words)
 }
 
-/// One descendant in the group that ignores the stop signal, and one in a session of its own.
+/// In the trial the run has two descendants. `near` is in the run's process group and ignores the
+/// stop signal. `far` is in a session of its own.
 fn stop_scope(observed: &Observed) -> Verdict {
     let Some(call) = observed.call(Control::Stop) else {
         return Verdict::unknown("it was not told to stop");
@@ -206,7 +207,8 @@ fn stop_scope(observed: &Observed) -> Verdict {
     Verdict::Pass
 }
 
-/// The bystander is in the subject's group, and the stop signal one that does it no harm.
+/// In the trial a bystander is in the subject's process group. The stop signal does the bystander
+/// no harm.
 fn never_own_group(observed: &Observed) -> Verdict {
     let Some(call) = observed.call(Control::Stop) else {
         return Verdict::unknown("it was not told to stop");
@@ -288,7 +290,7 @@ fn old_tree_gone(observed: &Observed) -> Verdict {
     }
 }
 
-/// The first run starts a daemon and exits with a failure; the daemon ends later.
+/// In the trial the first run starts a daemon and exits with a failure. The daemon ends later.
 fn daemonizer(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let Some(first) = runs.first() else {

@@ -1,4 +1,5 @@
-//! The sides of the checks that no broken supervisor of ours shows: timelines by hand.
+//! Tests of the verdicts that none of our broken supervisors causes. The timelines are written by
+//! hand.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub(super) fn at(seconds: f64) -> Timestamp {
     Timestamp::ORIGIN + Duration::from_secs_f64(seconds)
 }
 
-/// What happened to a service of a constant delay of 2 s, until 100 s.
+/// A service with a constant delay of 2 s, and these events. The observation ends at 100 s.
 pub(super) fn observed(events: &[&str]) -> Observed {
     let mut timeline = "timeline v2  clock=virtual".to_owned();
     for event in events {
@@ -66,7 +67,8 @@ fn exited(code: i32) -> Notice {
     Notice::Ended(ExitStatus::Exited { code })
 }
 
-/// The verdict in a word and, where the rule is broken, what was.
+/// Checks the verdict of a rule on its own trial: the verdict's word, and the beginning of what
+/// broke the rule or of the reason.
 #[track_caller]
 pub(super) fn expect(id: &str, observed: &Observed, expected: &str) {
     let rule = rule(id).unwrap();
@@ -101,7 +103,7 @@ fn a_restart_may_be_early_or_late() {
     };
     expect("delay-origin", &from_the_start("0.000"), "pass");
     expect("delay-origin", &from_the_start("2.000"), "fail");
-    // What it counts from is the other rule's.
+    // The other rule judges what the delay is counted from.
     expect("delay-curve", &from_the_start("2.000"), "pass");
 }
 
@@ -170,7 +172,7 @@ fn an_environment_may_lack_double_or_exceed() {
     };
     let (inherited, cleared) = (Environment::Inherited, Environment::Cleared);
     check(inherited, "OWN=1 KEY=value", "pass");
-    // Too long for the report.
+    // The entry of `KEY` is too long for the report, so its value is missing.
     check(inherited, "OWN=1 KEY", "pass");
     check(inherited, "KEY=value", "fail: it has no `OWN`");
     check(inherited, "OWN=1 KEY=other", "fail: it has KEY=other");

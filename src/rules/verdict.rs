@@ -1,32 +1,33 @@
-//! What a rule says to what it saw.
+//! The result of judging a rule.
 
 use std::fmt;
 
 use super::Rule;
 
-/// What a rule says to what it saw. Only [`Verdict::Pass`] is a pass.
+/// The result of judging a rule. Only [`Verdict::Pass`] counts as a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a verdict says nothing until it is looked at"]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The rule held wherever it was looked at.
+    /// The rule held wherever it could be judged.
     Pass,
-    /// It did not.
+    /// The rule was broken.
     Fail(Box<Violation>),
-    /// What is declared has no such feature; which.
+    /// The subject's profile does not declare a feature that the rule needs. The text names the
+    /// feature.
     Unsupported(String),
-    /// It could not be observed; why.
+    /// The rule could not be judged. The text says why.
     Unknown(String),
 }
 
 impl Verdict {
-    /// Whether it is [`Verdict::Pass`].
+    /// Whether the verdict is [`Verdict::Pass`].
     #[must_use]
     pub fn is_pass(&self) -> bool {
         matches!(self, Verdict::Pass)
     }
 
-    /// What broke, if something did.
+    /// How the rule was broken; `None` if it was not.
     #[must_use]
     pub fn violation(&self) -> Option<&Violation> {
         match self {
@@ -46,7 +47,7 @@ impl Verdict {
         }
     }
 
-    /// Why it is neither a pass nor a fail.
+    /// Why the verdict is neither a pass nor a fail; `None` if it is one of them.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -55,18 +56,18 @@ impl Verdict {
         }
     }
 
-    /// There is no such feature.
+    /// The verdict that the subject lacks a feature, for this reason.
     #[cfg(feature = "properties")]
     pub(crate) fn unsupported(reason: impl Into<String>) -> Verdict {
         Verdict::Unsupported(reason.into())
     }
 
-    /// It could not be observed.
+    /// The verdict that the rule could not be judged, for this reason.
     pub(crate) fn unknown(reason: impl Into<String>) -> Verdict {
         Verdict::Unknown(reason.into())
     }
 
-    /// Says whose verdict it is.
+    /// Says which rule and which service a failure is about.
     pub(super) fn named(mut self, rule: &'static Rule, service: &str) -> Verdict {
         if let Verdict::Fail(violation) = &mut self {
             violation.rule = Some(rule);
@@ -82,17 +83,18 @@ impl Verdict {
 pub struct Violation {
     rule: Option<&'static Rule>,
     service: Option<String>,
-    /// What should have been.
+    /// What should have happened.
     pub expected: String,
-    /// What was.
+    /// What happened instead.
     pub actual: String,
-    /// In which of the rule's cases; of generated ones, the smallest that still shows it.
+    /// The case of the rule in which it was broken. For generated cases, the smallest one that
+    /// still breaks the rule.
     pub case: Option<String>,
-    /// Where, if no timeline shows it: at which attempt, draw or end.
+    /// Where the rule was broken, if no timeline shows it: at which attempt, draw or end.
     pub place: Option<String>,
-    /// What happened, the line that broke the rule marked.
+    /// Events of the timeline. The one that broke the rule is marked.
     pub excerpt: Vec<String>,
-    /// How to see it again.
+    /// How to see the violation again.
     pub replay: Option<String>,
 }
 
@@ -118,14 +120,14 @@ impl Violation {
         }
     }
 
-    /// As that rule's, and of nobody in particular.
+    /// Makes this a violation of that rule, by no service in particular.
     #[cfg(feature = "properties")]
     pub(crate) fn of(mut self, rule: &'static Rule) -> Violation {
         self.rule = Some(rule);
         self
     }
 
-    /// The rule.
+    /// The rule that was broken.
     #[must_use]
     pub fn rule(&self) -> Option<&'static Rule> {
         self.rule
@@ -168,7 +170,8 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// A line of a report: the verdict, right-aligned, the rule, and why it is neither a pass nor a fail.
+/// Writes a line of a report: the verdict, right-aligned, the rule, and why the verdict is neither
+/// a pass nor a fail.
 #[cfg(feature = "properties")]
 pub(crate) fn write_line(
     f: &mut fmt::Formatter<'_>,

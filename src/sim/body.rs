@@ -11,17 +11,17 @@ use super::gate::Gate;
 use super::sight::Sight;
 use crate::agent::Shared;
 
-/// What wakes the body, and what it has spawned locally.
+/// Wakes the body, and the tasks that it has spawned locally.
 ///
-/// Where the body is woken while tasks run, tokio looks for events without coming to rest, so that the gate is
-/// not asked: of two children that were killed together it would find the one that died first. So the wake is
-/// kept until tokio comes to rest, and the gate passes it on.
+/// If the body is woken while tasks run, tokio looks for events without coming to rest, and so does not ask the gate.
+/// Of two children that were killed together, the body would find the one that died first. This waker therefore keeps
+/// the wake until tokio comes to rest, and the gate passes it on.
 #[derive(Debug)]
 pub(crate) struct BodyWaker {
-    /// Tokio's own.
+    /// Tokio's own waker.
     waker: Mutex<Option<Waker>>,
     is_woken: AtomicBool,
-    /// Whether there is a gate that passes wakes on.
+    /// Whether there is a gate that passes the wakes on.
     is_gated: AtomicBool,
     thread: ThreadId,
     pub(super) shared: Arc<Shared>,
@@ -29,7 +29,7 @@ pub(crate) struct BodyWaker {
 }
 
 impl BodyWaker {
-    /// That of the sim of this thread.
+    /// The waker of the sim of this thread.
     pub(crate) fn new(shared: Arc<Shared>, sight: Arc<Sight>) -> Arc<BodyWaker> {
         Arc::new(BodyWaker {
             waker: Mutex::default(),
@@ -41,7 +41,7 @@ impl BodyWaker {
         })
     }
 
-    /// There is a gate from now on, or none any more.
+    /// Says whether there is a gate from now on. Without one, passes on the wake that was kept.
     pub(crate) fn set_gated(&self, is_gated: bool) {
         self.is_gated.store(is_gated, Ordering::Release);
         if !is_gated {
@@ -82,13 +82,13 @@ impl Wake for BodyWaker {
         if !self.is_gated.load(Ordering::Acquire) || self.sight.is_over.load(Ordering::Acquire) {
             self.pass_on();
         } else if thread::current().id() != self.thread {
-            // The runtime may be at rest: a task that wakes has it ask the gate.
+            // The runtime may be at rest. A task that is woken makes it ask the gate.
             self.shared.timer.notify_one();
         }
     }
 }
 
-/// The body, polled with that waker.
+/// The body of a sim, polled with a `BodyWaker`.
 pub(crate) struct Body<F> {
     body: Pin<Box<F>>,
     gate: Arc<Mutex<Option<Gate>>>,

@@ -1,21 +1,21 @@
-//! What a sim goes by.
+//! The settings of a sim.
 
 use std::time::Duration;
 
 use super::Sim;
 use crate::variables::{self, VariableError};
 
-/// How long nothing may move, unless told: 10 s of real time.
+/// How long nothing may move before the watchdog ends the sim, by default: 10 s of real time.
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-/// Why a sim cannot be.
+/// Why a [`Sim`] could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimError {
-    /// A watchdog that would end every sim at once.
+    /// The watchdog's period is zero. It would end every sim at once.
     #[error("watchdog is 0s: expected a period above zero")]
     ZeroWatchdog,
-    /// A `SUPERVISE_*` variable has a value that it cannot have.
+    /// A `SUPERVISE_*` variable has a value that is not valid for it.
     #[error("{0}")]
     Variable(String),
 }
@@ -49,70 +49,73 @@ pub struct SimBuilder {
 }
 
 impl SimBuilder {
-    /// What [`SimHandle::seed`](super::SimHandle::seed) says. Default: `SUPERVISE_SEED`, else 0.
+    /// Sets what [`SimHandle::seed`](super::SimHandle::seed) returns. Default: `SUPERVISE_SEED`, else 0.
     pub fn seed(mut self, seed: u64) -> SimBuilder {
         self.seed = Some(seed);
         self
     }
 
-    /// How long nothing may move, in real time, before the sim is ended; above zero. Default: the
-    /// seconds of `SUPERVISE_WATCHDOG`, else 10 s.
+    /// Sets how long nothing may move, in real time, before the watchdog ends the sim; above zero. Default: the seconds
+    /// of `SUPERVISE_WATCHDOG`, else 10 s.
     ///
-    /// Virtual time that passes towards what an agent waits for is something that moves. Time in which
-    /// the process was stopped, as by Ctrl-Z or a debugger, does not count, nor time in which an agent or a child is
-    /// ready to run and gets no processor, up to a minute.
+    /// Virtual time that passes counts as movement if an agent waits for it. Some real time does not count:
+    ///
+    /// - time in which this process was stopped, as by Ctrl-Z or a debugger;
+    /// - time in which an agent or a child is ready to run and gets no processor, up to a minute.
     ///
     /// # Code that never comes back
     ///
-    /// A sim that is ended gets its thread back as soon as the code under test waits for anything, or its
-    /// agents' ends, since all are killed as they come. Code that holds the thread for 5 s more, as a
-    /// `loop {}` does, cannot be ended. Then the watchdog's own thread prints the verdict, ends the
-    /// processes of all sims, and the whole test process exits with code 101: the other tests in it are
-    /// cut off, too.
+    /// When the watchdog ends a sim, it kills all agents, and then every agent that the code under test still starts.
+    /// So the sim gets its thread back as soon as the code under test waits for anything in tokio, or blocks until its
+    /// agents end. Code that holds the thread for 5 s more, as a `loop {}` does, cannot be ended. Then the watchdog's
+    /// own thread prints the verdict, ends the processes of all sims, and exits the whole test process with code 101.
+    /// That also cuts off the other tests in the process.
     pub fn watchdog(mut self, limit: Duration) -> SimBuilder {
         self.watchdog = Some(limit);
         self
     }
 
-    /// In real time: for code that no virtual clock can reach. The timeline then has no times.
+    /// Runs the sim in real time, for code that no virtual clock can reach. The timeline then has no times.
     pub fn real_time(mut self) -> SimBuilder {
         self.is_real = true;
         self
     }
 
-    /// Processes that are left behind do not fail the run. They are ended all the same.
+    /// Lets the run succeed even if processes are left behind. The sim ends them all the same.
     pub fn allow_leaks(mut self) -> SimBuilder {
         self.allows_leaks = true;
         self
     }
 
-    /// Without the idle gate: time passes while processes are at work, as under tokio's paused clock
-    /// alone. To show what the gate is for.
+    /// Runs the sim without the idle gate: time passes while processes are at work, as under tokio's paused clock
+    /// alone. This is there to show what the gate is for.
     pub fn without_gate(mut self) -> SimBuilder {
         self.without_gate = true;
         self
     }
 
-    /// How long a thread of the blocking pool waits for more to do before it ends, in real time.
+    /// Sets how long an idle thread of the blocking pool waits for more work before it ends, in real time.
     #[cfg(feature = "properties")]
     pub(crate) fn thread_keep_alive(mut self, keep_alive: Duration) -> SimBuilder {
         self.keep_alive = Some(keep_alive);
         self
     }
 
-    /// Whether the caller looks after a thread that does not come back, and this process goes on.
+    /// Says that the caller looks after a thread that does not come back, so that the watchdog does not end this
+    /// process.
     #[cfg(feature = "properties")]
     pub(crate) fn may_be_lost(mut self) -> SimBuilder {
         self.may_be_lost = true;
         self
     }
 
-    /// The sim.
+    /// Builds the sim.
     ///
     /// # Errors
     ///
-    /// [`SimError::ZeroWatchdog`]; [`SimError::Variable`] where `SUPERVISE_SEED` or
-    /// `SUPERVISE_WATCHDOG` has a value that it cannot have, and is not overridden.
+    /// - [`SimError::ZeroWatchdog`] if the watchdog's period is zero.
+    /// - [`SimError::Variable`] if `SUPERVISE_SEED` or `SUPERVISE_WATCHDOG` has a value that is not valid for it, and
+    ///   the builder does not set that value itself.
     pub fn build(self) -> Result<Sim, SimError> {
         let seed = match self.seed {
             Some(seed) => seed,

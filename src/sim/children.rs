@@ -15,10 +15,10 @@ use crate::process::{ended_status, is_own_lack, open_pidfd};
 use super::mark::{self, Mark};
 use super::sight::Sight;
 
-/// The threads that run a sim, the children of each being its sim's, and the harness's own.
+/// The threads that run a sim, and the harness's own threads. The children of a sim's thread are its sim's.
 static SIM_THREADS: Mutex<Vec<(Pid, Option<Arc<Sight>>)>> = Mutex::new(Vec::new());
 
-/// Marks this thread as a sim's until it is dropped.
+/// Marks this thread as a sim's, or as the harness's own, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SimThread {
     thread: Pid,
@@ -26,19 +26,20 @@ pub(crate) struct SimThread {
 }
 
 impl SimThread {
-    /// With what shows of its sim; none where it is the harness's own, and forks nothing.
+    /// Enters this thread. `sight` is what others can see of its sim; `None` if the thread is the harness's own, and
+    /// forks nothing.
     pub(crate) fn enter(sight: Option<Arc<Sight>>) -> SimThread {
         let mark = if sight.is_some() {
             Mark::take().map(Arc::new)
         } else {
-            // A sim's thread may have started this one.
+            // A sim's thread may have started this one, which then has inherited its mark.
             mark::clear();
             None
         };
         SimThread::register(sight, mark)
     }
 
-    /// This thread only waits for threads of the harness's, and forks nothing until this is dropped.
+    /// Enters this thread, which only waits for the harness's threads, and forks nothing until this is dropped.
     #[cfg(feature = "properties")]
     pub(crate) fn wait() -> SimThread {
         SimThread::register(None, None)
@@ -53,7 +54,7 @@ impl SimThread {
         SimThread { thread, mark }
     }
 
-    /// What the threads and the processes that it starts inherit, where the kernel has such a thing.
+    /// The mark that the threads and processes inherit which this thread starts. `None` if the kernel has no such mark.
     pub(crate) fn mark(&self) -> Option<Arc<Mark>> {
         self.mark.clone()
     }
@@ -71,7 +72,7 @@ impl Drop for SimThread {
     }
 }
 
-/// The sim of this thread is over although the thread is not: other sims need not look at it.
+/// Says that the sim of this thread is over although the thread is not. Other sims then need not look at the thread.
 #[cfg(feature = "properties")]
 pub(crate) fn leave(thread: Pid) {
     let mut threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +80,7 @@ pub(crate) fn leave(thread: Pid) {
     left.for_each(|(_, sight)| *sight = None);
 }
 
-/// The threads that run another sim than the one of this thread, and what shows of each.
+/// The threads that run other sims than this thread's, each with what others can see of its sim.
 pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
     let threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     if threads.iter().filter(|(_, sight)| sight.is_some()).count() < 2 {
@@ -92,12 +93,13 @@ pub(crate) fn other_sims() -> Vec<(Pid, Arc<Sight>)> {
         .collect()
 }
 
-/// The same at two looks: a single one leaves out a child that lives where another is reaped meanwhile.
+/// The children of a thread, as two looks in a row agree on them. A single look leaves out a child that lives if
+/// another child is reaped meanwhile.
 pub(crate) fn of_busy_thread(thread: Pid) -> io::Result<Option<Vec<u32>>> {
     twice(|| of_thread(thread))
 }
 
-/// The children of one of this process's threads. None where it has ended.
+/// The children of one of this process's threads. `None` if the thread has ended.
 fn of_thread(thread: Pid) -> io::Result<Option<Vec<u32>>> {
     let path = format!("/proc/self/task/{thread}/children");
     match contents(&path) {
@@ -111,7 +113,7 @@ fn of_thread(thread: Pid) -> io::Result<Option<Vec<u32>>> {
     }
 }
 
-/// Whether what there is to read of a thread or a process is no longer there.
+/// Whether the error says that the thread or process is gone.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
@@ -131,7 +133,7 @@ pub(crate) struct Children {
 }
 
 impl Children {
-    /// Those of this thread.
+    /// The children of this thread.
     pub(crate) fn of_this_thread() -> Children {
         let path = format!("/proc/self/task/{}/children", gettid());
         Children {
@@ -141,7 +143,7 @@ impl Children {
         }
     }
 
-    /// The process ids.
+    /// The process ids of the children.
     pub(crate) fn list(&self) -> io::Result<Vec<u32>> {
         Ok(self.list_with_threads()?.1)
     }
@@ -151,8 +153,8 @@ impl Children {
         self.threads.count_beside_sims().1
     }
 
-    /// How many threads this process has, where that can be told, and the process ids. While another thread may
-    /// reap one, a single look can leave out a child that lives: then two must agree.
+    /// How many threads this process has, if that can be told, and the process ids of the children. While another
+    /// thread may reap a child, a single look can leave out a child that lives. Two looks then have to agree.
     pub(crate) fn list_with_threads(&self) -> io::Result<(Option<u64>, Vec<u32>)> {
         let (threads, only_run_sims) = self.threads.count_beside_sims();
         let file = self
@@ -168,9 +170,9 @@ impl Children {
         Ok((threads, pids.filter_map(|pid| pid.parse().ok()).collect()))
     }
 
-    /// The threads that run no sim, each with its children: a sim's code under test may use them. A look
-    /// leaves out what a thread that ends meanwhile hands over, and threads beside it: no thread may have
-    /// ended.
+    /// The threads that run no sim, each with its children: a sim's code under test may use them. If a thread ends
+    /// during a look, the look misses other threads, and the children that the ending thread hands over. So a look
+    /// counts only if no thread has ended meanwhile.
     pub(crate) fn of_other_threads(&self) -> io::Result<Vec<ThreadsChildren>> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
@@ -180,7 +182,7 @@ impl Children {
             }
             let is_whole;
             (found, is_whole) = self.look_at_other_threads(before)?;
-            // Where they cannot be counted, one look has to do.
+            // If the threads cannot be counted, one look has to do.
             if before.is_none() || is_whole && before == self.threads.count() {
                 break;
             }
@@ -188,8 +190,9 @@ impl Children {
         Ok(found)
     }
 
-    /// The same once, where there are so many threads, and whether all were seen. Where all that were there at
-    /// the last look are, and no more, they need not be listed.
+    /// Looks once at the threads that run no sim. `count` is how many threads this process has. Returns also whether
+    /// the look saw all of them. If this process has exactly the threads of the last look, they need not be listed
+    /// again.
     fn look_at_other_threads(
         &self,
         count: Option<u64>,
@@ -217,10 +220,10 @@ impl Children {
 /// A thread, and its children.
 pub(crate) type ThreadsChildren = (u32, Vec<u32>);
 
-/// How often to look again at what changes under the look.
+/// How often to look again at something that changes during the look.
 const LOOKS: u32 = 1000;
 
-/// What two looks in a row see alike; the last, where it changes faster than that.
+/// What two looks in a row see alike; the last look, if it changes faster than that.
 fn twice<T: PartialEq>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let mut last = look()?;
     for _ in 0..LOOKS {
@@ -236,7 +239,7 @@ fn twice<T: PartialEq>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
 /// The threads of this process.
 #[derive(Debug)]
 struct Threads {
-    /// /proc/self/task, held open: its device, its number, and a descriptor of it.
+    /// /proc/self/task, held open: a descriptor of it, its device and its inode number.
     directory: Option<(File, u64, u64)>,
 }
 
@@ -252,21 +255,21 @@ impl Threads {
         }
     }
 
-    /// How many there are: each is a link of the directory, beside its own two.
+    /// How many threads there are. Each is a link of the directory, besides the directory's own two links.
     fn count(&self) -> Option<u64> {
         let (file, device, number) = self.directory.as_ref()?;
         let metadata = file.metadata().ok()?;
-        // The code under test may have closed the descriptor, and opened something else.
+        // The code under test may have closed the descriptor, and opened something else under its number.
         let is_it = (metadata.dev(), metadata.ino()) == (*device, *number);
         is_it.then(|| metadata.nlink().checked_sub(2))?
     }
 
-    /// The same, and whether each of them runs a sim, or is the harness's own. Under the lock: each that is listed is
-    /// there, and no other becomes one.
+    /// How many threads there are, and whether each of them runs a sim or is the harness's own. It counts under the
+    /// lock: every thread on the list is there, and no other thread can get onto the list.
     fn count_beside_sims(&self) -> (Option<u64>, bool) {
         let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
         let count = self.count();
-        // One that begins a sim inside another is there twice until it is told that it cannot.
+        // A thread that begins a sim inside another is on the list twice, until it is told that it cannot.
         let threads: HashSet<Pid> = sims.iter().map(|(thread, _)| *thread).collect();
         (count, count == u64::try_from(threads.len()).ok())
     }
@@ -276,8 +279,8 @@ fn read(file: &File) -> io::Result<String> {
     String::from_utf8(read_all(file)?).map_err(io::Error::other)
 }
 
-/// What a file of /proc holds, in as few calls as it takes: std asks for its size, which is 0, and then for
-/// little at a time.
+/// Reads a file of /proc, in as few calls as that takes. The standard library asks for the file's size, which is 0, and
+/// then reads a little at a time.
 pub(crate) fn contents(path: &str) -> io::Result<Vec<u8>> {
     read_all(&File::open(path)?)
 }
@@ -288,7 +291,7 @@ pub(crate) fn read_all(file: &File) -> io::Result<Vec<u8>> {
     loop {
         let length = file.read_at(&mut chunk, text.len() as u64)?;
         text.extend_from_slice(&chunk[..length]);
-        // The kernel fills what it is given, but for the last entry that does not fit.
+        // The kernel fills the buffer, except for a last entry that does not fit.
         if length < chunk.len() - 16 {
             return Ok(text);
         }
@@ -308,15 +311,15 @@ fn list_threads() -> io::Result<Vec<Pid>> {
     Ok(all)
 }
 
-/// Those of the threads that run no sim.
+/// Those of `threads` that run no sim, and are not the harness's own.
 fn without_sims(threads: &[Pid]) -> Vec<Pid> {
     let sims = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let runs_none = |thread: &&Pid| !sims.iter().any(|(sim, _)| sim == *thread);
     threads.iter().filter(runs_none).copied().collect()
 }
 
-/// Whether no thread that runs no sim is at work, so that none is about to reap a child. Where that
-/// cannot be told, one may be.
+/// Whether none of the threads that run no sim is at work, so that none is about to reap a child. False if that cannot
+/// be told.
 pub(crate) fn other_threads_are_quiet() -> bool {
     threads_without_sims().is_ok_and(|threads| threads.into_iter().all(is_quiet))
 }
@@ -326,7 +329,7 @@ pub(crate) fn threads_without_sims() -> io::Result<Vec<Pid>> {
     list_threads().map(|threads| without_sims(&threads))
 }
 
-/// Whether a thread of this process is gone, or sleeps.
+/// Whether a thread of this process is gone, stopped or asleep.
 pub(crate) fn is_quiet(thread: Pid) -> bool {
     let task = format!("/proc/self/task/{thread}");
     match state(&task) {
@@ -335,7 +338,7 @@ pub(crate) fn is_quiet(thread: Pid) -> bool {
     }
 }
 
-/// How often a thread of this process has slept: its `voluntary_ctxt_switches`, of proc(5). None where that cannot be
+/// How often a thread of this process has slept: its `voluntary_ctxt_switches`, of proc(5). `None` if that cannot be
 /// told.
 pub(crate) fn sleeps_of(thread: Pid) -> Option<u64> {
     let text = contents(&format!("/proc/self/task/{thread}/status")).ok()?;
@@ -346,13 +349,13 @@ pub(crate) fn sleeps_of(thread: Pid) -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// The state of a thread or process, by its folder in /proc: the third field of its `stat`. None where it is
-/// gone; `?` where it cannot be read.
+/// The state of a thread or process, by its folder in /proc: the third field of its `stat`. `None` if it is gone; `?`
+/// if the field cannot be read.
 pub(crate) fn state(folder: &str) -> Option<char> {
     state_in(contents(&format!("{folder}/stat")))
 }
 
-/// The same, in what was read of its `stat`.
+/// The state of a thread or process, as `state` has it, in what was read of its `stat`.
 pub(crate) fn state_in(stat: io::Result<Vec<u8>>) -> Option<char> {
     match stat {
         Ok(stat) => {
@@ -368,19 +371,20 @@ pub(crate) fn state_in(stat: io::Result<Vec<u8>>) -> Option<char> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Blocked(libc::c_long),
-    /// It is on a processor, or waits for one.
+    /// None: the thread is on a processor, or waits for one.
     None,
-    /// That cannot be told.
+    /// The call cannot be told.
     Unknown,
 }
 
-/// In which call a thread of this process is blocked, by its folder in /proc: its `syscall`, of proc(5). A thread
-/// whose state is `S` may be at work all the same: it has that state, too, while the kernel looks whether it has to
-/// sleep, and wait4(2) reaps meanwhile. The kernel answers here when the thread is off its processor.
+/// The call in which a thread of this process is blocked, by the thread's folder in /proc: its `syscall`, of proc(5). A
+/// thread whose state is `S` may be at work all the same. It has that state, too, while the kernel looks whether the
+/// thread has to sleep, and wait4(2) reaps during that. The kernel answers here only when the thread is off its
+/// processor.
 pub(crate) fn call_of(task: &str) -> Call {
     let text = match contents(&format!("{task}/syscall")) {
         Ok(text) => text,
-        // It may be at work, or ended meanwhile.
+        // The thread may be at work, or may have ended meanwhile.
         Err(error) if is_own_lack(&error) => return Call::None,
         Err(_) if state(task).is_none() => return Call::None,
         Err(_) => return Call::Unknown,
@@ -393,7 +397,7 @@ pub(crate) fn call_of(task: &str) -> Call {
     number.map_or(Call::None, Call::Blocked)
 }
 
-/// Whether a child of this process, or another process that may be looked at, is a zombie.
+/// Whether a process is a zombie. It must be a child of this process, or a process that this one may look at.
 pub(crate) fn is_zombie(pid: u32) -> bool {
     open_pidfd(pid).is_ok_and(|pidfd| ended_status(pidfd.as_fd()).is_some())
         || state(&format!("/proc/{pid}")) == Some('Z')
@@ -412,12 +416,12 @@ fn named(pid: u32, name: io::Result<Vec<u8>>) -> String {
     }
 }
 
-/// Whether the process has no command line yet: a spawn returns before its exec has got so far.
+/// Whether the process has no command line yet: a spawn returns before its exec has set one.
 pub(crate) fn has_no_words(pid: u32) -> io::Result<bool> {
     Ok(words(pid, "cmdline")?.is_some_and(|text| text.is_empty()))
 }
 
-/// Whether a word of the process's command line or environment is this.
+/// Whether `word` is a word of the process's command line or environment.
 pub(crate) fn mentions(pid: u32, word: &str) -> io::Result<bool> {
     for file in ["cmdline", "environ"] {
         let text = words(pid, file)?.unwrap_or_default();
@@ -429,10 +433,10 @@ pub(crate) fn mentions(pid: u32, word: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether a process, by its command line or environment, is for another sim of this process than the one of that
-/// address: a thread that several sims share may have started it.
+/// Whether a process, by its command line or environment, is for another sim of this process than the one at `address`.
+/// A thread that several sims share may have started it.
 pub(crate) fn is_for_another_sim(pid: u32, address: &str) -> io::Result<bool> {
-    // An address ends in the sim's number, after the number of this process.
+    // An address has the number of this process, and then the sim's number.
     let all = format!(
         "{}-",
         address.splitn(3, '-').take(2).collect::<Vec<_>>().join("-")
@@ -452,7 +456,7 @@ pub(crate) fn is_for_another_sim(pid: u32, address: &str) -> io::Result<bool> {
     Ok(is_for_any)
 }
 
-/// None where it is gone, or nobody's to read.
+/// `None` if the process is gone, or if this process may not read the file.
 fn words(pid: u32, file: &str) -> io::Result<Option<Vec<u8>>> {
     let path = format!("/proc/{pid}/{file}");
     match contents(&path) {
@@ -470,7 +474,7 @@ mod tests {
 
     use super::*;
 
-    /// There are as many threads then as at the last look.
+    /// The number of threads is then the same as at the last look.
     #[test]
     fn the_child_of_a_thread_that_takes_anothers_place_is_seen() {
         let children = Children::of_this_thread();
@@ -480,7 +484,7 @@ mod tests {
             let thread = thread::spawn(move || {
                 let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
                 tell.send(child.id()).unwrap();
-                // It ends when nobody is left who could say so, too.
+                // The thread also ends when nobody is left who could tell it to.
                 let _ = ends.recv();
                 child.kill().unwrap();
                 child.wait().unwrap();

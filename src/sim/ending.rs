@@ -1,5 +1,5 @@
-//! The end of a sim: every process of it is ended and reaped, and what should not have been there is
-//! named.
+//! The end of a sim: it ends and reaps every process of the sim, and names the processes that should not have been
+//! there.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,10 +16,10 @@ use crate::agent::{Member, Server, Shared};
 use crate::leaks::{self, Found, Owner, Unreadable};
 use crate::process;
 
-/// real-time: how long what was killed may take to end.
+/// real-time: how long a killed process may take to end.
 const DYING: Duration = Duration::from_secs(1);
 
-/// How many descriptors a sim's end needs to look at the processes, one after the other, and to end them.
+/// How many descriptors the end of a sim needs to look at the processes, one after the other, and to end them.
 const SPARE: usize = 4;
 
 /// The children that this thread had before the sim.
@@ -32,16 +32,17 @@ pub(crate) fn children_before() -> io::Result<HashSet<u32>> {
     Ok(children.into_iter().collect())
 }
 
-/// The sim's children on this thread that nothing has ended yet, or nothing but the unwinding of a panicked body.
+/// The sim's children on this thread that nothing has ended yet. If the body has panicked, also those that only the
+/// unwinding of the body has ended.
 pub(crate) fn children_alive(
     server: &Server,
     before: &HashSet<u32>,
     has_panicked: bool,
 ) -> Vec<u32> {
-    // Where they cannot be listed, the end says so.
+    // If they cannot be listed, the end of the sim says so.
     let mut alive = Children::of_this_thread().list().unwrap_or_default();
     let has_ended = |pid: &u32| match has_panicked {
-        // As it was when all was last at rest.
+        // As it was when everything was last at rest.
         true => server.had_ended(*pid),
         false => foreign::has_ended(*pid),
     };
@@ -49,33 +50,33 @@ pub(crate) fn children_alive(
     alive
 }
 
-/// Reaps those of them that were killed since, by the drop of a task that had one with `kill_on_drop`, or of what a
-/// panicked body had. It leaves the reaping to the next event of a runtime, and there is none.
+/// Reaps those of `alive` that were killed since. The drop of a task kills a child with `kill_on_drop`, and so does the
+/// unwinding of a panicked body. Such a drop leaves the reaping to the next event of a runtime, which never comes.
 pub(crate) fn reap_killed(alive: &[u32]) {
     for &pid in alive.iter().filter(|pid| foreign::comes_to_end(**pid)) {
         let Ok(pidfd) = process::open_pidfd(pid) else {
             continue;
         };
-        // It was killed, so it ends; if it does not, it shows among what is left.
+        // The process was killed, so it ends. If it does not, it shows among what is left behind.
         let _ = process::ends_within(pidfd.as_fd(), DYING);
         process::reap_zombie(pidfd.as_fd());
     }
 }
 
-/// Descriptors that are kept for the end: the code under test may use all others.
+/// Descriptors that are kept for the end of the sim. The code under test may use up all others.
 #[derive(Debug)]
 pub(crate) struct Spare(Vec<OwnedFd>);
 
 impl Spare {
-    /// As many as there are to have.
+    /// Keeps as many as this process can have, up to `SPARE`.
     pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Spare {
         let copies = (0..SPARE).map_while(|_| descriptor.try_clone_to_owned().ok());
         Spare(copies.collect())
     }
 }
 
-/// Ends every process of the sim and reaps those that are children of this one. Returns what was
-/// left behind, a line each. Then nobody can connect any more.
+/// Ends every process of the sim, and reaps those that are children of this process. Returns what was left behind, one
+/// line each. After that, nobody can connect to the sim any more.
 pub(crate) fn end_all(
     shared: &Shared,
     before: &HashSet<u32>,
@@ -86,20 +87,20 @@ pub(crate) fn end_all(
 ) -> Vec<String> {
     let (address, has_left) = {
         let mut server = shared.lock();
-        // While there is nothing to spare: connections that wait would take it.
+        // Done while the spare descriptors are still held: connections that wait would take them.
         server.pump(Duration::ZERO);
         (server.address().to_owned(), server.has_left())
     };
     drop(spare);
     let found = roots(gettid(), before, pool).and_then(|mut roots| {
-        // Always: what began and lost its parents between two looks was never seen.
+        // Always done: the gate never saw a process that began and lost its parents between two looks.
         if let Some(mark) = mark {
             let is_ours = |one: &leaks::Identity| {
                 !matches!(children::is_for_another_sim(one.pid, &address), Ok(true))
             };
             roots.extend(mark.processes()?.into_iter().filter(is_ours));
         }
-        // What nobody can have left behind need not be looked for among all processes of the machine.
+        // If nobody can have left anything behind, there is no need to look at all processes of the machine.
         if roots.is_empty() && !saw_foreign && !has_left {
             return Ok(Vec::new());
         }
@@ -108,7 +109,8 @@ pub(crate) fn end_all(
     let mut server = shared.lock();
     let lines = match found {
         Ok(mut found) => {
-            // Process ids tell who was faster. Agents in their order, and then what is none.
+            // The order of the process ids depends on who was faster. So the agents come first, in their order, and
+            // then the others.
             found.sort_by_key(|found| {
                 let rank = server.member_of(found.pid).map(Member::rank);
                 (rank.is_none(), rank)
@@ -123,13 +125,13 @@ pub(crate) fn end_all(
             vec![format!("what is left behind cannot be told: {unreadable}")]
         }
     };
-    // What became of them, for whoever still asks.
+    // Takes in what became of the processes, for whoever still asks.
     server.pump(Duration::ZERO);
     server.close_down();
     lines
 }
 
-/// The processes of the sim that are children of this one, and no agents by their arguments alone.
+/// The children of this process that belong to the sim. Their arguments alone need not say so, as those of agents do.
 fn roots(
     thread: Pid,
     before: &HashSet<u32>,
@@ -141,7 +143,7 @@ fn roots(
     Ok(Vec::from_iter(roots))
 }
 
-/// Ends those that are known without a look at /proc, and reaps those that are children of this process.
+/// Ends the processes that are known without a look at /proc, and reaps those that are children of this process.
 fn end_known(server: &Server) {
     for (_, member) in server.alive() {
         member.kill();
@@ -149,13 +151,13 @@ fn end_known(server: &Server) {
     let known = server.alive().map(|(_, member)| member);
     for member in known.chain(server.zombies()) {
         if process::is_unreaped_child(member.pid) {
-            // It was sent SIGKILL, or has ended.
+            // The process was sent SIGKILL, or has ended, so the wait is short.
             process::await_child(member.pid);
         }
     }
 }
 
-/// Ends every process of a sim whose thread is that one, from any thread.
+/// Ends every process of the sim that has this address and this thread. Any thread may call it.
 pub(crate) fn end_by_address(
     address: &str,
     thread: Pid,
@@ -166,16 +168,18 @@ pub(crate) fn end_by_address(
     leaks::end_processes_of(&[address.to_owned()], &roots)
 }
 
-/// Ends and reaps every process of a sim whose thread does not come back. It had no children before.
+/// Ends and reaps every process of the sim whose thread is `thread` and does not come back. That thread had no children
+/// before the sim.
 #[cfg(feature = "properties")]
 pub(crate) fn end_without(shared: &Shared, thread: Pid) {
     let address = shared.lock().address().to_owned();
-    // Where /proc cannot be read nothing can be done, and the thread is lost in any case.
+    // If /proc cannot be read, nothing can be done, and the thread is lost in any case.
     let _ = end_by_address(&address, thread, &HashSet::new(), &Pool::default());
     super::children::leave(thread);
 }
 
-/// A line that says which run it is, where it is one, and of whose group it is, where that was one.
+/// The line about a process that was left behind. It names the run that the process is, if it is one, and the run that
+/// led the process's group, if one did.
 fn named(server: &Server, mut found: Found) -> String {
     if let Owner::Ended { of: Some(leader) } = found.owner {
         let is_it = |member: &&Member| !member.reaped || found.leader.is_none();

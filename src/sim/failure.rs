@@ -1,4 +1,4 @@
-//! Why a sim failed, and what is said of it.
+//! Why a sim failed, and the text that says so.
 
 use std::any::Any;
 use std::fmt;
@@ -7,20 +7,20 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::timeline::Timeline;
 
-/// How many lines of the timeline are shown, at most: its last ones.
+/// How many lines of the timeline a failure shows at most: the last ones.
 const SHOWN: usize = 40;
 
-/// What the body of a sim returns: nothing, a result whose error fails the run, or never.
+/// What the body of a sim may return: nothing, a `Result` whose error fails the run, or never.
 pub trait BodyResult {
-    /// The error's text, if it is one.
+    /// Turns the value into a result with the error's text.
     ///
     /// # Errors
     ///
-    /// The text.
+    /// The text of the error, if the value is an error.
     fn into_result(self) -> Result<(), String>;
 }
 
-/// A type that has no name of its own on stable Rust, by the function that returns it.
+/// Names a type that has no name of its own on stable Rust, by a function that returns it.
 #[doc(hidden)]
 pub trait Returns {
     type Value;
@@ -30,7 +30,7 @@ impl<T> Returns for fn() -> T {
     type Value = T;
 }
 
-/// A body that never returns, as one that ends in a `loop` without `break`.
+/// A body that never returns, such as one that ends in a `loop` without `break`.
 impl BodyResult for <fn() -> ! as Returns>::Value {
     fn into_result(self) -> Result<(), String> {
         self
@@ -51,8 +51,13 @@ impl<E: fmt::Debug> BodyResult for Result<(), E> {
 
 /// Why a sim failed.
 ///
-/// Its `Display` says what went wrong first, then what was noticed beside it and which processes were
-/// left behind, then the timeline: its last 40 lines, of which [`timeline`](SimFailure::timeline) has all.
+/// Its `Display` says, in this order:
+///
+/// - what went wrong;
+/// - what else the sim noticed;
+/// - which processes were left behind;
+/// - the last 40 lines of the timeline, all of which are in [`timeline`](SimFailure::timeline);
+/// - the seed, if the body asked for it.
 ///
 /// ```
 /// use supervise_harness::Sim;
@@ -65,10 +70,10 @@ impl<E: fmt::Debug> BodyResult for Result<(), E> {
 pub struct SimFailure {
     pub(super) kind: FailureKind,
     pub(super) leaks: Vec<String>,
-    /// What else was noticed, a line each.
+    /// What else the sim noticed, one line each.
     pub(super) remarks: Vec<String>,
     pub(super) timeline: Option<Box<Timeline>>,
-    /// Where the body asked for it.
+    /// The seed, if the body asked for it.
     pub(super) seed: Option<u64>,
 }
 
@@ -77,12 +82,12 @@ pub(super) enum FailureKind {
     Error(String),
     Stuck(String),
     Leaks,
-    /// It cannot go on.
+    /// The sim cannot go on, for this reason.
     Fault(String),
     Setup(String),
 }
 
-/// What a panic carries. Under a lock, so that a failure can be shared between threads.
+/// What a panic carries. The value is under a lock, so that threads can share a failure.
 pub(super) struct Payload {
     text: String,
     value: Mutex<Box<dyn Any + Send>>,
@@ -121,7 +126,7 @@ impl SimFailure {
         }
     }
 
-    /// The watchdog's verdict on a sim whose thread has not come back.
+    /// Makes the failure that has the watchdog's verdict on a sim whose thread has not come back.
     pub(super) fn abandoned(text: String, remarks: Vec<String>, timeline: Timeline) -> SimFailure {
         SimFailure {
             kind: FailureKind::Stuck(text),
@@ -132,33 +137,34 @@ impl SimFailure {
         }
     }
 
-    /// What happened until then, where the sim had begun.
+    /// Returns the timeline of what happened before the failure; `None` if the sim had not begun.
     #[must_use]
     pub fn timeline(&self) -> Option<&Timeline> {
         self.timeline.as_deref()
     }
 
-    /// Whether the body panicked.
+    /// Returns whether the body panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.kind, FailureKind::Panic(_))
     }
 
-    /// Whether nothing moved.
+    /// Returns whether the sim was stuck: nothing moved, or the same kept happening, such as an agent that does not
+    /// stop talking.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         matches!(self.kind, FailureKind::Stuck(_))
     }
 
-    /// The processes that were left behind, a line each. They have been ended. None are named where
-    /// nothing moved: the code under test was cut off.
+    /// Returns the processes that were left behind, one line each. The sim has ended them. There are none if the sim
+    /// was stuck, since the code under test was cut off, or if the builder allowed leaks.
     #[must_use]
     pub fn leaks(&self) -> &[String] {
         &self.leaks
     }
 
-    /// Panics with it: with the body's own panic where it was one, after what there is to say beside
-    /// that was printed to standard error.
+    /// Panics with this failure. If the body panicked, prints all else that there is to say to standard error, and then
+    /// goes on with the body's own panic.
     #[track_caller]
     pub(super) fn raise(self) -> ! {
         if !self.is_panic() {
@@ -179,7 +185,7 @@ impl SimFailure {
         }
     }
 
-    /// What there is to say beside the cause, in lines.
+    /// All that there is to say besides the cause, in lines.
     fn beside(&self) -> String {
         let mut parts = self.remarks.clone();
         if !self.leaks.is_empty() && !matches!(self.kind, FailureKind::Leaks) {
@@ -193,7 +199,7 @@ impl SimFailure {
 
     fn leaks_text(&self) -> String {
         let whose = match self.kind {
-            // It had no chance to end them.
+            // The body had no chance to end them.
             FailureKind::Panic(_) => "when the body panicked",
             _ => "by the code under test",
         };
@@ -204,10 +210,10 @@ impl SimFailure {
     }
 }
 
-/// For a table.
+/// For the tables of the conformance suite.
 #[cfg(feature = "properties")]
 impl SimFailure {
-    /// What went wrong, and nothing beside it.
+    /// Says what went wrong, and nothing else.
     pub(crate) fn cause(&self) -> String {
         match &self.kind {
             FailureKind::Panic(payload) => format!("the subject panicked: {}", payload.text),
@@ -220,7 +226,7 @@ impl SimFailure {
     }
 }
 
-/// What a panic says.
+/// The text of a panic, by its payload.
 pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -228,8 +234,8 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "with a value that is no text, as of `std::panic::panic_any`".to_owned())
 }
 
-/// A panic's text and, where it is one of tokio's about what a sim has no room for, why that is and what
-/// to write instead.
+/// Returns the panic's text. If it is a panic of tokio's about something that a sim does not allow, adds why the sim
+/// does not, and what to write instead.
 fn explained(text: String) -> String {
     let why = if text.contains("can call blocking only when running on the multi-threaded runtime")
     {
@@ -247,7 +253,7 @@ fn explained(text: String) -> String {
     format!("{text}\n  {why}")
 }
 
-/// Whether tokio said that a runtime was begun inside another.
+/// Whether the text is tokio's panic about a runtime that was started inside another.
 pub(super) fn is_nested(text: &str) -> bool {
     text.contains("Cannot start a runtime from within a runtime")
 }
@@ -256,7 +262,7 @@ fn replay_text(seed: u64) -> String {
     format!("replay    SUPERVISE_SEED={seed}")
 }
 
-/// The end of a timeline, with its header; none where nothing happened.
+/// The last lines of a timeline, with its header; `None` if nothing happened.
 fn end_of(timeline: &Timeline) -> Option<String> {
     let count = timeline.events().len();
     if count == 0 {
@@ -275,7 +281,7 @@ fn end_of(timeline: &Timeline) -> Option<String> {
     Some(format!("{header}{cut}\n{}", shown.join("\n")))
 }
 
-/// The failure of the body first, then what is to be said beside it.
+/// Says what went wrong first, then all else that there is to say.
 impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {

@@ -1,5 +1,5 @@
-//! Processes of the code under test that are no agents, such as a shell in between: whether they wait for
-//! nothing but what the sim itself does.
+//! Looks at the processes of the code under test that are no agents, such as a shell in between, and tells whether they
+//! wait for nothing but what the sim itself does.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -21,8 +21,8 @@ use super::socket;
 /// real-time: how long a process that runs, and may have been killed, has to show that it ends.
 const SURE: Duration = Duration::from_millis(100);
 
-/// real-time: how long one that has an agent's arguments is taken to be about to say hello, which holds all up. It may
-/// have other things to do before, as flock(1) has, and it may never say it.
+/// real-time: how long a process with an agent's arguments counts as about to say hello, which holds up everything. It
+/// may do other things before, as flock(1) does, and it may never say hello.
 const HELLO: Duration = Duration::from_millis(20);
 
 /// How a process that is no agent stands.
@@ -30,9 +30,9 @@ const HELLO: Duration = Duration::from_millis(20);
 pub(crate) enum Standing {
     /// It waits for children that are all at rest, or on pipes and unix sockets whose other ends are all the sim's.
     AtRest,
-    /// It is about to be an agent, or dies.
+    /// It is about to be an agent, or is dying.
     Begins,
-    /// It does something, or waits for what is not the sim's.
+    /// It does something, or waits for something that is not the sim's.
     Busy,
     /// It has ended, and somebody has to reap it.
     Zombie,
@@ -52,21 +52,21 @@ pub(crate) enum Known {
 /// The processes of one sim that are no agents.
 #[derive(Debug, Default)]
 pub(crate) struct Foreigners {
-    /// What the processes of the sim have inherited.
+    /// The mark that the processes of the sim have inherited.
     mark: Option<Arc<Mark>>,
     /// What the kernel calls a process that runs the agents' program.
     program: Option<String>,
-    /// Whether all ends of a channel are the sim's.
+    /// The channels that were looked at, and whether all ends of each are the sim's.
     channels: HashMap<Channel, bool>,
-    /// Those that seem to be about to be agents, and how long they are waited for as such.
+    /// The processes that seem to be about to be agents, and how long each is waited for as such.
     begins: HashMap<u32, Patience>,
-    /// Those of them that were seen at this look.
+    /// The processes of `begins` that were seen at this look.
     beginners: HashSet<u32>,
-    /// Those that live, at this look.
+    /// The processes that live, at this look.
     pub(crate) there: HashSet<u32>,
-    /// Those that are blocked in a read, at this look.
+    /// The processes that are blocked in a read, at this look.
     pub(crate) reading: HashSet<u32>,
-    /// Their threads that run or wait for a processor, at this look.
+    /// Threads of these processes that run or wait for a processor, at this look.
     pub(crate) running: Vec<u32>,
 }
 
@@ -79,19 +79,20 @@ impl Foreigners {
         }
     }
 
-    /// Forgets what the last look saw, and may have changed.
+    /// Forgets what the last look saw and may have changed since.
     pub(crate) fn begin_look(&mut self) {
         self.there.clear();
         let seen = std::mem::take(&mut self.beginners);
         self.begins.retain(|pid, _| seen.contains(pid));
         self.reading.clear();
         self.running.clear();
-        // Whose ends were all the sim's, only the sim's processes have got since. One with a name anybody may open.
+        // If all ends of a channel were the sim's, only the sim's processes can have got an end since. But anybody may
+        // open a channel that has a name.
         self.channels
             .retain(|channel, is_inside| *is_inside && !channel.has_name());
     }
 
-    /// How the process stands, with all below it. `address` is the word that agents have in their
+    /// How the process stands, together with all processes below it. `address` is the word that agents have in their
     /// arguments.
     pub(crate) fn standing(
         &mut self,
@@ -114,10 +115,10 @@ impl Foreigners {
         } else {
             children_of(pid)?
         };
-        // A shell that becomes an agent may have started others before. What is stopped begins nothing.
+        // A shell that becomes an agent may have started other processes before. A stopped process begins nothing.
         let runs_program = || name.is_some() && name == self.program;
         let may_begin = (below.is_empty() || runs_program()) && state != Some('T');
-        // In this order: what ends meanwhile has no words any more.
+        // Asked before `has_ended`: a process that ends in between has no words any more.
         let is_about_to = may_begin && is_about_to_be_agent(pid, address)?;
         if is_about_to {
             self.beginners.insert(pid);
@@ -136,7 +137,7 @@ impl Foreigners {
                 None => return Ok(Standing::Busy),
             }
         }
-        // All below it are looked at, too: it may wait for one of them, and another may be at work.
+        // Looks at all processes below, too: the process may wait for one of them while another is at work.
         let mut standing = if waits {
             Standing::AtRest
         } else {
@@ -145,7 +146,7 @@ impl Foreigners {
         for child in below {
             match known(child) {
                 Known::Agent => {}
-                // Its parent has not taken its status yet, and does not while it is stopped.
+                // Its parent has not taken its status yet, and does not while the parent is stopped.
                 Known::Ended if state == Some('T') => {}
                 Known::Ended => standing = Standing::Busy,
                 Known::Other => match self.standing(child, address, known)? {
@@ -159,8 +160,8 @@ impl Foreigners {
         Ok(standing)
     }
 
-    /// Whether the thread waits without a limit in time, and if so, whether for what the sim does: true, or
-    /// for another thread of its own: false. None where it does anything else.
+    /// Whether the thread waits without a limit in time, and for what: `Some(true)` if it waits for what the sim does,
+    /// `Some(false)` if it waits for another thread of its process. `None` if it does anything else.
     fn thread_waits(
         &mut self,
         pid: u32,
@@ -170,9 +171,9 @@ impl Foreigners {
         let task = format!("/proc/{pid}/task/{thread}");
         let Some(call) = blocked_in(&task) else {
             return Ok(match children::state(&task) {
-                // It waits for a SIGCONT.
+                // The thread waits for a SIGCONT.
                 Some('T') => Some(true),
-                // What is traced gets no processor.
+                // A thread that is traced gets no processor.
                 None | Some('t' | 'Z' | 'X') => None,
                 Some(_) => {
                     self.running.push(thread);
@@ -202,7 +203,7 @@ impl Foreigners {
                 }
             }
             number if is_select(number, &call) => match selected(pid, &call) {
-                // It waits for a signal, as its children's ends give one.
+                // The thread waits for a signal, such as the one that the end of a child gives.
                 Some(descriptors) if descriptors.is_empty() => has_children.then_some(true),
                 Some(descriptors) => self.are_inside(pid, &descriptors)?.then_some(true),
                 None => None,
@@ -232,7 +233,7 @@ impl Foreigners {
         Ok(self.are_inside(pid, &registered)?.then_some(true))
     }
 
-    /// Whether there are any, and each is inside.
+    /// Whether there are any descriptors, and `is_inside` holds for all of them.
     fn are_inside(&mut self, pid: u32, descriptors: &[u64]) -> io::Result<bool> {
         for descriptor in descriptors {
             if !self.is_inside(pid, *descriptor)? {
@@ -242,15 +243,15 @@ impl Foreigners {
         Ok(!descriptors.is_empty())
     }
 
-    /// Whether one that is blocked there is until somebody of the sim's does something.
+    /// Whether a thread that is blocked on this descriptor stays so until a process of the sim does something.
     fn is_held_up(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
         let has_timeout =
             || socket::is_socket(pid, descriptor) && socket::has_timeout(pid, descriptor);
         Ok(self.is_inside(pid, descriptor)? && !has_timeout())
     }
 
-    /// Whether the descriptor is that of a channel of which all ends are this process's, its descendants' and those of
-    /// others of the sim's.
+    /// Whether the descriptor is that of a channel whose ends are all held by this process, its descendants and other
+    /// processes of the sim.
     fn is_inside(&mut self, pid: u32, descriptor: u64) -> io::Result<bool> {
         let link = format!("/proc/{pid}/fd/{descriptor}");
         let Some(channel) = Channel::behind(Path::new(&link))? else {
@@ -259,8 +260,8 @@ impl Foreigners {
         if let Some(is_inside) = self.channels.get(&channel) {
             return Ok(*is_inside);
         }
-        // Nobody gets it later who has not got it now but from those who have. In this order: what is forked meanwhile
-        // is among the second, and so not taken for a stranger.
+        // Only a process that has an end now can give it to another one later. The processes are listed in this order
+        // so that one that is forked in between is among the descendants, and is not taken for a stranger.
         let all = numbers("/proc")?;
         let own = descendants(std::process::id())?;
         let has_mark = |pid| self.mark.as_ref().is_some_and(|mark| mark.is_on(pid));
@@ -276,10 +277,10 @@ impl Foreigners {
     }
 }
 
-/// Whether a process that has no children is about to be an agent, or has ended meanwhile. What runs another program,
-/// as timeout(1) does, has that program's arguments in its own.
+/// Whether a process is about to be an agent, or has ended meanwhile. The caller leaves out a process that runs another
+/// program, as timeout(1) does: it has that program's arguments in its own.
 fn is_about_to_be_agent(pid: u32, address: &str) -> io::Result<bool> {
-    // In this order: what is being started has no words, and gets them meanwhile.
+    // Asked first: a process that is being started has no words, and gets them meanwhile.
     let has_no_words = children::has_no_words(pid)?;
     if children::mentions(pid, address)? {
         return Ok(true);
@@ -294,8 +295,8 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     stat.is_exiting || matches!(stat.state, None | Some('Z' | 'X')) || is_killed(pid)
 }
 
-/// Whether a process ends, or comes to show that it does: in the kernel, between taking a SIGKILL and beginning to exit,
-/// it shows nothing but that it runs.
+/// Whether a process ends, or soon shows that it does. Between taking a SIGKILL and beginning to exit, a process shows
+/// nothing but that it runs.
 pub(crate) fn comes_to_end(pid: u32) -> bool {
     let begun = Instant::now();
     loop {
@@ -303,7 +304,7 @@ pub(crate) fn comes_to_end(pid: u32) -> bool {
             return true;
         }
         if stat_of(pid).state != Some('R') || begun.elapsed() > SURE {
-            // One that was killed and still sleeps does not exist: the kill wakes it.
+            // A process that was killed cannot be asleep still: the kill wakes it.
             return has_ended(pid);
         }
         std::thread::yield_now();
@@ -328,7 +329,8 @@ struct Call {
     arguments: [u64; 6],
 }
 
-/// What the thread, by its folder in /proc, is blocked in; None where it is not asleep, or cannot be seen.
+/// The call in which the thread is blocked, by the thread's folder in /proc. `None` if it is not asleep, or cannot be
+/// seen.
 fn blocked_in(task: &str) -> Option<Call> {
     if children::state(task)? != 'S' {
         return None;
@@ -343,7 +345,7 @@ fn blocked_in(task: &str) -> Option<Call> {
     Some(Call { number, arguments })
 }
 
-/// Whether a timeout in milliseconds is −1: the argument is an int, in a register that is wider.
+/// Whether a timeout in milliseconds is −1. The argument is an int, in a register that is wider.
 fn is_forever(timeout: u64) -> bool {
     timeout & 0xffff_ffff == 0xffff_ffff
 }
@@ -357,7 +359,7 @@ fn is_poll(number: libc::c_long, call: &Call) -> bool {
     number == libc::SYS_ppoll && call.arguments[2] == 0
 }
 
-/// The descriptors that it polls: its `struct pollfd`s. None where they cannot be read.
+/// The descriptors that the call polls: its `struct pollfd`s. `None` if they cannot be read.
 fn polled(pid: u32, address: u64, count: usize) -> Option<Vec<u64>> {
     use std::os::unix::fs::FileExt;
     let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;
@@ -365,7 +367,7 @@ fn polled(pid: u32, address: u64, count: usize) -> Option<Vec<u64>> {
     memory.read_exact_at(&mut bytes, address).ok()?;
     let descriptors = bytes.chunks(8).map(|entry| {
         let number = i32::from_ne_bytes(entry[..4].try_into().ok()?);
-        // A negative one is not looked at.
+        // The call does not look at a negative descriptor.
         Some(u64::try_from(number).ok())
     });
     let descriptors: Option<Vec<Option<u64>>> = descriptors.collect();
@@ -381,7 +383,7 @@ fn is_select(number: libc::c_long, call: &Call) -> bool {
     number == libc::SYS_pselect6 && call.arguments[4] == 0
 }
 
-/// The descriptors that it selects from: its three sets, of which a null pointer is an empty one. None where they
+/// The descriptors that the call selects from: its three sets, of which a null pointer is an empty one. `None` if they
 /// cannot be read.
 fn selected(pid: u32, call: &Call) -> Option<Vec<u64>> {
     use std::os::unix::fs::FileExt;
@@ -398,7 +400,7 @@ fn selected(pid: u32, call: &Call) -> Option<Vec<u64>> {
         memory.read_exact_at(&mut bytes, *set).ok()?;
         let has = |descriptor: &u64| {
             let (byte, bit) = (descriptor / 8, descriptor % 8);
-            // In the byte order of this machine, which both targets have: the lowest first.
+            // This is the byte order of this machine, the same on both targets: the lowest byte comes first.
             usize::try_from(byte).is_ok_and(|byte| bytes[byte] >> bit & 1 == 1)
         };
         all.extend((0..count).filter(has));
@@ -406,12 +408,12 @@ fn selected(pid: u32, call: &Call) -> Option<Vec<u64>> {
     (words <= 1024).then_some(all)
 }
 
-/// A pipe, a FIFO, or two unix sockets that are connected: its ends as the links of /proc/PID/fd have them.
+/// A pipe, a FIFO, or two connected unix sockets. The ends are named as the links of /proc/PID/fd name them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Channel(Vec<PathBuf>);
 
 impl Channel {
-    /// What is behind a link of /proc/PID/fd.
+    /// The channel behind a link of /proc/PID/fd. `None` if that is no channel.
     fn behind(link: &Path) -> io::Result<Option<Channel>> {
         let Ok(target) = fs::read_link(link) else {
             return Ok(None);
@@ -432,12 +434,13 @@ impl Channel {
         Ok(is_pipe.then(|| Channel(vec![target])))
     }
 
-    /// Whether it is a FIFO, which has a path: fifo(7).
+    /// Whether the channel is a FIFO with a path: fifo(7).
     fn has_name(&self) -> bool {
         self.0.iter().any(|end| end.is_absolute())
     }
 
-    /// Whether the process has an end of it open. Who may not be looked at is another user's, and was given none.
+    /// Whether the process has an end of the channel open. A process that this one may not look at belongs to another
+    /// user, and was given no end.
     fn is_held_by(&self, pid: u32) -> bool {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
             return false;
@@ -449,7 +452,7 @@ impl Channel {
     }
 }
 
-/// The process and all below it.
+/// The process and all processes below it.
 fn descendants(pid: u32) -> io::Result<HashSet<u32>> {
     let (mut all, mut open) = (HashSet::from([pid]), vec![pid]);
     while let Some(pid) = open.pop() {
@@ -462,7 +465,7 @@ fn descendants(pid: u32) -> io::Result<HashSet<u32>> {
     Ok(all)
 }
 
-/// The children of all threads of a process; none where it is gone.
+/// The children of all threads of a process; empty if the process is gone.
 pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     let mut all = Vec::new();
     for thread in numbers(&format!("/proc/{pid}/task"))? {
@@ -471,7 +474,7 @@ pub(crate) fn children_of(pid: u32) -> io::Result<Vec<u32>> {
     Ok(all)
 }
 
-/// The children of one thread of a process; none where it is gone.
+/// The children of one thread of a process; empty if the process is gone.
 pub(crate) fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> {
     match children::contents(&format!("/proc/{pid}/task/{thread}/children")) {
         Ok(text) => {
@@ -487,15 +490,15 @@ pub(crate) fn children_of_thread(pid: u32, thread: u32) -> io::Result<Vec<u32>> 
 /// `PF_EXITING` of linux/sched.h.
 const EXITING: u64 = 0x4;
 
-/// What its `stat`, of proc(5), says of a process.
+/// What the `stat` of a process says: proc(5).
 struct Stat {
-    /// What the kernel calls it.
+    /// What the kernel calls the process.
     name: Option<String>,
-    /// As [`children::state`] has it.
+    /// The state, as [`children::state`] has it.
     state: Option<char>,
-    /// Whether its only thread is on its way out: it ends by itself.
+    /// Whether the process's only thread is on its way out, so that the process ends by itself.
     is_exiting: bool,
-    /// Whether it has but one thread.
+    /// Whether the process has only one thread.
     is_single: bool,
 }
 
@@ -514,7 +517,7 @@ fn stat_of(pid: u32) -> Stat {
         .split_once('(')
         .and_then(|(_, rest)| rest.rsplit_once(") "));
     let name = name.map(|(name, _)| name.to_owned());
-    // From the third on.
+    // The fields from the third on.
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let state = fields.next().and_then(|state| state.chars().next());
     let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok());
@@ -527,7 +530,7 @@ fn stat_of(pid: u32) -> Stat {
     }
 }
 
-/// The numbers among the names of a folder; none where it is gone.
+/// The numbers among the names in a folder; empty if the folder is gone.
 fn numbers(folder: &str) -> io::Result<Vec<u32>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -546,8 +549,8 @@ mod tests {
 
     use super::*;
 
-    /// Its words are set in the middle of its exec, and it has none: between two looks at them it must not seem to be
-    /// one that will never be an agent.
+    /// An exec sets the process's words when it is halfway, and until then the process has none. Between two looks at
+    /// the words, the process must not seem to be one that will never be an agent.
     #[test]
     fn what_is_about_to_be_an_agent_never_seems_to_be_anything_else() {
         let stub = agent_stub::path().unwrap();

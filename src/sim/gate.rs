@@ -1,9 +1,13 @@
 //! The idle gate: whether everything provably waits for the clock, and whose turn it is.
 //!
-//! Tokio calls it when no task is ready, before it would advance a paused clock. Here the gate holds the
-//! runtime until the processes of the sim have come to rest, and then lets one thing happen: the code under
-//! test takes in what is new; or one process acts; or, where nobody has anything to do, time passes. It
-//! wakes a task wherever time must not pass, and tokio turns once more instead.
+//! Tokio calls the gate when no task is ready, before it would advance a paused clock. The gate holds the runtime until
+//! the processes of the sim have come to rest. Then it lets one thing happen:
+//!
+//! - the code under test takes in what is new; or
+//! - one process acts; or
+//! - time passes, if nobody has anything to do.
+//!
+//! Whenever time must not pass, the gate wakes a task, so that tokio turns once more instead.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -34,16 +38,15 @@ use super::threads::{Activity, OthersChildren, Threads};
 use crate::Timestamp;
 use crate::agent::{KernelState, Locked, Member, Server, Shared};
 
-/// real-time: how long the gate holds the runtime for what is at work and is no agent. An agent comes to
-/// rest by itself; of anything else that is not known, and it may wait for what only a task can do.
+/// real-time: how long the gate holds the runtime for something that is at work and is no agent. An agent comes to rest
+/// by itself. Anything else may not, and it may wait for something that only a task can do.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// real-time: how long time stands still for a zombie that a thread of unknown origin may be about to reap, or
-/// tokio.
+/// real-time: how long time stands still for a zombie that tokio, or a thread of unknown origin, may be about to reap.
 const REAPING: Duration = Duration::from_millis(100);
 
-/// real-time: how long time stands still for another thread's child that still runs this program. A
-/// spawn returns before its exec is done.
+/// real-time: how long time stands still for another thread's child that still runs this program: a spawn returns
+/// before its exec is done.
 const EXEC: Duration = Duration::from_secs(1);
 
 /// How long the end of an exec takes at most, in time on a processor.
@@ -52,23 +55,24 @@ const CLOSING: Duration = Duration::from_micros(500);
 /// How long a fork takes at most, in time on a processor.
 const FORK: Duration = Duration::from_micros(300);
 
-/// real-time: how long a process that said hello waits to be taken in where another is at work that may
+/// real-time: how long a process that has said hello waits to be taken in while another process is at work that may
 /// begin before it.
 const WELCOME: Duration = Duration::from_millis(20);
 
-/// real-time: how long one that has connected is taken to be about to say hello, which holds all up. It may never say it.
+/// real-time: how long a process that has connected counts as about to say hello, which holds up everything. It may
+/// never say hello.
 const HELLO: Duration = Duration::from_millis(20);
 
-/// real-time: how long an agent that is due waits for what is no agent and is at work.
+/// real-time: how long an agent that is due waits for something that is no agent and is at work.
 const OTHERS: Duration = Duration::from_millis(20);
 
-/// real-time: how long the gate holds the runtime at most while processes that are no agents go on, one or the other.
+/// real-time: how long the gate holds the runtime at most while some process that is no agent always goes on.
 const GOING_ON: Duration = Duration::from_millis(100);
 
-/// real-time: how long the gate waits for what processes say before it looks at them again.
+/// real-time: how long the gate waits for news of the processes before it looks at them again.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// real-time: how long the gate looks again at once at an agent that is about to rest.
+/// real-time: how long the gate looks without a pause at an agent that is about to rest.
 const SOON: Duration = Duration::from_micros(100);
 
 /// real-time: how long the end of the body waits for an agent or a thread that does not come to rest.
@@ -81,31 +85,31 @@ const OWN_TASKS: usize = 2;
 #[derive(Clone, Copy)]
 enum Suspects {
     All,
-    /// The one that acts: nobody else is at work.
+    /// The one that acts, by its place: nobody else is at work.
     One(usize),
     Nobody,
 }
 
-/// What is looked at beside the agents.
+/// What is looked at besides the agents.
 #[derive(Clone, Copy)]
 enum Beside {
     /// All threads and processes.
     All,
-    /// Those that were not there at the last look. After a turn of the body: the others are looked at when tokio
-    /// comes to rest.
+    /// Threads and processes that were not there at the last look. This will do after a turn of the body: the others
+    /// are looked at when tokio comes to rest.
     New,
-    /// Nothing: all was looked at, and nobody but agents was there to start anything since.
+    /// Nothing: everything was looked at, and since then nobody but agents was there to start anything.
     Nothing,
 }
 
 /// What tokio may do.
 #[derive(Debug)]
 enum Verdict {
-    /// The watchdog has ended the sim: it says what was seen until then.
+    /// The watchdog has ended the sim, and says what was seen until then.
     Over,
     /// The tasks have a turn, and time stands still.
     Turn,
-    /// The same, and it is the code under test alone that is at work.
+    /// The tasks have a turn, and time stands still. Only the code under test is at work.
     Pending,
     /// Time may pass.
     Open,
@@ -115,23 +119,23 @@ enum Verdict {
 enum Survey {
     /// An agent: it comes to rest by itself.
     Agent,
-    /// What is about to be one, or dies.
+    /// A process that is about to be an agent, or is dying.
     Start,
-    /// One was taken in just now.
+    /// A process was taken in just now.
     Welcomed,
     /// A thread of the code under test.
     Thread,
-    /// What is no agent.
+    /// Something that is no agent, or that cannot be seen.
     Other,
     /// Nobody.
     Nobody,
 }
 
-/// How the thread of another sim, whose code is at work, stands.
+/// How the thread of another sim stands while that sim's code is at work.
 #[derive(Clone, Debug)]
 struct AtWork {
     parks: u64,
-    /// How long it has run, in nanoseconds.
+    /// How long the thread has run, in nanoseconds.
     ran: Option<u64>,
     at: Instant,
 }
@@ -145,7 +149,7 @@ impl AtWork {
         }
     }
 
-    /// Whether it is through with a fork that it was in the middle of.
+    /// Whether the thread has got through a fork that it may have been in the middle of.
     fn has_gone_on(&self, now: &AtWork) -> bool {
         // A thread that began since may have the number of one that ended.
         let ran = now.ran.zip(self.ran);
@@ -155,7 +159,7 @@ impl AtWork {
     }
 }
 
-/// How many threads this process has, where that can be told, and the children of the sim's.
+/// How many threads this process has, if that can be told, and the children of the sim's thread.
 type Listed = (Option<u64>, Vec<u32>);
 
 #[derive(Debug)]
@@ -163,85 +167,86 @@ pub(crate) struct Gate {
     shared: Arc<Shared>,
     sight: Arc<Sight>,
     pool: Arc<Pool>,
-    /// What wakes the body.
+    /// Wakes the body.
     body: Arc<BodyWaker>,
     children: Children,
-    /// Children of this thread that were there before the sim, and are none of its business.
+    /// Children that this thread had before the sim. They are none of the sim's business.
     before: HashSet<u32>,
     /// The clock's origin.
     origin: TokioInstant,
-    /// What the threads and the children of the code under test have inherited.
+    /// The mark that the threads and the children of the code under test have inherited.
     mark: Option<Arc<Mark>>,
     threads: Threads,
     foreigners: Foreigners,
     orphans: Orphans,
-    /// Whether a process that was no agent was seen to have ended, since orphans were looked for.
+    /// Whether a process that was no agent was seen to have ended since the last search for orphans.
     has_seen_end: bool,
     ready: Ready,
     /// Readable when the processes have said something.
     news: OwnedFd,
-    /// What time it was when tokio went on: only tokio passes time, and only while it rests.
+    /// The time at which tokio last went on. Only tokio passes time, and only while it rests.
     went_on: Option<TokioInstant>,
-    /// Zombies that a thread of unknown origin may be about to reap, and since when.
+    /// Zombies that a thread of unknown origin may be about to reap, and since when each was there.
     zombies: HashMap<u32, Instant>,
-    /// Children whose ends tokio was asked for.
+    /// Children that were seen registered with tokio, which was asked for their ends.
     registered: HashSet<u32>,
-    /// Those that were dropped and have ended, and that tokio is to reap when it looks for events next.
+    /// Children that were dropped and have ended. Tokio is to reap them when it next looks for events.
     left: Vec<u32>,
-    /// Since when.
+    /// Since when `left` has been so.
     left_since: Instant,
-    /// Those that were.
+    /// The children that were in `left` before.
     was_left: HashSet<u32>,
-    /// The wait while nobody but what is no agent is at work.
+    /// The wait while only something that is no agent is at work.
     unquiet: Patience,
-    /// A hello's wait.
+    /// The wait of a process that has said hello.
     welcome: Patience,
-    /// The wait for those that have connected, and have not said hello.
+    /// The wait for processes that have connected and have not said hello.
     silent: Patience,
-    /// Whether code of the sim's may have run since all its agents were looked at, beside them: the body or
+    /// Whether other code of the sim than its agents' may have run since all its agents were looked at: the body or
     /// another task, a thread, or a process that is no agent.
     has_run: bool,
-    /// Other runtimes of this process.
+    /// The other runtimes of this process.
     tellers: Tellers,
-    /// Whether an agent has ended that a process in between has to reap.
+    /// Whether an agent has ended whose parent, which is not this process, has to reap it.
     awaits_reap: bool,
-    /// The body's wait for that.
+    /// The body's wait for that reap.
     held: Patience,
     /// Whether all were at rest at the last look.
     was_quiet: bool,
-    /// Whether the body has settled after its last turn, and no task has had one since.
+    /// Whether the body has settled after its last turn, and no task has had a turn since.
     has_settled: bool,
-    /// Whether the last look was at all threads and processes.
+    /// Whether the last look was at all threads and all processes.
     saw_all: bool,
-    /// Whether there may be a thread or a process of the sim's that is no agent.
+    /// Whether the sim may have a thread or a process that is no agent.
     has_others: bool,
-    /// Whether this look has seen one.
+    /// Whether this look has seen such a thread or process.
     sees_others: bool,
-    /// How many threads this process had when they were looked at last, where that can be told.
+    /// How many threads this process had at the last look at them, if that can be told.
     threads_seen: Option<u64>,
-    /// Children of other threads that have nothing to do with the sim.
+    /// Children of other threads. They have nothing to do with the sim.
     strangers: HashSet<u32>,
-    /// What threads of the sim have started for another.
+    /// Processes that threads of the sim have started for another sim.
     for_others: HashSet<u32>,
-    /// Those that still run this program: since when.
+    /// Children of other threads that still run this program, and how long each has been waited for.
     unexeced: HashMap<u32, Waited>,
-    /// Other sims' children that have got through their exec, by thread, and how often that sim had
-    /// come to rest when all had.
+    /// By thread of another sim: its children that have got through their exec, and how often that sim had come to rest
+    /// when all of them had.
     execed: HashMap<Pid, (HashSet<u32>, Option<u64>)>,
-    /// Those that have not: since when.
+    /// Other sims' children that have not got through their exec, and how long each has been waited for.
     forked: HashMap<u32, Waited>,
-    /// Those that are about to: how long they had run when they had their new arguments, in nanoseconds.
+    /// Other sims' children that are about to get through it, and how long each had run when it had its new arguments,
+    /// in nanoseconds.
     exec_ends: HashMap<u32, u64>,
-    /// Other sims whose code was at work after this sim's was, and may have been in the middle of a fork.
+    /// Other sims whose code was at work after this sim's code was. They may have been in the middle of a fork.
     at_work: HashMap<Pid, AtWork>,
-    /// After which turn of this sim's code that was.
+    /// The turn of this sim's code after which `at_work` was seen.
     at_work_in: u64,
-    /// What had happened in this sim, and which children it had, when the others were looked at.
+    /// What had happened in this sim, and which children it had, when the other sims were last looked at.
     looked_at: Option<(u64, Vec<u32>)>,
 }
 
 impl Gate {
-    /// To be made on the sim's thread, inside its runtime.
+    /// Makes the gate. Must be called on the sim's thread, inside its runtime.
     pub(crate) fn new(
         body: Arc<BodyWaker>,
         pool: Arc<Pool>,
@@ -302,10 +307,10 @@ impl Gate {
         Timestamp::ORIGIN + (TokioInstant::now() - self.origin)
     }
 
-    /// What tokio calls before it parks.
+    /// Tokio calls this before it parks.
     pub(crate) fn park(&mut self) {
         if !self.left.is_empty() {
-            // Tokio has not reaped them yet. It fails only for what is no signal.
+            // Tokio has not reaped them yet. The call fails only for what is no signal.
             let _ = raise(Signal::SIGCHLD);
             return self.shared.timer.notify_one();
         }
@@ -323,7 +328,7 @@ impl Gate {
             *opened.unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         if !matches!(verdict, Verdict::Open) {
-            // A task that wakes keeps tokio from advancing.
+            // A task that is woken keeps tokio from advancing the clock.
             self.shared.timer.notify_one();
         }
         if self.left.is_empty() && !self.holds_body() {
@@ -331,7 +336,8 @@ impl Gate {
         }
     }
 
-    /// Whether the body has to wait: a shell that it may hear of is still at work, and reaps an agent before it ends.
+    /// Whether the body has to wait: a shell that the body may hear of is still at work, and reaps an agent before it
+    /// ends.
     fn holds_body(&mut self) -> bool {
         if self.was_quiet || !self.awaits_reap || !self.body.is_woken() {
             self.held.end();
@@ -340,11 +346,11 @@ impl Gate {
         !self.held.is_over(OTHERS, &self.foreigners.running)
     }
 
-    /// What tokio calls when it goes on.
+    /// Tokio calls this when it goes on.
     pub(crate) fn unpark(&mut self) {
         self.went_on = Some(TokioInstant::now());
         {
-            // It has found what they did.
+            // Tokio has found what these did.
             let shared = Arc::clone(&self.shared);
             let mut server = shared.lock();
             server.actors.clear();
@@ -352,7 +358,7 @@ impl Gate {
             server.turns_of_code += 1;
             self.await_reaps(&server);
         }
-        // What woke it meanwhile was in order. Where somebody was at work, there is more to take in first.
+        // What woke the body meanwhile was in order. If somebody was at work, there is more to take in first.
         if self.left.is_empty() && self.was_quiet {
             self.body.pass_on();
         }
@@ -361,25 +367,25 @@ impl Gate {
     fn judge(&mut self) -> Verdict {
         let shared = Arc::clone(&self.shared);
         let server = shared.lock();
-        // The watchdog has the lock between that and giving up the descriptor that it has to spare.
+        // The watchdog takes this lock after it sets `is_over`, and before it frees its spare descriptor.
         if self.sight.is_over.load(Ordering::Acquire) {
-            // The body may have come back, and waits for what it did last.
+            // The body may have come to its end, and wait until what it did last shows.
             shared.settled.notify_one();
             return Verdict::Over;
         }
         if self.sight.why_faulted().is_some() || self.check_clock() {
-            // What happens from here on has no time.
+            // The sim cannot go on, and what happens from here on has no time.
             return Verdict::Turn;
         }
         let (suspects, beside) = self.suspects(&server);
         if server.is_ending {
-            // From here on, however long it takes.
+            // The wait begins here, however long the look takes.
             let _ = self.is_unquiet_for_long();
         }
         let (mut server, quiet, mut news) = self.take_in(&shared, server, suspects, beside);
-        // The next turn shows whether it was reaped.
+        // The next turn shows whether the process that has ended was reaped.
         news |= server.has_just_ended();
-        // First: what they tell is pending.
+        // Asked before `is_pending`: what the others tell is pending by then.
         let quiet = quiet && (news || !self.others_may_tell(&server));
         let is_pending = !news && (self.body.is_woken() || self.ready.is_pending());
         if server.is_ending && !news && !is_pending {
@@ -391,12 +397,12 @@ impl Gate {
             if self.have_tokio_reap_unseen(&server) {
                 return Verdict::Turn;
             }
-            // Not more than that: nobody has a turn after the body.
+            // No more than that is done: nobody has a turn after the body.
             shared.settled.notify_one();
             return Verdict::Turn;
         }
         if !news && !is_pending && (quiet || self.is_unquiet_for_long()) {
-            // One at a time: what two do at once would race.
+            // Only one thing at a time: two that act at once would race.
             news = server.see_rest() || server.see_blocked() || ask_watchers(&mut server);
             if !news && let Some(member) = server.grant_next_turn() {
                 news = true;
@@ -420,8 +426,8 @@ impl Gate {
         }
     }
 
-    /// Lets the member have the turn that it was granted, and then the next that begin a script, as long as nothing
-    /// comes of them but rest: that is nothing that the code under test has to come to rest with before.
+    /// Lets the member have the turn that it was granted. Then grants the next turns that begin a script, as long as
+    /// each leads to nothing but rest: the code under test then has nothing new to come to rest with.
     fn see_turn<'a>(
         &mut self,
         shared: &'a Shared,
@@ -430,7 +436,7 @@ impl Gate {
     ) -> Locked<'a> {
         loop {
             let before = server.progress;
-            // A thread or a shell that hears of it may signal anybody.
+            // A thread or a shell that hears of the turn may signal anybody.
             let suspects = if self.has_others || server.has_blocked() {
                 Suspects::All
             } else {
@@ -456,13 +462,14 @@ impl Gate {
         }
     }
 
-    /// Whether what is no agent is at work, and nothing else happens: it holds time, but not those that are due
-    /// already.
+    /// Whether something that is no agent has been at work for long while nothing else happens. It holds up time, but
+    /// not the agents that are due already.
     fn is_unquiet_for_long(&mut self) -> bool {
         self.unquiet.is_over(OTHERS, &self.foreigners.running)
     }
 
-    /// What is done after each turn of the body. Where it yields, tokio looks for events without coming to rest.
+    /// Takes in what was done in a turn of the body, after each turn. If the body yields, tokio looks for events
+    /// without coming to rest.
     pub(crate) fn settle_after_body(&mut self) {
         let shared = Arc::clone(&self.shared);
         let server = shared.lock();
@@ -473,7 +480,7 @@ impl Gate {
             return;
         }
         let (mut server, quiet, news) = self.take_in(&shared, server, Suspects::All, Beside::New);
-        // No task runs after it that could signal anybody.
+        // No task runs after the body that could signal anybody.
         self.has_settled = quiet && !has_tasks();
         self.hand_over(&mut server, true);
         if news {
@@ -482,8 +489,8 @@ impl Gate {
         }
     }
 
-    /// Takes in what the code under test and the processes did, until all are at rest: whether they are, and
-    /// whether there are news for the tasks.
+    /// Takes in what the code under test and the processes did, until all are at rest. Returns whether they are at
+    /// rest, and whether there is news for the tasks.
     fn take_in<'a>(
         &mut self,
         shared: &'a Shared,
@@ -492,26 +499,27 @@ impl Gate {
         beside: Beside,
     ) -> (Locked<'a>, bool, bool) {
         let before = server.progress;
-        // What the supervisors said while the tasks ran.
+        // What the supervisors have said while the tasks ran.
         server.hear_supervisors();
         server.now = self.now();
         server.begin_step();
         let (mut server, quiet) = self.settle(shared, server, suspects, beside);
-        // New waits are for the timer.
+        // The timer has to hear of new waits.
         let has_new_deadline = std::mem::take(&mut server.has_new_deadline);
         let news = server.progress != before || has_new_deadline;
         (server, quiet, news)
     }
 
-    /// The body is being polled.
+    /// Notes that the body is being polled.
     pub(crate) fn run(&mut self) {
         self.sight.see_turn();
         self.has_run = true;
         self.has_settled = false;
     }
 
-    /// Who may have been woken since all were looked at, and what may have been done beside the agents. An agent
-    /// signals nobody; its death does who started it, and what it closes does who writes there.
+    /// Which agents may have been woken since all were looked at, and what may have been done besides the agents. An
+    /// agent signals nobody. But its death signals whoever started it, and closing a stream signals whoever writes
+    /// there.
     fn suspects(&self, server: &Server) -> (Suspects, Beside) {
         let is_childless = |(_, member): (usize, &Member)| member.is_child && !member.is_descendant;
         let others_run = self.has_others || has_tasks() || !server.alive().all(is_childless);
@@ -531,11 +539,11 @@ impl Gate {
         (suspects, beside)
     }
 
-    /// The tasks go on: what they find is in an order, and what they do comes after it.
+    /// Lets the tasks go on: puts what they find in an order, and makes what they do come after it.
     fn hand_over(&mut self, server: &mut Server, is_after_code: bool) {
         let is_one = server.actors.len() + server.strange_deaths.len() <= 1;
-        // Of those whom the code under test ended itself, tokio's drop may have reaped some: they are not among
-        // the actors, and their output ends all the same.
+        // Tokio's drop may have reaped some of the processes that the code under test itself has ended. These are not
+        // among the actors, but their output ends all the same.
         if !is_one || is_after_code && self.ready.is_pending() {
             let server = &*server;
             let rank = |descriptor| server.place_of(descriptor);
@@ -545,7 +553,7 @@ impl Gate {
         server.begin_step();
     }
 
-    /// Whether another runtime may be about to tell the tasks of a signal, as SIGCHLD, or to reap.
+    /// Whether another runtime may be about to tell the tasks of a signal, such as SIGCHLD, or to reap.
     fn others_may_tell(&mut self, server: &Server) -> bool {
         let registered = &self.registered;
         let may_have_left = || may_have_left(server, registered);
@@ -553,8 +561,8 @@ impl Gate {
             .are_there(server.ends, &self.children, may_have_left)
     }
 
-    /// Whether somebody has passed time but tokio at rest. Code that does it itself leaves everybody behind who
-    /// waits by this clock.
+    /// Whether anybody has passed time except tokio at rest. Code that passes time itself leaves behind everybody who
+    /// waits by this clock. If so, the sim cannot go on.
     fn check_clock(&mut self) -> bool {
         let now = TokioInstant::now();
         let is_running = TokioInstant::now() != now;
@@ -570,8 +578,8 @@ impl Gate {
         true
     }
 
-    /// Takes in what the processes do until none is at work. False where something that is no agent still is
-    /// after a while, or where the sim is being ended.
+    /// Takes in what the processes do until none is at work. Returns false if something that is no agent still is after
+    /// a while, or if the sim is being ended.
     fn settle<'a>(
         &mut self,
         shared: &'a Shared,
@@ -580,7 +588,8 @@ impl Gate {
         beside: Beside,
     ) -> (Locked<'a>, bool) {
         let mut ending = Waited::default();
-        // For what may never come to rest: what it got of it, beside other work that is sure to end.
+        // The wait for something that may never come to rest. Time spent on other work, which is sure to end, does not
+        // count.
         let mut waited = Duration::ZERO;
         let (mut threads, mut processes) = (Patience::default(), Patience::default());
         self.was_quiet = false;
@@ -612,37 +621,38 @@ impl Gate {
                 ending.for_these(&all) > ENDING
             };
             let is_over_long = match survey {
-                // Whoever runs waits for no task.
+                // Whoever runs does not wait for a task.
                 Survey::Other if !self.foreigners.running.is_empty() => {
                     processes.is_over_within(OTHERS, GOING_ON, &self.foreigners.running)
                 }
                 Survey::Other => waited >= PATIENCE,
-                // Nobody else, so it is an agent that was woken.
+                // If nobody else is at work, the barrier has found that an agent was woken.
                 _ if server.is_ending => is_given_up,
-                // One that gets no processor may have a signal's handler to run.
+                // A thread that gets no processor may have a signal's handler to run.
                 Survey::Thread => threads.is_over(OTHERS, &self.foreigners.running),
                 Survey::Agent | Survey::Start | Survey::Nobody | Survey::Welcomed => false,
             };
-            // An agent that was signalled is at work beside whatever else is, and is waited for.
+            // An agent that was signalled is at work beside whatever else is, so the gate waits for it.
             let is_let_go = is_over_long && (is_given_up || barrier(&mut server, suspects));
             if is_let_go {
                 return (server, false);
             }
-            // Without the lock: the watchdog looks meanwhile.
+            // The lock is free during the pause, so that the watchdog can look.
             drop(server);
             let pause = match survey {
-                // Its hello is heard. A look takes its memory's lock, which its exec needs.
+                // The hello ends this pause. A look takes the lock of the process's memory, which the process's exec
+                // needs.
                 Survey::Start => LOOK * 8,
                 _ => LOOK,
             };
             let paused = Instant::now();
             self.wait_for_news(pause);
             if let Survey::Other = survey {
-                // Beside enough other work a pause is long, and nothing has been done.
+                // Beside enough other work on the machine a pause is long, and nothing was done in it.
                 waited += paused.elapsed().min(LOOK);
             }
             server = shared.lock();
-            // What shows now, with the watchdog's spare descriptor, is not what held the sim.
+            // The watchdog has freed its spare descriptor: what shows now is not what held up the sim.
             if self.sight.is_over.load(Ordering::Acquire) {
                 return (server, false);
             }
@@ -657,7 +667,7 @@ impl Gate {
         let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(pause)), None);
     }
 
-    /// Looks at every process of the sim. What cannot be seen may be at work.
+    /// Looks at every process of the sim. Something that cannot be seen may be at work.
     fn survey(&mut self, server: &mut Server, suspects: Suspects, beside: Beside) -> Survey {
         let mut listed = None;
         let is_short = match beside {
@@ -673,8 +683,8 @@ impl Gate {
             || server.silent_strangers().is_empty() && server.hellos().next().is_none();
         if is_short && !self.has_others && nobody_comes() {
             self.saw_all = false;
-            // The process's first thread is told where one has died, or where the body has sent a signal to its
-            // own process.
+            // The process's first thread is told if a child has died, or if the body has sent a signal to its own
+            // process.
             let may_be_told = match suspects {
                 Suspects::All => true,
                 Suspects::One(member) => !server.members[member].is_alive(),
@@ -709,13 +719,13 @@ impl Gate {
         }
     }
 
-    /// Whether threads or processes that are no agents may be there that were not at the last look.
+    /// Whether there may be threads or processes that are no agents and were not there at the last look.
     fn has_started_others(&self, server: &Server, (threads, children): &Listed) -> bool {
         let is_known = |pid: &u32| self.before.contains(pid) || server.member_of(*pid).is_some();
         *threads != self.threads_seen || !children.iter().all(is_known)
     }
 
-    /// Or what cannot be seen, and why. What was listed just now need not be listed again.
+    /// Who is at work; the error says what cannot be seen, and why. What was listed just now need not be listed again.
     fn look(&mut self, server: &mut Server, listed: Option<Listed>) -> Result<Survey, String> {
         if agents_are_at_work(server) {
             return Ok(Survey::Agent);
@@ -725,12 +735,12 @@ impl Gate {
             .map_err(blind("the children of this thread cannot be listed"))?;
         self.threads_seen = threads;
         let happened = (server.progress, children.clone());
-        // As long as not all was looked at.
+        // True until everything was looked at.
         self.has_others = true;
         self.sees_others = false;
         self.foreigners.begin_look();
         self.sight.begin_look();
-        // First: where one is about to be an agent, nothing else has to be looked at.
+        // Done first: if one is about to be an agent, nothing else has to be looked at.
         let mut is_busy = match self.standing(server, &children)? {
             Standing::Begins => return Ok(Survey::Start),
             standing => standing == Standing::Busy,
@@ -754,7 +764,7 @@ impl Gate {
             standing => is_busy |= standing == Standing::Busy,
         }
         if is_busy {
-            // It comes and goes without a word.
+            // Such a process comes and goes without a word, so that what was seen of other sims no longer counts.
             self.looked_at = None;
         }
         if self.others_start_agents(server, &sorted.strangers)? {
@@ -764,12 +774,12 @@ impl Gate {
             if is_busy && !self.welcome.is_over(WELCOME, &self.foreigners.running) {
                 return Ok(Survey::Start);
             }
-            // One that is awake was signalled, and may be dying.
+            // A process that is awake after its hello was signalled, and may be dying.
             if hellos.iter().any(|pid| !comes_to_rest(|| is_awake(*pid))) {
                 return Ok(Survey::Agent);
             }
             self.welcome.end();
-            // What starts one after the other has reaped the one before.
+            // Code that starts one process after the other has reaped the one before.
             if hellos.iter().any(|pid| sorted.own.contains(pid)) {
                 server.see_reaped();
             }
@@ -805,7 +815,7 @@ impl Gate {
         Ok(Survey::Nobody)
     }
 
-    /// Leaves out what threads of this sim, which all may share, have started for other sims.
+    /// Leaves out what threads of this sim have started for other sims. All sims may share such threads.
     fn leave_to_others(&mut self, server: &Server, own: &mut Vec<u32>) -> io::Result<()> {
         self.for_others.retain(|pid| own.contains(pid));
         for &pid in &*own {
@@ -818,7 +828,7 @@ impl Gate {
         Ok(())
     }
 
-    /// How those stand that are in no tree below this process, all together.
+    /// How the orphans stand, all together.
     fn orphans_stand(
         &mut self,
         server: &mut Server,
@@ -832,7 +842,7 @@ impl Gate {
             };
             is_known || server.has_refused(pid) || has_ended(pid) || is_anothers()
         };
-        // A shell that became an agent may have started others before.
+        // A shell that became an agent may have started other processes before.
         for &pid in hellos {
             let below = children_of_thread(pid, pid).map_err(blind(UNKNOWN_CHILD))?;
             below.into_iter().for_each(|pid| self.orphans.add(pid));
@@ -862,7 +872,7 @@ impl Gate {
         self.standing(server, &living)
     }
 
-    /// How those of the children stand that are no agents, all together.
+    /// How those of `children` stand that are no agents, all together.
     fn standing(&mut self, server: &mut Server, children: &[u32]) -> Result<Standing, String> {
         let hellos: HashSet<u32> = server.hellos().collect();
         let mut all = Standing::AtRest;
@@ -884,7 +894,7 @@ impl Gate {
             let standing = self.foreigners.standing(pid, &address, &known);
             self.sight.see(pid);
             match standing.map_err(blind(UNKNOWN_CHILD))? {
-                // One that its supervisor has told of is a run without a hello.
+                // A zombie that its supervisor has told of is a run without a hello.
                 Standing::Zombie if server.member_of(pid).is_some() => {}
                 Standing::Zombie => self.has_seen_end |= server.see_zombie(pid),
                 Standing::Begins => return Ok(Standing::Begins),
@@ -925,12 +935,12 @@ impl Gate {
         }
     }
 
-    /// Whether a zombie is there that somebody of unknown origin may be about to reap. The code under test has
-    /// seen those of its own threads, and they wait. But other threads may have started it.
+    /// Whether there is a zombie that somebody of unknown origin may be about to reap. The sim's own threads have seen
+    /// the zombies of their children, and wait. But another thread may have started this one.
     fn zombies_are_unsettled(&mut self, server: &Server, own: &[u32]) -> bool {
         let is_foreign =
             |member: &&Member| self.mark.is_none() || member.is_child && !own.contains(&member.pid);
-        // What the code under test has reaped in this turn is one still for the server.
+        // For the server, a process that the code under test has reaped in this turn is still a zombie.
         let is_there = |member: &&Member| member.death().is_none_or(|death| !death.is_reaped);
         let zombies = server.zombies().filter(is_foreign).filter(is_there);
         let zombies: Vec<u32> = zombies.map(|member| member.pid).collect();
@@ -943,9 +953,9 @@ impl Gate {
         is_new && !children::other_threads_are_quiet()
     }
 
-    /// Has tokio reap, when it looks for events, what the code under test has left to it: who drops a child drops its
-    /// registration. Tokio looks for such children where a SIGCHLD has come. The kernel's may still be on its way,
-    /// to any thread of this process; this one is there at once.
+    /// Makes tokio reap, when it looks for events, the ended children that the code under test has left to it: whoever
+    /// drops a child drops its registration. Tokio looks for such children after a SIGCHLD. The kernel's SIGCHLD may
+    /// still be on its way, to any thread of this process. The one that is raised here is there at once.
     fn have_tokio_reap(&mut self, server: &Server) {
         let is_left = |member: &&Member| {
             self.registered.contains(&member.pid)
@@ -965,20 +975,21 @@ impl Gate {
         if left.is_empty() {
             return;
         }
-        // It fails only for what is no signal.
+        // This fails only for what is no signal.
         let _ = raise(Signal::SIGCHLD);
         self.was_left.retain(|pid| server.member_of(*pid).is_some());
         self.was_left.extend(&left);
         (self.left, self.left_since) = (left, Instant::now());
     }
 
-    /// The same at the end of the body, for all children that were never seen to be registered: a runtime that is no
-    /// sim's may have been in the way. Those that tokio was never asked for are found to be left behind.
+    /// Does the same at the end of the body, for all children that were never seen registered: a runtime that is no
+    /// sim's may have been in the way. Returns whether there are any. Children that tokio was never asked for are later
+    /// found to be left behind.
     fn have_tokio_reap_unseen(&mut self, server: &Server) -> bool {
         if !may_have_left(server, &self.registered) {
             return false;
         }
-        // Where they cannot be listed, the end says so.
+        // If they cannot be listed, the end of the sim says so.
         let mut left = self.children.list().unwrap_or_default();
         left.retain(|pid| {
             let is_known = self.before.contains(pid) || self.was_left.contains(pid);
@@ -992,8 +1003,8 @@ impl Gate {
         true
     }
 
-    /// Waits a little until that is done, where another sim's runtime is at it: they all reap for each other. Where
-    /// two of them look at once, tokio may miss it, and has to look again.
+    /// Waits a little until tokio has reaped those in `left`, if another sim's runtime is at it: the runtimes all reap
+    /// for each other. If two of them look at once, tokio may miss a child, and has to look again.
     fn await_reaps(&mut self, server: &Server) {
         let is_zombie = |pid: &u32| match server.member_of(*pid) {
             Some(member) => member.death().is_some_and(|death| !death.is_reaped),
@@ -1009,17 +1020,17 @@ impl Gate {
         }
     }
 
-    /// Whether another sim has forked a child that is not through its exec: until then it holds a copy
-    /// of every descriptor, and a pipe of this sim does not end.
+    /// Whether another sim has forked a child that has not got through its exec. Until then the child holds a copy of
+    /// every descriptor of this process, and a pipe of this sim does not end.
     ///
-    /// What it forks while nothing happens in this sim matters no more: no pipe was made meanwhile. So
-    /// sims that fork all the time hold nobody up.
+    /// A child that is forked while nothing happens in this sim does not matter any more: no pipe was made meanwhile.
+    /// So sims that fork all the time hold up nobody.
     fn others_fork(&mut self, turn: u64, happened: (u64, Vec<u32>)) -> Result<bool, String> {
         if self.at_work_in != turn {
             self.at_work.clear();
             self.at_work_in = turn;
         }
-        // What the body has closed meanwhile, a fork that was on its way may still hold.
+        // A fork that was on its way may still hold what the body has closed meanwhile.
         let is_seen = self.looked_at.as_ref() == Some(&happened) && !self.has_run;
         if is_seen && self.at_work.is_empty() {
             let mut left = HashMap::new();
@@ -1038,7 +1049,7 @@ impl Gate {
         self.forked.clear();
         let (mut is_one_at_work, mut has_streams) = (false, None);
         for (thread, sight) in sims {
-            // In this order: what it forks after it was seen at rest, it forks without our pipes.
+            // In this order: what the other sim forks after it was seen at rest has none of this sim's pipes.
             let is_parked = sight.is_parked.load(Ordering::Acquire);
             let parks = sight.parks.load(Ordering::Acquire);
             let (execed, clear_at) = self.execed.entry(thread).or_default();
@@ -1046,7 +1057,7 @@ impl Gate {
                 self.at_work.remove(&thread);
                 continue;
             }
-            // A fork copies the descriptors before its child is there to be seen.
+            // A fork copies the descriptors before its child can be seen.
             let may_fork = sight.runs_code.load(Ordering::Acquire) && !children::is_quiet(thread);
             if may_fork && *has_streams.get_or_insert_with(|| self.ready.has_streams()) {
                 let now = AtWork::now(thread, &sight);
@@ -1083,8 +1094,8 @@ impl Gate {
         Ok(is_one_at_work || !self.forked.is_empty())
     }
 
-    /// Whether a thread that the code under test has not started, but may use, has forked an agent that has
-    /// not said hello.
+    /// Whether a thread that the code under test has not started, but may use, has forked an agent that has not said
+    /// hello.
     fn others_start_agents(&mut self, server: &Server, children: &[u32]) -> Result<bool, String> {
         self.strangers.retain(|pid| children.contains(pid));
         self.unexeced.retain(|pid, _| children.contains(pid));
@@ -1093,7 +1104,7 @@ impl Gate {
             if is_known || self.strangers.contains(&pid) {
                 continue;
             }
-            // In the order in which an exec goes on, which it may do meanwhile.
+            // Asked in the order in which an exec goes on, which it may do meanwhile.
             let is_unexeced = is_unexeced(pid);
             if is_unexeced && self.unexeced.entry(pid).or_default().for_these(&[pid]) < EXEC {
                 return Ok(true);
@@ -1101,7 +1112,7 @@ impl Gate {
             let execs = has_no_words(pid).map_err(blind(UNKNOWN_CHILD))?;
             let address = server.address();
             if execs || children::mentions(pid, address).map_err(blind(UNKNOWN_CHILD))? {
-                // A zombie among them is no longer about to say anything.
+                // A zombie among them is not about to say anything any more.
                 if !is_zombie(pid) {
                     return Ok(true);
                 }
@@ -1113,13 +1124,13 @@ impl Gate {
     }
 }
 
-/// Whether the code under test has tasks beside the body.
+/// Whether the code under test has tasks besides the body.
 fn has_tasks() -> bool {
     Handle::current().metrics().num_alive_tasks() > OWN_TASKS
 }
 
-/// Whether a child has ended that the code under test may have dropped before it was seen to be registered with tokio.
-/// Those that were seen are looked after one by one.
+/// Whether a child has ended that the code under test may have dropped before the gate saw it registered with tokio.
+/// The gate looks after the registered children one by one.
 fn may_have_left(server: &Server, registered: &HashSet<u32>) -> bool {
     let is_unseen = |member: &Member| member.is_child && !registered.contains(&member.pid);
     server.has_dead_strangers() || server.zombies().any(is_unseen)
@@ -1139,7 +1150,7 @@ fn agents_are_at_work(server: &mut Server) -> bool {
     !server.alive().all(is_at_rest)
 }
 
-/// Whether something that said that it rests is no longer awake, now or very soon.
+/// Whether something that said that it rests is asleep, now or very soon.
 fn comes_to_rest(is_awake: impl Fn() -> bool) -> bool {
     let begun = Instant::now();
     while is_awake() {
@@ -1156,22 +1167,22 @@ fn is_awake(pid: u32) -> bool {
     !matches!(state, None | Some('S' | 'T' | 't' | 'Z' | 'X' | '?'))
 }
 
-/// What to say where something cannot be seen.
+/// The text for something that cannot be seen.
 fn blind(what: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
 const UNKNOWN_CHILD: &str = "what a child is and does cannot be told";
 
-/// Whether a child of another sim is not through its exec. The second shows only when its descriptors are
+/// Whether a child of another sim has not got through its exec. It gets its new arguments only when its descriptors are
 /// closed.
 fn starts(pid: u32) -> Result<bool, String> {
     let has_no_words = || has_no_words(pid).map_err(blind(UNKNOWN_CHILD));
     Ok(is_unexeced(pid) || has_no_words()? && !is_zombie(pid))
 }
 
-/// Whether a child has its new arguments, and may still have descriptors that its exec closes: the kernel puts off the
-/// last of that until it goes on in its program. It has done so once it sleeps, or has run for a while.
+/// Whether a child has its new arguments, and may still have descriptors that its exec closes. The kernel puts off the
+/// last of that until the child goes on in its new program. It has done so once it sleeps, or has run for a while.
 fn closes(exec_ends: &mut HashMap<u32, u64>, pid: u32) -> bool {
     let ran = ran_for(pid);
     let is_closing = match (children::state(&format!("/proc/{pid}")), ran) {
@@ -1187,8 +1198,8 @@ fn closes(exec_ends: &mut HashMap<u32, u64>, pid: u32) -> bool {
     is_closing
 }
 
-/// Whether a child was forked and still runs this program: with its arguments, too, where this program
-/// may have been run again.
+/// Whether a child was forked and still runs this program. It must also have this process's arguments, because it may
+/// have run this program anew.
 fn is_unexeced(pid: u32) -> bool {
     let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let arguments = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
@@ -1196,7 +1207,7 @@ fn is_unexeced(pid: u32) -> bool {
     program(&child) == program("self") && arguments(&child) == arguments("self")
 }
 
-/// Has those look that wait for a file. True where one has found it.
+/// Makes those agents look that wait for a file. Returns true if one has found its file.
 fn ask_watchers(server: &mut Server) -> bool {
     let watches = |(member, process): (usize, &Member)| {
         (process.is_watching && process.says_it_rests()).then_some(member)
@@ -1210,7 +1221,7 @@ fn ask_watchers(server: &mut Server) -> bool {
     !watchers.iter().all(is_watching)
 }
 
-/// Whether every process that said that it rests still does: a signal may have come since.
+/// Whether every process that said that it rests still rests: a signal may have come since.
 fn barrier(server: &mut Server, suspects: Suspects) -> bool {
     let mut unknown = Vec::new();
     for (member, process) in server.alive() {
@@ -1233,7 +1244,7 @@ fn barrier(server: &mut Server, suspects: Suspects) -> bool {
             KernelState::Unknown => unknown.push(member),
         }
     }
-    // Without /proc: each must answer, and say nothing else.
+    // Without /proc, each of these must answer, and say nothing else.
     for &member in &unknown {
         server.ping(member);
     }
@@ -1246,7 +1257,7 @@ fn barrier(server: &mut Server, suspects: Suspects) -> bool {
         })
 }
 
-/// Waits until all have answered. False where one says something else, or nothing for long.
+/// Waits until all have answered. Returns false if one says something else, or one says nothing for long.
 fn await_pongs(server: &mut Server, members: &[usize]) -> bool {
     let deadline = Instant::now() + PATIENCE * 500;
     let before = server.progress;

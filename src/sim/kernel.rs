@@ -6,9 +6,9 @@ use nix::unistd::Pid;
 use super::children;
 use crate::Signal;
 
-/// Whether a thread of this process sleeps as `std::thread::sleep` has it sleep, and in which call: the
-/// same text twice is the same sleep, or one like it at the same place. None where it does not, or where
-/// that cannot be told.
+/// The text about the call in which a thread of this process sleeps, if it sleeps as `std::thread::sleep` makes it
+/// sleep. The same text twice means the same sleep, or one like it at the same place. `None` if the thread does not
+/// sleep so, or if that cannot be told.
 pub(super) fn sleep_of(thread: Pid) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).ok()?;
     let number: libc::c_long = text.split(' ').next()?.parse().ok()?;
@@ -16,8 +16,8 @@ pub(super) fn sleep_of(thread: Pid) -> Option<String> {
     sleeps.contains(&number).then_some(text)
 }
 
-/// Whether a thread of this process waits for another, for so long at most: the fourth argument of its futex(2). False
-/// where that cannot be told.
+/// Whether a thread of this process waits for another thread with a limit in time: the fourth argument of its futex(2).
+/// False if that cannot be told.
 pub(super) fn waits_with_limit(thread: Pid) -> bool {
     let path = format!("/proc/self/task/{thread}/syscall");
     let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -26,7 +26,7 @@ pub(super) fn waits_with_limit(thread: Pid) -> bool {
     number == Some(libc::SYS_futex) && words.nth(3).is_some_and(|limit| limit != "0x0")
 }
 
-/// What a process is at, as a sentence about it goes on after "which": it runs, or waits in a system call.
+/// What a process is doing, as a sentence about it goes on after "which": it runs, or it waits in a system call.
 pub(super) fn doing(pid: u32) -> String {
     let folder = format!("/proc/{pid}");
     match children::state(&folder) {
@@ -82,7 +82,7 @@ fn name_of_call(number: libc::c_long) -> Option<&'static str> {
     })
 }
 
-/// The signals of a process as /proc has them, a bit each.
+/// The signals of a process as /proc has them, one bit each.
 #[derive(Clone, Copy, Debug, Default)]
 struct Masks {
     parent: u32,
@@ -114,11 +114,11 @@ impl Masks {
     }
 }
 
-/// What ends a process mostly, and does not where it was inherited as ignored.
+/// The signals that mostly end a process. They do not end one that has inherited them as ignored.
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
-/// Which signals do not reach a process: those that it has blocked and that were sent to it, and those
-/// that it ignores since its parent did. Nothing where there are none.
+/// Says which signals do not reach a process: those that were sent to it and that it has blocked, and those that it
+/// ignores because its parent does. Empty if there are none.
 pub(super) fn unheard_signals(pid: u32) -> String {
     let Some(masks) = Masks::of(pid) else {
         return String::new();
@@ -141,7 +141,7 @@ fn said(masks: Masks, parent: Masks) -> String {
     text
 }
 
-/// The names of those of the signals that are in the mask.
+/// The names of those signals in `numbers` that are in the mask.
 fn names(mask: u64, numbers: Vec<i32>) -> String {
     let is_in = |number: &i32| mask & 1 << (number - 1) != 0;
     let signals = numbers.into_iter().filter(is_in);

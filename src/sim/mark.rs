@@ -1,9 +1,9 @@
-//! What threads and processes inherit from the thread of their sim, and tells them from strangers.
+//! The mark that threads and processes inherit from the thread of their sim. It tells them from strangers.
 //!
-//! The I/O priority of a thread has ten bits that no scheduler reads (`IOPRIO_HINT_*` of
-//! linux/ioprio.h, since Linux 6.5, of which seven values have a meaning, for some disks). It is inherited
-//! by threads, by children and over exec, whoever they are re-parented to, and anybody may read it. What
-//! else is inherited either changes what the code under test does, or cannot be read of others.
+//! The mark is in the I/O priority of a thread, which has ten bits that no scheduler reads (`IOPRIO_HINT_*` of
+//! linux/ioprio.h, since Linux 6.5; seven of their values have a meaning, for some disks). Threads and children inherit
+//! these bits, an exec and a new parent leave them as they are, and anybody may read them. Everything else that is
+//! inherited either changes what the code under test does, or cannot be read of another process.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::leaks::{self, Identity, Unreadable};
 
 /// `IOPRIO_WHO_PROCESS`: one thread.
 const WHO_THREAD: libc::c_int = 1;
-/// `IOPRIO_CLASS_BE`, the class of whoever asks for none.
+/// `IOPRIO_CLASS_BE`, the class of a thread that asks for none.
 const BEST_EFFORT: libc::c_int = 2;
 /// `IOPRIO_CLASS_SHIFT`.
 const CLASS_SHIFT: libc::c_int = 13;
@@ -30,50 +30,50 @@ const HINT_SHIFT: libc::c_int = 3;
 /// `IOPRIO_NORM`, the level of a process that is not nice.
 const NORMAL: libc::c_int = 4;
 
-/// The hints that have a meaning are below.
+/// The first hint that has no meaning. Those below have one.
 const FIRST: u16 = 8;
 const LAST: u16 = 1023;
 
-/// A mark that nobody else on the machine has while it is held, on the thread that took it.
+/// A mark on the thread that took it. While it is held, nobody else on the machine has the same one.
 #[derive(Debug)]
 pub(crate) struct Mark {
     number: u16,
-    /// What the thread had before.
+    /// The thread's I/O priority before.
     before: libc::c_int,
-    /// The name that others find taken.
+    /// The socket whose name tells others that the number is taken.
     _name: OwnedFd,
-    /// The process id that was given last before it was there, where the kernel says so.
+    /// The last process id that the kernel had given before the mark was taken, if the kernel says so.
     last: Option<u32>,
     taken: Instant,
 }
 
-/// Who has started a thread.
+/// Which sim started a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
     Ours,
-    /// A sim of this process has that is over.
+    /// A sim of this process that is over.
     AnEndedSims,
-    /// Another sim, or nobody that is known.
+    /// Another sim, or no sim that is known.
     Nobodys,
 }
 
-/// real-time: in which no machine gives all its process ids, of which there are 32,768 at least by default.
+/// real-time: within this time no machine gives all its process ids, of which there are 32,768 at least by default.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// How many numbers were tried.
+/// How many numbers this process has tried.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// The marks of this process.
+/// The marks that sims of this process hold.
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
 impl Mark {
-    /// Puts a mark on this thread. None before Linux 6.5, or where the kernel refuses: then what other
-    /// threads of the code under test do cannot be told from what strangers do.
+    /// Puts a mark on this thread. Returns `None` before Linux 6.5, or if the kernel refuses. Then the sim cannot tell
+    /// what other threads of the code under test do from what strangers do.
     pub(crate) fn take() -> Option<Mark> {
         let before = priority(0)?;
         let count = LAST - FIRST + 1;
         for _ in 0..count {
-            // In turn, so that what is left of a sim is not taken for the next one's: a thread may live long.
+            // In turn: the threads that a sim left behind may live long, and the next sim must not take their number.
             let next = NEXT.fetch_add(1, Ordering::Relaxed);
             let begin = usize::try_from(std::process::id()).unwrap_or(0);
             let place = u16::try_from((begin + next) % usize::from(count)).unwrap_or(0);
@@ -112,12 +112,12 @@ impl Mark {
         None
     }
 
-    /// Whether that thread or process has inherited it.
+    /// Whether that thread or process has inherited this mark.
     pub(crate) fn is_on(&self, thread: u32) -> bool {
         of(thread) == Some(self.number)
     }
 
-    /// Whose mark that thread has.
+    /// Which sim started that thread, by the mark that it has.
     pub(crate) fn whose(&self, thread: u32) -> Whose {
         match of(thread) {
             Some(number) if number == self.number => Whose::Ours,
@@ -126,13 +126,13 @@ impl Mark {
         }
     }
 
-    /// The processes that have inherited it, wherever they are, but for this one.
+    /// The processes that have inherited this mark, wherever they are, except for this process.
     pub(crate) fn processes(&self) -> Result<Vec<Identity>, Unreadable> {
         leaks::processes_where(self.ids_since(), |pid| self.is_on(pid))
     }
 
-    /// The process ids that were given since it was taken: those of all that can have inherited it. Where they can
-    /// be told, which spares a look at all processes of the machine.
+    /// The process ids that the kernel has given since the mark was taken. Only their processes can have inherited it,
+    /// so that nobody has to look at all processes of the machine. `None` if these ids cannot be told.
     fn ids_since(&self) -> Option<RangeInclusive<u32>> {
         let (first, last) = (self.last?.checked_add(1)?, last_process_id()?);
         let is_in_one_round = self.taken.elapsed() < ROUND && self.last? <= last;
@@ -148,12 +148,12 @@ impl Drop for Mark {
     }
 }
 
-/// Takes the mark off this thread, which belongs to no sim although one started it.
+/// Takes the mark off this thread, which belongs to no sim although a sim's thread may have started it.
 pub(crate) fn clear() {
     set_priority(0);
 }
 
-/// Whether a sim of this process that is not over has that mark.
+/// Whether a sim of this process that is not over holds that mark.
 fn is_taken(number: u16) -> bool {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     taken.as_ref().is_some_and(|taken| taken.contains(&number))
@@ -169,7 +169,7 @@ fn is_left(number: u16) -> bool {
     threads.any(|thread| of(thread) == Some(number))
 }
 
-/// Names it on this machine: for as long as the descriptor is open nobody else can.
+/// Reserves the number on this machine: nobody else can while the descriptor is open.
 fn reserve(number: u16) -> Option<OwnedFd> {
     let name = format!("supervise-harness-mark-{number}");
     let address = UnixAddr::new_abstract(name.as_bytes()).ok()?;
@@ -179,8 +179,8 @@ fn reserve(number: u16) -> Option<OwnedFd> {
     Some(socket)
 }
 
-/// The process id that the kernel gave last: it counts up, and begins anew at the highest. None where it was built
-/// without that file, whose source is `CONFIG_CHECKPOINT_RESTORE`.
+/// The process id that the kernel gave last. The kernel counts up, and begins anew after the highest. `None` if the
+/// kernel was built without `CONFIG_CHECKPOINT_RESTORE`, and so without that file.
 fn last_process_id() -> Option<u32> {
     let text = fs::read_to_string("/proc/sys/kernel/ns_last_pid").ok()?;
     text.trim().parse().ok()
@@ -202,7 +202,7 @@ fn priority(thread: u32) -> Option<libc::c_int> {
         .filter(|priority| *priority >= 0)
 }
 
-/// Sets that of this thread.
+/// Sets the I/O priority of this thread. Returns whether the kernel has accepted it.
 fn set_priority(priority: libc::c_int) -> bool {
     // SAFETY: ioprio_set(2) takes three numbers and touches no memory of ours.
     unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_THREAD, 0, priority) == 0 }
@@ -242,7 +242,7 @@ mod tests {
                 .spawn();
             child.unwrap()
         });
-        // A thread has a number among theirs, and is no process.
+        // The number of this thread is among the process ids, but it is no process.
         let thread_beside = std::thread::scope(|scope| {
             let (tell, told) = std::sync::mpsc::channel();
             let (end, ended) = std::sync::mpsc::channel::<()>();

@@ -55,75 +55,84 @@ use sight::Sight;
 use surroundings::Surroundings;
 use watchdog::Watched;
 
-/// A run of unmodified tokio code and real processes, under one virtual clock.
+/// Runs unmodified tokio code and real processes under one virtual clock.
 ///
-/// [`run`](Sim::run) makes a runtime of one thread whose time is tokio's paused clock, and lets it
-/// pass only when everything provably waits for it: every task, and every agent. An hour of backoff
-/// takes as long as the processes at its ends. Agents wait by the same clock. Everything that happens
-/// is recorded, and one run gives the same [`Timeline`] as the next, byte for byte.
+/// [`run`](Sim::run) makes a single-threaded runtime on tokio's paused clock. Virtual time passes only when every task
+/// and every agent provably waits for it. An hour of backoff therefore takes no more real time than the processes
+/// before and after it. Agents wait by the same clock. The sim records everything that happens, and a repetition of the
+/// test gives the same [`Timeline`], byte for byte.
 ///
 /// # One thing at a time
 ///
-/// An agent acts only when everything else rests: it writes, closes, says that it is ready, or ends, and the
-/// code under test has come to rest with that before the next agent acts. At one instant the order is: what the
-/// test tells an agent, in its order; then signals; then scripts, by agent, by run, and by who started whom.
+/// An agent acts only when everything else is at rest. To act is to write, to close something, to say that it is ready,
+/// or to end. The code under test takes in what the agent did and comes to rest before the next agent acts. At one
+/// instant the order is:
+///
+/// - first what the test tells agents to do, in the order in which the test says it;
+/// - then signals, by agent, by run, and by who started whom;
+/// - then scripts, in that same order.
 ///
 /// # What is not the same each time
 ///
-/// - **The sizes of single reads of a flood, where this user has more than a thousand pipes.** The kernel then makes
-///   smaller ones. Else each read finds what the pipe holds: who writes does not go on before that is read.
-/// - **The branch that `select!` takes** where it is not `biased` and several are ready, in which order a `watch`
-///   channel or a `Barrier` wakes several that wait, and whatever else tokio draws. Nobody outside can seed tokio's
-///   generator.
-/// - **When what an agent writes to a pseudoterminal can be read.** The kernel hands it over a moment later, at a time
-///   of its own, and says to nobody that it is about to.
-/// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They do not go by the sim's clock or
+/// - **The sizes of single reads of a flood, if this user has more than a thousand pipes.** The kernel then makes
+///   smaller pipes. Otherwise each read finds everything that the pipe holds, because the writer does not go on until
+///   that is read.
+/// - **The branch that `select!` takes**, if it is not `biased` and several branches are ready; the order in which a
+///   `watch` channel or a `Barrier` wakes several waiting tasks; and whatever else tokio draws at random. Nobody
+///   outside tokio can seed its generator.
+/// - **When the code under test can read what an agent writes to a pseudoterminal.** The kernel hands the bytes over a
+///   moment later, at a time of its own, and gives no sign that bytes are on their way.
+/// - **`std::time`, blocking sleeps, and randomness that is not seeded.** They follow neither the sim's clock nor its
 ///   seed.
-/// - **Whether a process is noticed that is killed in the turn in which it was started**, and in which order the
-///   outputs of several such end. It never gets to act or to say whose it is, and the timeline does not have it. Where
-///   it is noticed, the failure or standard error says so.
-/// - **What is seen of a process in the turn in which it was signalled**, such as by `start_kill` and then `try_wait`
-///   without an `.await` between, or by a task that reads its output and was woken at the same instant. The process
-///   dies while the code runs.
-/// - **In which order a task of `tokio::spawn` finds two ends that it caused at once**, where it yields before it
-///   waits (`yield_now`, or tokio's own budget). Tokio then looks for events without coming to rest, and asks nobody. The
-///   body, and what it spawns with `spawn_local`, finds them in the order of the agents all the same.
-/// - **What threads of the code under test do at once**, such as which of two starts its process first. The sim waits
-///   for each of them, and orders nothing between them.
-/// - **Which of two a program or a thread finds first that waits for any child**, as wait(2) does, and has killed both. The
-///   kernel ends them beside each other. Tokio finds them in the order of the agents.
-/// - **How much one has written that a thread or a shell kills while it writes more than 4096 bytes at once.** They read
-///   what is there while it writes the rest.
-/// - **When init reaps an orphan**, and so when `kill(pid, 0)` no longer finds it. A pidfd tells of its end at once.
-/// - **What a pool of threads does that several sims share while they run beside each other, or that was there before
-///   any sim.** Threads are known by the sim that started them. One whose sim is over is waited for by all that come
-///   after, for up to 20 ms on a processor. Sims with such a pool are exact one after the other, as with `--test-threads=1` or `cargo nextest`.
-/// - **Whether a run that is stopped or killed before [`Agent::started`](crate::Agent::started) has returned had said
-///   hello by then.** It is a process like any other until it says whose it is.
-/// - **What is no agent.** A child that runs in real time holds virtual time. A shell that only waits for agents,
-///   or on pipes, open FIFOs and connected unix sockets whose ends are all the sim's, is at rest. One that waits on
-///   another socket or for a connection, for a file lock, or to open a FIFO, is not.
-/// - **How a process ended that is no child of the test's process, before Linux 6.15.** Its parent says it where
-///   that is an agent; else the timeline says `status=?`, each time.
+/// - **Whether the sim notices a process that is killed in the turn in which it was started**, and in which order the
+///   outputs of several such processes end. Such a process never acts and never says which run it is, so the timeline
+///   does not have it. If the sim notices it, the failure or standard error says so.
+/// - **What the code sees of a process in the turn in which the process was signalled.** Examples are `start_kill` and
+///   then `try_wait` without an `.await` between them, or a task that reads the process's output and was woken at the
+///   same instant. The process dies while the code runs.
+/// - **In which order a task of `tokio::spawn` finds two ends of processes that it caused at once**, if the task yields
+///   before it waits (by `yield_now`, or because tokio's own budget is used up). Tokio then looks for events without
+///   coming to rest, and does not ask the sim for an order. The body, and the tasks that it spawns with `spawn_local`,
+///   always find the ends in the order of the agents.
+/// - **What threads of the code under test do at once**, such as which of two threads starts its process first. The sim
+///   waits for each of these threads, but gives them no order.
+/// - **Which of two children a program or a thread finds first, if it waits for any child, as wait(2) does, and has
+///   killed both.** The kernel ends both in parallel. Tokio finds them in the order of the agents.
+/// - **How much an agent has written, if a thread or a shell kills it while it writes more than 4096 bytes at once.**
+///   The thread or the shell reads the first bytes while the agent still writes the rest.
+/// - **When init reaps an orphan**, and so from when on `kill(pid, 0)` no longer finds it. A pidfd tells of its end at
+///   once.
+/// - **What a thread pool does, if several sims share it while they run in parallel, or if it was there before any
+///   sim.** The harness knows a thread by the sim that started it. If that sim is over, all later sims wait for the
+///   thread while it runs, for up to 20 ms on a processor. Sims that share a pool are exact if they run one after the
+///   other, as with `--test-threads=1` or `cargo nextest`.
+/// - **Whether a run had said hello, if it is stopped or killed before [`Agent::started`](crate::Agent::started) has
+///   returned.** Until a process has told the sim whose run it is, it is a process like any other.
+/// - **What processes do that are not agents.** A child that runs in real time holds up virtual time. A shell is at
+///   rest if it only waits for agents, or on pipes, open FIFOs and connected unix sockets whose ends all belong to the
+///   sim. A process is not at rest if it waits on another socket, for a connection, for a file lock, or to open a FIFO.
+/// - **How a process ended that is not a child of the test's process, before Linux 6.15.** If its parent is an agent,
+///   that agent reports the status. Otherwise the timeline says `status=?`, each time.
 ///
 /// Several sims may run at once, each on a thread of its own.
 ///
 /// # What is ended
 ///
-/// At the end, whatever it is, these are ended, reaped where they are children of this process, and
-/// named where the body should have ended them:
+/// At the end, whatever the outcome, the sim ends the processes below. It reaps those that are children of this
+/// process, and it names those that the body should have ended:
 ///
-/// - agents and their descendants, whoever started them and wherever they were re-parented: all bear
-///   the sim's own address in their arguments;
-/// - the children of the sim's thread since the sim began, of its `spawn_blocking` tasks, and of the threads that
-///   these start, agents or not, with all below them. Threads and processes inherit a mark from the sim's thread, in
-///   bits of the I/O priority that no scheduler reads (since Linux 6.5). What sets its own, as ionice(1) does, and has
-///   lost its parents, too, is not found.
+/// - agents and their descendants, whoever started them and whoever their parent is by then: all of them have the sim's
+///   own address in their arguments;
+/// - the children that were started since the sim began by the sim's thread, by its `spawn_blocking` tasks, and by the
+///   threads that these start, whether agents or not, with all processes below them. Threads and processes inherit a
+///   mark from the sim's thread, in bits of the I/O priority that no scheduler reads (since Linux 6.5). The sim does
+///   not find a process that sets its own I/O priority, as ionice(1) does, and has also lost its parents.
 ///
-/// Never what another sim or another test of the process may have started. So these are left alone:
+/// The sim never ends what another sim or another test of this process may have started. It therefore leaves alone:
 ///
-/// - children that are no agents of threads that were there before the sim, such as those of a global pool;
-/// - what a thread that does not end with the sim starts after it.
+/// - children that are not agents, if threads that were there before the sim started them, such as those of a global
+///   pool;
+/// - whatever a thread that outlives the sim starts after the sim's end.
 ///
 /// ```
 /// use std::time::Duration;
@@ -152,7 +161,7 @@ pub struct Sim {
     is_real: bool,
     gate: bool,
     allows_leaks: bool,
-    /// As tokio has it, where there is none.
+    /// How long an idle thread of the blocking pool waits for more work. `None` leaves tokio's default.
     keep_alive: Option<Duration>,
     may_be_lost: bool,
 }
@@ -164,8 +173,8 @@ impl Default for Sim {
 }
 
 impl Sim {
-    /// In virtual time, ended by the watchdog when nothing has moved for 10 s of real time, failing
-    /// where a process is left behind.
+    /// Makes a sim in virtual time that fails if a process is left behind. The watchdog ends it when nothing has moved
+    /// for 10 s of real time, or for the seconds of `SUPERVISE_WATCHDOG`.
     ///
     /// # Panics
     ///
@@ -176,25 +185,30 @@ impl Sim {
         sim.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A sim with another seed, watchdog or clock.
+    /// Returns a builder, for a sim with another seed, watchdog or clock.
     pub fn builder() -> SimBuilder {
         SimBuilder::default()
     }
 
-    /// Runs the body to its end, ends every process of the sim, and says what happened.
+    /// Runs the body to its end, ends every process of the sim, and returns the timeline of what happened.
     ///
     /// # Panics
     ///
-    /// With the body's own panic where it panics, with its error where it returns one, with what
-    /// everything is blocked on where nothing moves, and where processes are left behind. In each
-    /// case after every process of the sim was ended. The text has the end of the timeline, which is
-    /// printed to standard error before a panic of the body's own.
+    /// In each of these cases, after every process of the sim was ended:
     ///
-    /// A panic in a task is a [finding](Timeline::findings) at the time at which it happened, whoever
-    /// joins the task: tokio keeps it to itself.
+    /// - The body panics. The panic is the body's own. Before it, the end of the timeline is printed to standard error.
+    /// - The body returns an error. The text has that error.
+    /// - Nothing moves. The text says what everything is blocked on.
+    /// - Processes are left behind. The text names them.
+    /// - The sim cannot begin or cannot go on. The text says why.
     ///
-    /// Where the code under test holds the thread for ever, this does not return, and the process ends:
-    /// see [`SimBuilder::watchdog`].
+    /// If the panic is not the body's own, its text also has the end of the timeline.
+    ///
+    /// A panic in a task does not end the run, because tokio keeps that panic for whoever joins the task. The timeline
+    /// has it as a [finding](Timeline::findings) at the time at which it happened, even if somebody joins the task.
+    ///
+    /// If the code under test holds the thread for ever, this function does not return, and the process ends: see
+    /// [`SimBuilder::watchdog`].
     #[track_caller]
     pub fn run<T: BodyResult>(self, body: impl AsyncFnOnce(SimHandle) -> T) -> Timeline {
         match self.try_run(body) {
@@ -203,11 +217,11 @@ impl Sim {
         }
     }
 
-    /// As [`run`](Sim::run), with the failure as a value.
+    /// Does the same as [`run`](Sim::run), but returns the failure as a value.
     ///
     /// # Errors
     ///
-    /// [`SimFailure`].
+    /// [`SimFailure`] in each case in which [`run`](Sim::run) panics.
     pub fn try_run<T: BodyResult>(
         self,
         body: impl AsyncFnOnce(SimHandle) -> T,
@@ -236,8 +250,8 @@ impl Sim {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().thread_name("sim-blocking");
         builder.start_paused(!self.is_real);
-        // Between so many tasks tokio looks for events without coming to rest: what the processes do
-        // meanwhile would be found early, or not.
+        // Tokio looks for events after this many tasks, without coming to rest. With a lower number it would find what
+        // processes do meanwhile early in one run, and not in another.
         builder.event_interval(1 << 16);
         let asked = Arc::clone(&gate);
         let parked = Arc::clone(&sight);
@@ -290,7 +304,7 @@ impl Sim {
                 let origin = TokioInstant::now();
                 begun = Some(origin);
                 let known = news.as_raw_fd();
-                // First: by it the gate tells tokio's epoll instance.
+                // Registered before anything else: the gate recognises tokio's epoll instance by this descriptor.
                 let readable = register(&shared, news);
                 if !self.is_real {
                     if self.gate {
@@ -306,7 +320,7 @@ impl Sim {
                         *gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
                         waker.set_gated(true);
                     }
-                    // Not on the local set: waking that makes tokio turn once more.
+                    // Not spawned on the local set: a wake of the local set makes tokio turn once more.
                     tokio::spawn(timer(Arc::clone(&shared), origin, self.gate));
                 }
                 if let Some(readable) = readable {
@@ -328,10 +342,10 @@ impl Sim {
                     () = sight.faulted.notified() => None,
                     result = body(handle) => Some(result.into_result()),
                 };
-                // What the body did last shows in the processes.
+                // Waits until the processes show what the body did last.
                 if ended.is_some() && !self.is_real && self.gate {
                     shared.lock().is_ending = true;
-                    // The gate tells it when tokio is next at rest, however it got here.
+                    // The gate notifies `settled` when tokio comes to rest next, whichever way the body came here.
                     shared.settled.notified().await;
                 } else {
                     let mut server = shared.lock();
@@ -343,12 +357,12 @@ impl Sim {
             sight.runs_code.store(true, Ordering::Release);
             runtime.block_on(Body::new(body, Arc::clone(&gate), Arc::clone(&waker)))
         }));
-        // What its tasks say as they are dropped is still theirs.
+        // What the tasks say while they are dropped is still said by the code under test.
         let alive = ending::children_alive(&shared.lock(), &before, result.is_err());
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(local))) {
             result = result.and(Err(payload));
         }
-        // What happens from here on is the sim's doing.
+        // From here on the harness acts, and no longer the code under test.
         sight.runs_code.store(false, Ordering::Release);
         let mut remarks = watched.remarks();
         let (mut timeline, lost) = {
@@ -358,13 +372,13 @@ impl Sim {
             remarks.extend(server.lack());
             (server.timeline(), server.lost())
         };
-        // The gate first: it must not be asked while the tasks are dropped.
+        // The gate goes first: tokio must not ask it while the runtime drops the tasks.
         waker.set_gated(false);
         *gate.lock().unwrap_or_else(PoisonError::into_inner) = None;
         runtime.shutdown_timeout(Duration::ZERO);
         ending::reap_killed(&alive);
         let verdict = watched.ends();
-        // Without the gate nobody has looked.
+        // Without a gate nobody has looked for such processes, so there may be some.
         let saw_foreign = self.is_real || !self.gate || {
             let server = shared.lock();
             let seen = sight.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -379,15 +393,15 @@ impl Sim {
             spare,
         );
         if verdict.is_some() {
-            // The code under test was cut off: it has had no chance to end anything.
+            // The watchdog cut off the code under test, which had no chance to end anything.
             leaks.clear();
         }
         let kind = match (result, verdict) {
-            // It is as it was before its agents were killed under it.
+            // The verdict's timeline shows the sim as it was before the watchdog killed its agents.
             (result, Some(verdict)) => {
                 timeline = verdict.timeline;
                 FailureKind::Stuck(match result {
-                    // What it makes of that is not the cause.
+                    // The panic came after the watchdog had killed the agents, so it is not the cause.
                     Err(payload) => format!(
                         "{}\n  when its agents were killed, it panicked: {}",
                         verdict.text,
@@ -407,7 +421,7 @@ impl Sim {
                 FailureKind::Leaks
             }
             (Ok(Some(Ok(()))), None) => {
-                // What the test expects of the timeline may miss that run.
+                // The timeline lacks that run, and the test may look for it there.
                 if let Some(lost) = lost.filter(|_| !self.may_be_lost) {
                     crate::said::say(&format!("supervise-harness: {lost}"));
                 }
@@ -425,11 +439,12 @@ impl Sim {
     }
 }
 
-/// Why a sim cannot begin inside a runtime.
+/// The text of the failure if a sim is run inside a tokio runtime.
 const INSIDE_A_RUNTIME: &str = "it is run inside a tokio runtime, as that of `#[tokio::test]`, and a sim makes a \
      runtime of its own, whose time is virtual: write `#[test]` and a function that is not async";
 
-/// Makes the runtime. Tokio panics where it cannot make what all runtimes of a process share.
+/// Builds the runtime. Tokio panics if it cannot make what all runtimes of a process share; that panic becomes an
+/// error.
 fn build(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, String> {
     match catch_unwind(AssertUnwindSafe(|| builder.build())) {
         Ok(Ok(runtime)) => Ok(runtime),
@@ -441,7 +456,8 @@ fn build(mut builder: tokio::runtime::Builder) -> Result<tokio::runtime::Runtime
     }
 }
 
-/// Ends the agents' waits: sleeps to the next deadline, wakes, and leaves the rest to the gate.
+/// Ends the agents' waits: sleeps until the next deadline and wakes there. The gate does the rest; without a gate this
+/// task also grants the turns.
 async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     loop {
         let next = {
@@ -467,7 +483,8 @@ async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool) {
     }
 }
 
-/// Registers with tokio what is readable when agents say something. None where it cannot: what is stuck then says so.
+/// Registers with tokio the descriptor that is readable when agents say something. Returns `None` if that fails; a sim
+/// that gets stuck then says so.
 fn register(shared: &Shared, descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open, and stays the same descriptor until the AsyncFd drops it.
     let registered =
@@ -477,7 +494,8 @@ fn register(shared: &Shared, descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     registered.map_err(trouble).ok()
 }
 
-/// Takes in what agents say while the runtime waits for something else, or has the gate do it.
+/// Takes in what agents say while the runtime waits for something else. With a gate it only wakes the runtime, and the
+/// gate takes in what they say.
 async fn listen(
     shared: Arc<Shared>,
     readable: AsyncFd<OwnedFd>,
@@ -486,7 +504,7 @@ async fn listen(
 ) {
     while let Ok(mut ready) = readable.readable().await {
         ready.clear_ready();
-        // It is asked again before the runtime rests.
+        // The runtime asks the gate again before it rests.
         if gated {
             continue;
         }
@@ -499,7 +517,7 @@ async fn listen(
     }
 }
 
-/// What the body of a sim has in its hands.
+/// The body's handle on its sim: makes agents, tells the time and the seed, and reads and writes the timeline.
 #[derive(Clone)]
 pub struct SimHandle {
     shared: Arc<Shared>,
@@ -518,8 +536,12 @@ impl fmt::Debug for SimHandle {
 }
 
 impl SimHandle {
-    /// An agent of that name. The same name again is the same agent, with the new script for the
-    /// runs to come.
+    /// Returns the agent of that name, and makes it if it does not exist yet. A later call with the same name returns
+    /// the same agent, whose next runs follow the new script.
+    ///
+    /// # Panics
+    ///
+    /// If the script asks for something that no agent can do.
     #[must_use]
     pub fn agent(&self, name: &str, script: Script) -> Agent {
         Agent::new(
@@ -531,40 +553,40 @@ impl SimHandle {
         )
     }
 
-    /// The time since the sim began.
+    /// Returns the virtual time since the sim began; the real time, if the sim runs in real time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::ORIGIN + (TokioInstant::now() - self.origin)
     }
 
-    /// The sim's seed, for whatever is drawn in the test: a backoff's jitter, a choice of scripts. A
-    /// failure says the seed where the body has asked for it.
+    /// Returns the sim's seed, for whatever the test draws at random: a backoff's jitter, or a choice of scripts. If
+    /// the body has called this, the text of a failure says the seed.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.asked_seed.store(true, Ordering::Relaxed);
         self.seed
     }
 
-    /// Whether the watchdog has ended it, and the code under test still has its thread.
+    /// Whether the watchdog has ended the sim while the code under test still holds the sim's thread.
     #[cfg(feature = "properties")]
     pub(crate) fn is_held_up(&self) -> bool {
         self.shared.is_given_up.load(Ordering::Relaxed)
             && !self.shared.is_let_go.load(Ordering::Relaxed)
     }
 
-    /// The threads of its blocking pool.
+    /// The threads of the sim's blocking pool.
     #[cfg(feature = "properties")]
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Ends its processes although its thread, which is that one, does not come back.
+    /// Ends the sim's processes although `thread`, the thread of the sim, does not come back.
     #[cfg(feature = "properties")]
     pub(crate) fn end_without(&self, thread: nix::unistd::Pid) {
         ending::end_without(&self.shared, thread);
     }
 
-    /// What has happened so far.
+    /// Returns the timeline of what has happened so far.
     #[must_use]
     pub fn timeline(&self) -> Timeline {
         let mut server = self.shared.lock();
@@ -577,7 +599,7 @@ impl SimHandle {
         server.timeline()
     }
 
-    /// Writes a line of the code under test into the timeline.
+    /// Writes a line of text into the timeline, as a note of the code under test.
     pub fn note(&self, text: impl fmt::Display) {
         let text = text.to_string();
         self.shared.note(self.now(), |_| Who::Subject, text);

@@ -1,4 +1,4 @@
-//! The panics of a sim's tasks, which tokio keeps to itself until somebody joins the task.
+//! The panics of a sim's tasks. Tokio keeps them to itself until somebody joins the task.
 
 use std::cell::RefCell;
 use std::panic;
@@ -16,24 +16,24 @@ use crate::timeline::{What, Who};
 #[derive(Clone, Debug)]
 struct Panicked {
     text: String,
-    /// When, by the sim's clock; none on a thread of the blocking pool, whose time is nobody's.
+    /// When it happened, by the sim's clock; `None` on a thread of the blocking pool, which has no time of its own.
     at: Option<TokioInstant>,
-    /// When it was heard.
+    /// When the harness heard of it.
     heard: Instant,
 }
 
-/// What was heard on a sim's threads.
+/// The panics that were heard on a sim's threads.
 #[derive(Debug, Default)]
 pub(super) struct Panics(Mutex<Vec<Panicked>>);
 
 thread_local! {
-    /// Of the sim that this thread works for, and whether it is the sim's own.
+    /// The panics of the sim that this thread works for, and whether the thread is the sim's own.
     static HEARING: RefCell<Option<(Arc<Panics>, bool)>> = const { RefCell::new(None) };
 }
 
 impl Panics {
-    /// Listens on this thread from now on: the sim's own, or one of its blocking pool. The hook that was
-    /// there goes on to be called.
+    /// Listens on this thread from now on. It is the sim's own thread if `is_own`, else one of its blocking pool. The
+    /// panic hook that was there before is still called.
     pub(super) fn listen(self: &Arc<Panics>, is_own: bool) {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -46,9 +46,10 @@ impl Panics {
         HEARING.set(Some((Arc::clone(self), is_own)));
     }
 
-    /// Puts what was heard on all threads where it belongs, and listens no more on this one: a finding
-    /// at its own time, or a remark where it has none, or where the sim was ended: its timeline is that of
-    /// then. What was heard after that is what tasks make of their agents' end.
+    /// Puts each panic that was heard on any thread where it belongs, and stops listening on this thread. A panic
+    /// becomes a finding at its own time. It becomes a remark if it has no time, or if the sim was ended: the timeline
+    /// is then the one of that moment. A panic that was heard after that moment is left out, because it follows from
+    /// the end of the agents.
     pub(super) fn tell(
         &self,
         server: &mut Server,
@@ -79,12 +80,12 @@ impl Panics {
     }
 }
 
-/// Takes note of a panic inside a task. That of the body itself is its failure, and is no task's.
+/// Notes a panic inside a task. A panic of the body itself is the sim's failure, and not a task's.
 fn hear(info: &panic::PanicHookInfo<'_>) {
     if tokio::task::try_id().is_none() {
         return;
     }
-    // It may come while the thread ends.
+    // The panic may come while the thread ends.
     let _ = HEARING.try_with(|hearing| {
         let Ok(hearing) = hearing.try_borrow() else {
             return;

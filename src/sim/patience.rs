@@ -1,34 +1,37 @@
-//! How long the sim waits for what is no agent and is at work, which may never come to rest.
+//! How long the sim waits for something that is no agent and is at work. It may never come to rest.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::starved::{Waited, ran_for};
 
-/// real-time: how long it waits at most, but for the time in which one that is ready gets no processor.
+/// real-time: how long a wait lasts at most. Time in which one of them is ready to run and gets no processor does not
+/// count.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// A wait for others, begun when it is asked first whether it is over.
+/// A wait for others. It begins when it is first asked whether it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     waited: Waited,
-    /// When nobody ran, at the last look.
+    /// The time of the last look, if nobody ran then.
     idle_at: Option<Instant>,
-    /// How long nobody ran from one look to the next, together.
+    /// For how long nobody ran, all such times between two looks added up.
     idle: Duration,
-    /// How long each had run when it was seen first.
+    /// How long each had run when it was first seen, in nanoseconds.
     ran: HashMap<u32, u64>,
 }
 
 impl Patience {
-    /// Whether it has lasted for that time. Of those that run, which are threads and processes by their numbers, it is
-    /// the time on a processor that counts: beside enough other work a shell may not get to its next call for long. Else
-    /// it is the time for which nobody ran: who was waited for long because it ran may have come to rest just now.
+    /// Whether the wait has lasted for `limit`. `running` are the threads and processes that run, by number.
+    ///
+    /// While some run, their time on a processor counts: beside enough other work a shell may not get to its next call
+    /// for long. While nobody runs, only the time in which nobody ran counts: one that was waited for long because it
+    /// ran may have come to rest just now.
     pub(crate) fn is_over(&mut self, limit: Duration, running: &[u32]) -> bool {
         self.is_over_within(limit, LONGEST, running)
     }
 
-    /// The same, where it is over after the longer time, whoever runs.
+    /// Does the same as `is_over`, but the wait is over after `longest` at the latest, whoever runs.
     pub(crate) fn is_over_within(
         &mut self,
         limit: Duration,
@@ -53,7 +56,7 @@ impl Patience {
         self.idle > limit || !is_idle && has_run || lasted > longest
     }
 
-    /// Begins anew.
+    /// Ends the wait. The next question begins a new one.
     pub(crate) fn end(&mut self) {
         if self.waited.has_begun() {
             *self = Patience::default();
@@ -92,7 +95,7 @@ mod tests {
         assert!(ran_for(this).unwrap() - before >= 5_000_000);
     }
 
-    /// As of one that had much to do before its hello, which is on its way.
+    /// An agent may have had much to do before its hello, which is then on its way.
     #[test]
     fn who_has_come_to_rest_just_now_is_waited_for_anew() {
         let this = nix::unistd::gettid().as_raw().unsigned_abs();
@@ -109,7 +112,7 @@ mod tests {
         assert!(begun.elapsed() > LIMIT);
     }
 
-    /// real-time: it waits for one that does not run at all.
+    /// real-time: it waits for a process that does not run at all.
     #[test]
     fn who_never_gets_to_run_is_given_up_in_the_end() {
         let mut child = std::process::Command::new("/bin/sleep")
@@ -129,8 +132,8 @@ mod tests {
         child.wait().unwrap();
         assert!(begun.elapsed() >= LONGEST);
     }
-    /// real-time: longer than the limit. Both are bound to one processor, and the second goes on only where the first
-    /// has nothing to do: SCHED_IDLE.
+    /// real-time: it takes longer than the limit. Both processes are bound to one processor, and the second runs only
+    /// while the first has nothing to do: SCHED_IDLE.
     #[test]
     fn who_is_ready_and_gets_no_processor_is_waited_for() {
         let start = |words: &[&str]| {

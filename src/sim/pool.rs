@@ -1,5 +1,5 @@
-//! The threads on which a sim's `spawn_blocking` runs: their children are the sim's, and nobody
-//! else's, since only its runtime gives them anything to do.
+//! The threads on which a sim's `spawn_blocking` tasks run. The children of these threads are the sim's and nobody
+//! else's, because only the sim's runtime gives the threads anything to do.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,9 +14,9 @@ pub(crate) struct Pool(Mutex<Threads>);
 #[derive(Debug, Default)]
 struct Threads {
     alive: Vec<Pid>,
-    /// Those that have nothing to do but end.
+    /// The threads that have nothing left to do but end.
     ending: Vec<Pid>,
-    /// The children that threads had when they ended. The kernel gives them to any other thread.
+    /// The children that threads had when they ended. The kernel gives such children to any other thread.
     left: Vec<Identity>,
 }
 
@@ -25,17 +25,17 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be called by a thread of the pool before all else.
+    /// A thread of the pool must call this before all else.
     pub(crate) fn enter(&self) {
         self.lock().alive.push(gettid());
     }
 
-    /// To be called by a thread of the pool after all else.
+    /// A thread of the pool must call this after all else.
     pub(crate) fn leave(&self) {
         let mut threads = self.lock();
         let thread = gettid();
-        // Under the lock: whoever asks finds the children with the thread, or without it. Where they
-        // cannot be listed, neither can this thread say so to anybody.
+        // Under the lock, so that whoever asks finds the children either with the thread or without it. If they cannot
+        // be listed, this thread has nobody to say that to.
         threads
             .left
             .extend(leaks::children_of(thread).into_iter().flatten());
@@ -43,21 +43,22 @@ impl Pool {
         threads.ending.push(thread);
     }
 
-    /// Whether that thread is one of them.
+    /// Whether that thread is one of the pool's.
     pub(crate) fn has(&self, thread: u32) -> bool {
         let is_it = |alive: &Pid| alive.as_raw().unsigned_abs() == thread;
         self.lock().alive.iter().any(is_it)
     }
 
-    /// Whether one of them may have something to do: all wait for that as tokio has them wait, with a limit in time.
+    /// Whether one of the threads may have something to do. A thread without work waits for work with a limit in time:
+    /// tokio makes it wait so.
     pub(crate) fn may_be_at_work(&self) -> bool {
         let threads = self.lock();
         let waits = |thread: &Pid| waits_with_limit(*thread);
         !threads.alive.iter().all(waits)
     }
 
-    /// Whether none of them is there. What a child gets at the end of one it has got then: the kernel
-    /// sends it before the thread is gone from /proc.
+    /// Whether none of the threads is there. Each of their children has then received the signal that it gets at its
+    /// thread's end: the kernel sends that signal before the thread is gone from /proc.
     #[cfg(feature = "properties")]
     pub(crate) fn is_empty(&self) -> bool {
         let mut threads = self.lock();
@@ -70,13 +71,13 @@ impl Pool {
         threads.alive.is_empty() && threads.ending.is_empty()
     }
 
-    /// Whether one of them that has ended had this process as its child.
+    /// Whether this process was a child of a thread of the pool that has ended.
     #[cfg(feature = "properties")]
     pub(crate) fn has_left(&self, pid: u32) -> bool {
         self.lock().left.iter().any(|child| child.pid == pid)
     }
 
-    /// The children of all of them. Some may have been reaped.
+    /// The children of all threads of the pool. Some may have been reaped.
     pub(crate) fn children(&self) -> Vec<Identity> {
         let threads = self.lock();
         let mut children = threads.left.clone();

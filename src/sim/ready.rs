@@ -1,4 +1,4 @@
-//! What is ready for the code under test to take in: the events that wait in tokio's epoll instance.
+//! What the code under test can take in now: the events that wait in tokio's epoll instance.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -12,22 +12,22 @@ use std::os::fd::AsFd;
 use super::children;
 use crate::process::{kernel_is_since, pid_of_pidfd};
 
-/// The most events that are put in order at once.
+/// How many events are put in order at once, at most.
 const EVENTS: usize = 256;
 
 /// Tokio's epoll instance, as seen from outside.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    /// A descriptor that is registered there, and nowhere else.
+    /// A descriptor that is registered with this epoll instance, and with no other.
     known: RawFd,
-    /// Which descriptor it may be.
+    /// Which descriptor the epoll instance may have.
     guess: Option<RawFd>,
     epoll: Option<OwnedFd>,
-    /// Its /proc/self/fdinfo, held open.
+    /// The epoll instance's /proc/self/fdinfo, held open.
     info: Option<File>,
-    /// Whose pidfds are registered, by their inodes; None where it is no pidfd.
+    /// The process of each pidfd that is registered, by the pidfd's inode; `None` for what is no pidfd.
     inodes: HashMap<(u64, u64), Option<u32>>,
-    /// How many of those that are no pidfds are not the code's.
+    /// How many of those that are no pidfds belong to the runtime and the harness, and not to the code under test.
     own: usize,
 }
 
@@ -37,13 +37,13 @@ pub(crate) struct Registered {
     pub(crate) descriptor: RawFd,
     events: u32,
     data: u64,
-    /// With its device.
+    /// The inode, with its device.
     inode: (u64, u64),
 }
 
 impl Ready {
-    /// That of the runtime with which this descriptor is registered, which is looked for when it is
-    /// needed first, at the guess before all others.
+    /// For the runtime with which the descriptor `known` is registered. The epoll instance is looked for when it is
+    /// first needed, and first at `guess`.
     pub(crate) fn of(known: RawFd, guess: Option<RawFd>) -> Ready {
         Ready {
             known,
@@ -67,7 +67,7 @@ impl Ready {
         self.epoll.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the runtime would find something if it looked.
+    /// Whether the runtime would find an event if it looked now.
     pub(crate) fn is_pending(&mut self) -> bool {
         let Some(epoll) = self.epoll() else {
             return false;
@@ -76,18 +76,18 @@ impl Ready {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Takes what is registered now, which is no pidfd, for the runtime's and the harness's own.
+    /// Notes what is registered now and is no pidfd: it belongs to the runtime and the harness.
     pub(crate) fn take_own(&mut self) {
         self.own = self.count_streams();
     }
 
-    /// Whether pipes or sockets of the code under test may be registered: what ends when the last copy of its other end
-    /// is closed.
+    /// Whether pipes or sockets of the code under test may be registered. These end only when the last copy of their
+    /// other end is closed.
     pub(crate) fn has_streams(&mut self) -> bool {
         !kernel_is_since(6, 9) || self.count_streams() > self.own
     }
 
-    /// How many are registered that have an inode of their own, and are no pidfds.
+    /// How many inodes are registered that are no pidfds.
     fn count_streams(&mut self) -> usize {
         let _ = self.pids();
         self.inodes.values().filter(|pid| pid.is_none()).count()
@@ -99,10 +99,10 @@ impl Ready {
         parsed(&text.and_then(Result::ok).unwrap_or_default())
     }
 
-    /// The processes that a pidfd is registered of.
+    /// The processes whose pidfds are registered.
     pub(crate) fn pids(&mut self) -> HashSet<u32> {
         let registered = self.registrations();
-        // Only since Linux 6.9 does each process have an inode of its own.
+        // Before Linux 6.9 the pidfds of all processes have the same inode.
         if !kernel_is_since(6, 9) {
             let descriptors = registered.iter().map(|one| one.descriptor);
             return descriptors.filter_map(pid_of_pidfd).collect();
@@ -119,11 +119,11 @@ impl Ready {
         self.inodes.values().filter_map(|pid| *pid).collect()
     }
 
-    /// Has the runtime find what is ready in the order of `rank`, whoever was faster: the kernel keeps
-    /// what became ready in the order in which it did, and puts what is registered anew at the end.
+    /// Makes the runtime find what is ready in the order of `rank`, whatever was ready first. The kernel keeps events
+    /// in the order in which they became ready, and puts an event at the end when its registration is renewed.
     ///
-    /// What is `expected` may be ready and not found: it was heard of through another epoll instance, and the
-    /// kernel tells one after the other.
+    /// The events whose ranks are `expected` may be ready although they are not found here: the harness heard of them
+    /// through another epoll instance, and the kernel tells one instance after the other.
     pub(crate) fn put_in_order<R: Ord>(&mut self, rank: impl Fn(RawFd) -> R, expected: &[R]) {
         let registered = self.registrations();
         let Some(epoll) = self.epoll() else {
@@ -149,8 +149,8 @@ impl Ready {
                 EpollFlags::from_bits_retain(one.events.cast_signed()),
                 one.data,
             );
-            // SAFETY: scalar arguments, and a pointer to an event that is valid while the call lasts.
-            // It fails only for a descriptor that was closed, of which nobody waits to hear.
+            // SAFETY: scalar arguments, and a pointer to an event that is valid while the call lasts. The call fails
+            // only for a descriptor that was closed, and nobody waits to hear of that one.
             let _ = unsafe {
                 libc::epoll_ctl(
                     epoll.as_raw_fd(),
@@ -171,26 +171,26 @@ fn wait(epoll: BorrowedFd<'_>, events: &mut [EpollEvent]) -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
-/// The lowest number that a new descriptor may get, which the first that is opened after it does, unless
-/// another thread opens one meanwhile.
+/// The lowest number that a new descriptor may get. The next one that is opened gets it, unless another thread opens
+/// one meanwhile.
 pub(crate) fn next_descriptor(any: BorrowedFd<'_>) -> Option<RawFd> {
     any.try_clone_to_owned().ok().map(|copy| copy.as_raw_fd())
 }
 
-/// The epoll instance of this process with which the descriptor is registered.
+/// The epoll instance of this process with which the descriptor `known` is registered.
 fn find(known: RawFd) -> Option<OwnedFd> {
     let entries = fs::read_dir("/proc/self/fd").ok()?.flatten();
     let mut numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.find_map(|number: RawFd| epoll_with(number, known))
 }
 
-/// That descriptor, where it is an epoll instance with which the other is registered.
+/// A copy of the descriptor `number`, if that is an epoll instance with which `known` is registered.
 fn epoll_with(number: RawFd, known: RawFd) -> Option<OwnedFd> {
     let target = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
     if target.as_os_str() != "anon_inode:[eventpoll]" {
         return None;
     }
-    // SAFETY: it was open a moment ago; where it no longer is, the copy fails.
+    // SAFETY: the descriptor was open a moment ago. If it no longer is, the copy fails.
     let epoll = unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned();
     let epoll = epoll.ok()?;
     let registered = registrations(epoll.as_fd());
@@ -203,7 +203,7 @@ fn registrations(epoll: BorrowedFd<'_>) -> Vec<Registered> {
     parsed(&children::contents(&info_of(epoll.as_raw_fd())).unwrap_or_default())
 }
 
-/// What says what is registered: fdinfo, of proc(5).
+/// The file that says what is registered: fdinfo, of proc(5).
 fn info_of(epoll: RawFd) -> String {
     format!("/proc/self/fdinfo/{epoll}")
 }
@@ -215,7 +215,7 @@ fn parsed(info: &[u8]) -> Vec<Registered> {
         .collect()
 }
 
-/// A line such as `tfd:        7 events: 8000201d data:     55d4c0ffee40  pos:0 ino:5 sdev:9`.
+/// Parses a line such as `tfd:        7 events: 8000201d data:     55d4c0ffee40  pos:0 ino:5 sdev:9`.
 fn registration(line: &str) -> Option<Registered> {
     let mut words = line.strip_prefix("tfd:")?.split_whitespace();
     let descriptor = words.next()?.parse().ok()?;

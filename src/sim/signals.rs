@@ -1,4 +1,4 @@
-//! Whether this process was sent a signal that somebody in it listens to, such as by the code under test itself.
+//! Whether this process was sent a signal that somebody in it listens to. The code under test itself may have sent it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::children;
 use super::surroundings::action;
 
-/// What programs listen to. How agents end is told of by the agents, whatever becomes of SIGCHLD.
+/// The signals that programs listen to. SIGCHLD is not among them: the harness learns of the agents' ends without it.
 const LISTENED_TO: [Signal; 14] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -27,28 +27,29 @@ const LISTENED_TO: [Signal; 14] = [
     Signal::SIGWINCH,
 ];
 
-/// Those that are counted.
+/// The signals whose arrivals are counted.
 static COUNTED: Mutex<Vec<Signal>> = Mutex::new(Vec::new());
 
-/// How many have come.
+/// How many of the counted signals have arrived.
 static ARRIVED: AtomicU64 = AtomicU64::new(0);
 
-/// A number that is another each time when such a signal may have come since.
+/// Returns a number that differs from that of the last call if such a signal may have arrived in between.
 pub(super) fn arrived() -> u64 {
     let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     for signal in LISTENED_TO {
         if !counted.contains(&signal) && has_handler(signal) {
             counted.push(signal);
-            // It may have come before it was counted.
+            // The signal may have arrived before it was counted.
             count();
-            // SAFETY: the action does nothing but to add to an atomic number. It fails for no such signal.
+            // SAFETY: the action only adds to an atomic number. The call fails for none of these signals.
             let _ = unsafe { signal_hook_registry::register(signal as libc::c_int, count) };
         }
     }
     ARRIVED.load(Ordering::Acquire)
 }
 
-/// Those of them that were sent to this process, and that none of its threads has taken yet: `ShdPnd`, of proc(5).
+/// The counted signals that were sent to this process and that no thread has taken yet, one bit each: `ShdPnd`, of
+/// proc(5).
 pub(super) fn pending() -> u64 {
     let counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     if counted.is_empty() {
@@ -67,11 +68,11 @@ fn count() {
     ARRIVED.fetch_add(1, Ordering::Release);
 }
 
-/// Whether the signal calls a handler that stays as it is when an action is added to it: as tokio's does, it has these
-/// flags.
+/// Whether the signal has a handler that stays as it is when an action is added to it. Such a handler has these flags,
+/// as tokio's does.
 fn has_handler(signal: Signal) -> bool {
     const FLAGS: libc::c_int = libc::SA_SIGINFO | libc::SA_RESTART;
-    // It fails for no signal that there is.
+    // This fails only for a number that is no signal.
     action(signal, None).is_ok_and(|action| {
         let is_handler = ![libc::SIG_IGN, libc::SIG_DFL].contains(&action.sa_sigaction);
         is_handler && action.sa_flags & FLAGS == FLAGS

@@ -1,4 +1,4 @@
-//! Unix sockets of other processes: which is at the other end, and whether a wait on one has a limit in time.
+//! Unix sockets of other processes: which socket is at the other end, and whether a wait on one has a limit in time.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ const SHOW_PEER: u32 = 4;
 /// `UNIX_DIAG_PEER` of linux/unix_diag.h.
 const PEER: u16 = 2;
 
-/// How long the headers of a message, of an answer's body and of an attribute are.
+/// The lengths of a message's header, of an answer's body and of an attribute's header, in bytes.
 const HEADER: usize = 16;
 const BODY: usize = 16;
 const ATTRIBUTE: usize = 4;
@@ -36,8 +36,8 @@ pub(super) fn number_of(link: &str) -> Option<u32> {
     number.parse().ok()
 }
 
-/// The number of the unix socket that is connected to that one, by sock_diag(7). None where it is no unix socket, or has
-/// no peer that a process has.
+/// The number of the unix socket that is connected to that one, by sock_diag(7). `None` if it is no unix socket, or if
+/// no process has its peer.
 pub(super) fn peer_of(number: u32) -> io::Result<Option<u32>> {
     let asked = socket(
         AddressFamily::Netlink,
@@ -59,7 +59,7 @@ fn question(number: u32) -> Vec<u8> {
     body.extend(u32::MAX.to_ne_bytes());
     body.extend(number.to_ne_bytes());
     body.extend(SHOW_PEER.to_ne_bytes());
-    // No cookie: whichever has that number.
+    // No cookie: any socket that has this number will do.
     body.extend([0xff; 8]);
     let mut message = Vec::new();
     message.extend(
@@ -74,7 +74,8 @@ fn question(number: u32) -> Vec<u8> {
     message
 }
 
-/// What the attributes of an answer say; None where it is an error, such as that there is no such unix socket.
+/// The peer that the attributes of an answer name. `None` if the answer is an error, such as that there is no such
+/// socket.
 fn peer_in(answer: &[u8]) -> Option<u32> {
     let short = |at: usize| Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?));
     if short(4)? != BY_FAMILY {
@@ -91,8 +92,8 @@ fn peer_in(answer: &[u8]) -> Option<u32> {
     }
 }
 
-/// Whether a wait on that socket of a process ends by itself: `SO_RCVTIMEO` and `SO_SNDTIMEO` of socket(7). Where that
-/// cannot be told, it may.
+/// Whether a wait on that socket of a process ends by itself: `SO_RCVTIMEO` and `SO_SNDTIMEO` of socket(7). True if
+/// that cannot be told.
 pub(super) fn has_timeout(pid: u32, descriptor: u64) -> bool {
     let copied = i32::try_from(descriptor)
         .map_err(io::Error::other)
@@ -106,7 +107,7 @@ pub(super) fn has_timeout(pid: u32, descriptor: u64) -> bool {
     receives != Ok(none) || sends != Ok(none)
 }
 
-/// A descriptor of this process for what that of another is for.
+/// A descriptor of this process for the open file behind another process's descriptor.
 fn copy_of(pid: u32, descriptor: i32) -> io::Result<OwnedFd> {
     let pidfd = open_pidfd(pid)?;
     // SAFETY: pidfd_getfd(2) takes three numbers, and gives a new descriptor that nobody else has.
@@ -150,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
         let one = UnixStream::connect(folder.path().join("socket")).unwrap();
-        // Nobody has it yet.
+        // No process has accepted the connection yet.
         assert_eq!(peer_of(number(&one)).unwrap(), None);
         let (other, _) = listener.accept().unwrap();
         assert_eq!(peer_of(number(&one)).unwrap(), Some(number(&other)));

@@ -1,28 +1,30 @@
-//! Who gets no processor: while it waits for one nothing moves, nothing is stuck, and nobody has waited for it.
+//! Processes that are ready to run and get no processor. While such a process waits for a processor nothing moves, but
+//! nothing is stuck, and that time does not count as a wait for it.
 //!
-//! Linux can leave a process for ten seconds and more that is ready to run: one in a session of its own on a machine
-//! whose processors have work for all of them, as sched(7) groups processes by session.
+//! Linux can leave a process that is ready to run without a processor for ten seconds and more. This happens to a
+//! process in a session of its own, on a machine whose processors all have work, because Linux groups processes by
+//! session: sched(7).
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::children;
 
-/// real-time: how long that counts for nothing, at most.
+/// real-time: how much of such time does not count, at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Who was ready to run at the last look.
+/// The processes that were ready to run at the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Starved {
     /// How long each had run, in nanoseconds.
     ran: HashMap<u32, u64>,
-    /// How much time has counted for nothing.
+    /// How much time did not count so far.
     spared: Duration,
 }
 
 impl Starved {
-    /// Whether the time since the last look counts for nothing: one of these was ready to run then, is so still, and
-    /// has not run.
+    /// Whether `time`, the time since the last look, does not count: one of the processes `at_work` was ready to run
+    /// then, is still ready, and has not run.
     pub(crate) fn spares(&mut self, at_work: &[u32], time: Duration) -> bool {
         let ready = at_work.iter().filter(|&&pid| is_ready(pid));
         let ran: HashMap<u32, u64> = ready
@@ -37,14 +39,14 @@ impl Starved {
         is_starved && self.spared <= LONGEST
     }
 
-    /// Something has moved.
+    /// Begins anew, because something has moved.
     pub(crate) fn end(&mut self) {
         self.ran.clear();
         self.spared = Duration::ZERO;
     }
 }
 
-/// How long somebody has been waited for, but for the time in which one of them was ready to run and did not.
+/// How long somebody has been waited for, without the time in which one of them was ready to run and did not.
 #[derive(Debug, Default)]
 pub(crate) struct Waited {
     looked_at: Option<Instant>,
@@ -53,7 +55,7 @@ pub(crate) struct Waited {
 }
 
 impl Waited {
-    /// For these, which are threads and processes by their numbers: so long until now, from when it was asked first.
+    /// How long these have been waited for, from the first call until now. They are threads and processes, by number.
     pub(crate) fn for_these(&mut self, them: &[u32]) -> Duration {
         let now = Instant::now();
         let time = now - self.looked_at.replace(now).unwrap_or(now);
@@ -68,7 +70,7 @@ impl Waited {
     }
 }
 
-/// The processes that are ready to run and have that word in their arguments.
+/// The processes that are ready to run and have that word in their arguments or in their environment.
 pub(crate) fn ready_with(word: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -95,7 +97,7 @@ mod tests {
 
     const LOOK: Duration = Duration::from_millis(20);
 
-    /// real-time: looks as the watchdog does, until it is as expected.
+    /// real-time: looks as the watchdog does, until the answer is as expected.
     fn comes_to(starved: &mut Starved, pid: u32, expected: bool) -> bool {
         (0..500).any(|_| {
             std::thread::sleep(LOOK);
@@ -124,7 +126,7 @@ mod tests {
     fn who_sleeps_or_runs_is_not_starved() {
         let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
         let mut starved = Starved::default();
-        // real-time: in ten looks it could be seen twice in a row.
+        // real-time: ten looks, in which it would be seen twice in a row if it were starved.
         let is_spared = |starved: &mut Starved, pid| {
             (0..10).any(|_| {
                 std::thread::sleep(LOOK);
@@ -144,7 +146,8 @@ mod tests {
         runner.wait().unwrap();
     }
 
-    /// Both are bound to one processor, and the second goes on only where the first has nothing to do: SCHED_IDLE.
+    /// Both processes are bound to one processor, and the second runs only while the first has nothing to do:
+    /// SCHED_IDLE.
     #[test]
     fn who_is_ready_and_gets_no_processor_is_starved_for_a_minute() {
         let text = "taskset -pc 0 $$ >&2; while :; do :; done";
@@ -153,7 +156,7 @@ mod tests {
         let idle = start(&["chrt", "--idle", "0", "sh", "-c", text]);
         let mut starved = Starved::default();
         assert!(comes_to(&mut starved, idle.id(), true));
-        // real-time: fifty looks, as no condition tells that it never will be.
+        // real-time: fifty looks, because no condition tells that it will never be spared again.
         starved.spared = LONGEST;
         let mut looks = (0..50).map(|_| {
             std::thread::sleep(LOOK);

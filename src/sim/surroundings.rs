@@ -1,5 +1,5 @@
-//! What a sim needs of SIGCHLD, which survives an exec where it is ignored or blocked: whoever started the
-//! tests may have left it so.
+//! What a sim needs of SIGCHLD. A signal that is ignored or blocked stays so over an exec, so whoever started the tests
+//! may have left SIGCHLD in that state.
 
 use std::io;
 use std::marker::PhantomData;
@@ -9,24 +9,24 @@ use std::sync::Once;
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 
-/// From its making until it is dropped, this thread gets SIGCHLD. Children are left to whoever waits for
-/// them from then on.
+/// As long as this exists, its thread receives SIGCHLD. From its making on, also after its drop, the kernel leaves the
+/// children that end to whoever waits for them.
 #[must_use]
 pub(super) struct Surroundings {
     was_blocked: bool,
-    /// The mask is the thread's.
+    /// The signal mask belongs to the thread, so this must stay on it.
     _thread: PhantomData<*const ()>,
 }
 
 impl Surroundings {
-    /// Makes the process and this thread so. To be called before anything is started.
+    /// Prepares the process and this thread. Must be called before anything is started.
     ///
-    /// Where SIGCHLD is ignored, the kernel reaps every child, and no wait gets a status: nothing that
-    /// starts processes works. The default disposition, which is the process's and not the sim's alone, is
-    /// restored, and stays: a sim of another thread may need it, too.
+    /// If SIGCHLD is ignored, the kernel reaps every child, and no wait gets a status: nothing that starts processes
+    /// works. This restores the default disposition. The disposition is the whole process's, and it stays, because a
+    /// sim on another thread may need it, too.
     ///
-    /// Where it is blocked, tokio never learns that a child has ended that was dropped before, and leaves
-    /// it a zombie.
+    /// If SIGCHLD is blocked, tokio never learns of the end of a child whose handle was dropped before, and leaves the
+    /// child a zombie.
     pub(super) fn enter() -> io::Result<Surroundings> {
         if has_children_kept()? {
             static TOLD: Once = Once::new();
@@ -51,13 +51,13 @@ impl Surroundings {
 impl Drop for Surroundings {
     fn drop(&mut self) {
         if self.was_blocked {
-            // It fails for no valid set.
+            // This fails only for an invalid set.
             let _ = SigSet::from(Signal::SIGCHLD).thread_block();
         }
     }
 }
 
-/// Has the kernel keep the status of every child that ends. True where it did not.
+/// Makes the kernel keep the status of every child that ends. Returns true if the kernel did not before.
 fn has_children_kept() -> io::Result<bool> {
     let found = action(Signal::SIGCHLD, None)?;
     if keeps_children(&found) {
@@ -70,7 +70,7 @@ fn has_children_kept() -> io::Result<bool> {
     kept.sa_flags &= !libc::SA_NOCLDWAIT;
     let replaced = action(Signal::SIGCHLD, Some(&kept))?;
     if keeps_children(&replaced) {
-        // Another thread was faster: a handler, tokio's for example, is not ours to take away.
+        // Another thread was faster. Its handler, for example tokio's, is not ours to take away.
         action(Signal::SIGCHLD, Some(&replaced))?;
     }
     Ok(true)
@@ -80,12 +80,12 @@ fn keeps_children(action: &libc::sigaction) -> bool {
     action.sa_sigaction != libc::SIG_IGN && action.sa_flags & libc::SA_NOCLDWAIT == 0
 }
 
-/// What the signal did until now. What it does from now on, where that is given.
+/// Returns what the signal did until now. Sets what it does from now on, if `new` says so.
 pub(super) fn action(signal: Signal, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     // SAFETY: sigaction is integers and a set; all zeroes is a valid one.
     let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
     let new = new.map_or(ptr::null(), ptr::from_ref);
-    // SAFETY: the one is null or valid for reads, the other is valid for writes. What is set was there
+    // SAFETY: `new` is null or valid for reads, and `old` is valid for writes. The disposition that is set was there
     // before, or is the default.
     match unsafe { libc::sigaction(signal as libc::c_int, new, &raw mut old) } {
         0 => Ok(old),

@@ -1,5 +1,5 @@
-//! The other runtimes of this process. They find a signal by one pipe, and whichever looks first tells the tasks of all;
-//! and each reaps for all the children that were dropped.
+//! The other runtimes of this process. All of them find a signal through one pipe, and whichever looks first tells the
+//! tasks of all. Each of them also reaps the dropped children of all.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,39 +13,40 @@ use super::sight::Sight;
 use super::signals;
 use super::starved::{Waited, ran_for};
 
-/// How long a runtime looks for events at most, in time on a processor. A thread that runs for longer does something else.
+/// How long a runtime looks for events at most, in time on a processor. A thread that runs for longer is doing
+/// something else.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// real-time: how long threads are waited for that neither go on nor come to rest.
+/// real-time: how long the sim waits for threads that neither go on nor come to rest.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// real-time: how long a signal may wait for a thread that takes it: there may be no processor for that.
+/// real-time: how long a signal may wait for a thread that takes it. There may be no processor for that thread.
 const PENDING: Duration = Duration::from_secs(1);
 
-/// How often tokio has to look after a signal: it finds that, or whoever looks then has found it.
+/// How often tokio has to look after a signal. Either it finds the signal, or a runtime that looked at that time has.
 const LOOKS_FOR_SIGNAL: u32 = 1;
 
-/// The same for children that were dropped and have ended. Who looks while another runtime does reaps nothing, and that
-/// one may have begun before anybody was told of the SIGCHLD. So the first look has somebody told, the second follows
-/// that, and whoever is in the way of the third has been told itself.
+/// How often tokio has to look after dropped children have ended. A runtime that looks while another one does reaps
+/// nothing, and the other one may have begun before anybody was told of the SIGCHLD. So the first look makes somebody
+/// be told, and the second follows that. Whoever is in the way of the third has been told itself.
 const LOOKS_FOR_LEFT: u32 = 3;
 
-/// The threads that may be about to tell this sim's tasks of the ends that there were, or to reap.
+/// The threads that may be about to tell this sim's tasks of the ends of processes, or to reap.
 #[derive(Debug, Default)]
 pub(crate) struct Tellers {
-    /// How many had ended when they were listed.
+    /// How many processes had ended when the threads were listed.
     ends: u64,
     threads: Vec<Teller>,
-    /// How long they have been waited for since they were listed.
+    /// How long the threads have been waited for since they were listed.
     waited: Waited,
-    /// How often tokio has to look yet. After each look those are listed that look, too.
+    /// How often tokio still has to look. After each of its looks, the threads that look just then are listed, too.
     looks_left: u32,
     has_looked: bool,
-    /// Whether those that run no sim are listed as well.
+    /// Whether the threads that run no sim are listed as well.
     lists_all: bool,
-    /// What [`signals::pending`] said first, and when.
+    /// The first answer of [`signals::pending`], and when it came.
     pending: Option<(u64, Instant)>,
-    /// What [`signals::arrived`] said last.
+    /// The last answer of [`signals::arrived`].
     arrived: u64,
 }
 
@@ -53,22 +54,22 @@ pub(crate) struct Tellers {
 struct Teller {
     thread: Pid,
     then: Then,
-    /// How long it had run.
+    /// How long the thread had run, in nanoseconds.
     ran: Option<u64>,
 }
 
-/// How a thread stood when it was listed: once it stands otherwise, it has done what it may have been at.
+/// How a thread stood when it was listed. Once it stands otherwise, it has finished what it may have been doing.
 #[derive(Debug)]
 enum Then {
     /// How often the sim's runtime had looked for events.
     Looked(u64, Arc<Sight>),
-    /// How often it had slept; None where that could not be told.
+    /// How often the thread had slept; `None` if that could not be told.
     Slept(Option<u64>),
 }
 
 impl Tellers {
-    /// Whether there may be any, given how many processes have ended so far, and whether a child has ended that the
-    /// code under test may have dropped before it was seen to be registered with tokio.
+    /// Whether there may be such threads. `ends` is how many processes have ended so far. `may_have_left` tells whether
+    /// a child has ended that the code under test may have dropped before the gate saw it registered with tokio.
     pub(crate) fn are_there(
         &mut self,
         ends: u64,
@@ -81,7 +82,7 @@ impl Tellers {
             0 => has_arrived |= self.pending.take().is_some(),
             pending => {
                 let (waited_for, since) = *self.pending.get_or_insert((pending, Instant::now()));
-                // One that all threads block may stay for ever.
+                // A signal that all threads block may stay pending for ever.
                 if waited_for == pending && since.elapsed() < PENDING {
                     return true;
                 }
@@ -94,8 +95,8 @@ impl Tellers {
         if self.ends != ends {
             self.ends = ends;
             if !(children::other_sims().is_empty() && own.are_of_sims_alone()) {
-                // The kernel's signal may have met another that is on its way to another thread, and be one with it.
-                // It fails only for what is no signal.
+                // The kernel's SIGCHLD may have met another one on its way to another thread, and become one with it.
+                // So a further one is sent. The call fails only for what is no signal.
                 let _ = raise(Signal::SIGCHLD);
                 let may_have_left = may_have_left();
                 self.lists_all |= may_have_left;
@@ -130,7 +131,7 @@ impl Tellers {
         true
     }
 
-    /// The sims that look now, and perhaps all threads that may run a runtime of another kind.
+    /// Lists the sims that look for events now and, if asked to, all threads that may run a runtime of another kind.
     fn list(&mut self) {
         self.waited = Waited::default();
         let looks = |sight: &Sight| sight.looks.load(Ordering::Acquire);
@@ -165,7 +166,7 @@ impl Teller {
     fn has_run_for_long(&self) -> bool {
         let now = ran_for(self.thread.as_raw().unsigned_abs());
         let (Some(then), Some(now)) = (self.ran, now) else {
-            // It has ended, or nothing can be told.
+            // The thread has ended, or nothing can be told of it.
             return true;
         };
         Duration::from_nanos(now.saturating_sub(then)) > LOOK

@@ -1,4 +1,5 @@
-//! The threads of the code under test: those that its sim's thread has started, and they in turn.
+//! The threads of the code under test: those that the sim's thread has started, and those that they have started in
+//! turn.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -11,44 +12,44 @@ use super::children::{self, Call, ThreadsChildren};
 use super::mark::{Mark, Whose};
 use super::starved::ran_for;
 
-/// real-time: how long the process's first thread may run before it is not taken to handle a signal.
+/// real-time: how long the process's first thread may run and still be taken to handle a signal, in nanoseconds.
 const HANDLER: u64 = 1_000_000;
 
-/// How long a thread that a sim has started which is over may run before it is taken to be none of this sim's business, in
-/// time on a processor. A pool of threads that is there for all sims was made in one of them.
+/// How long a thread that an ended sim has started may run before it counts as none of this sim's business, in
+/// nanoseconds on a processor. A pool of threads that is there for all sims was made in one of them.
 const SHARED: u64 = 20_000_000;
 
 /// What the threads of the code under test do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// All wait.
+    /// All of them wait.
     AtRest,
-    /// That one is at work, or handles a signal.
+    /// This thread is at work, or handles a signal.
     Busy(u32),
-    /// One waits for events of its own, as the runtime of another does.
+    /// The thread of this name waits for events of its own, as the thread of another runtime does.
     OwnRuntime(String),
 }
 
 /// The threads of this process that have the sim's mark.
 #[derive(Debug)]
 pub(crate) struct Threads {
-    /// Children of marked threads, which keep no mark once they are zombies.
+    /// The children of marked threads. They are kept here because zombies keep no mark.
     own: HashSet<u32>,
-    /// Whether there were any at the last look.
+    /// Whether there were any such threads at the last look.
     pub(crate) are_there: bool,
-    /// The process's first thread, unless it is this one.
+    /// The process's first thread, unless that is the sim's own thread.
     leader: Option<Leader>,
-    /// How long the first thread had run when it was seen at work.
+    /// How long the first thread had run when it was seen at work, in nanoseconds.
     leader_ran: Option<u64>,
-    /// How long those that a sim has started which is over had run when they were seen at work.
+    /// How long each thread of an ended sim had run when it was seen at work, in nanoseconds.
     shared_ran: HashMap<u32, u64>,
 }
 
-/// The process's first thread, at which is looked again and again.
+/// The process's first thread. The gate looks at it again and again.
 #[derive(Debug)]
 struct Leader {
     number: u32,
-    /// Its `stat`, held open. None where there was no descriptor for it.
+    /// Its `stat`, held open. `None` if there was no descriptor for it.
     stat: Option<File>,
 }
 
@@ -69,17 +70,17 @@ impl Leader {
     }
 }
 
-/// What the other threads of this process have started.
+/// The processes that the other threads of this process have started.
 #[derive(Debug, Default)]
 pub(crate) struct OthersChildren {
-    /// By threads of the code under test.
+    /// Started by threads of the code under test.
     pub(crate) own: Vec<u32>,
-    /// By threads that run no sim: they may start agents all the same.
+    /// Started by other threads that run no sim. They may still start agents.
     pub(crate) strangers: Vec<u32>,
 }
 
 impl OthersChildren {
-    /// Where nothing tells whose a thread is.
+    /// For a process in which nothing tells whose a thread is.
     pub(crate) fn unknown(others: &[ThreadsChildren]) -> OthersChildren {
         let children = others.iter().flat_map(|(_, children)| children);
         OthersChildren {
@@ -90,7 +91,7 @@ impl OthersChildren {
 }
 
 impl Threads {
-    /// For the sim of this thread.
+    /// Made on the sim's own thread.
     pub(crate) fn new() -> Threads {
         let leader = std::process::id();
         let is_other = gettid().as_raw().unsigned_abs() != leader;
@@ -127,8 +128,9 @@ impl Threads {
         sorted
     }
 
-    /// What the threads do that have the mark, of these; and whether the process's first thread may be
-    /// handling a signal that was sent to the process.
+    /// What those of the threads `others` do that have the mark, or that an ended sim has started. Says also whether
+    /// the process's first thread may be handling a signal that was sent to the process. `is_pool` tells the threads of
+    /// the sim's blocking pool.
     pub(crate) fn activity(
         &mut self,
         mark: &Mark,
@@ -171,14 +173,14 @@ impl Threads {
         Ok(Activity::AtRest)
     }
 
-    /// Whether a thread that a sim has started which is over is at work, and has not been for long: what it does may be
-    /// for this one.
+    /// Whether a thread that an ended sim has started is at work, and has not been for long. What it does may be for
+    /// this sim.
     fn shared_is_at_work(&mut self, thread: u32) -> bool {
         let task = format!("/proc/self/task/{thread}");
         let is_at_work = match children::state(&task) {
             Some('S') => {
                 let call = children::call_of(&task);
-                // One that waits for others of them does not go on by what an agent does.
+                // A thread that waits for other such threads does not go on because of what an agent does.
                 self.are_there |= call != Call::Blocked(libc::SYS_futex);
                 call == Call::None
             }
@@ -197,8 +199,8 @@ impl Threads {
         ran.saturating_sub(since) < SHARED
     }
 
-    /// Whether the process's first thread, which takes the signals that are sent to the process, is at
-    /// work, and has not been for longer than a handler takes.
+    /// Whether the process's first thread is at work, and has not been for longer than a signal handler takes. That
+    /// thread takes the signals that are sent to the process.
     pub(crate) fn leader_is_at_work(&mut self) -> bool {
         let runs = |leader: &&Leader| leader.state() == Some('R');
         let Some(leader) = self.leader.as_ref().filter(runs) else {
@@ -213,7 +215,7 @@ impl Threads {
     }
 }
 
-/// Whether that is epoll_wait(2).
+/// Whether the call is epoll_wait(2).
 fn waits_for_events(call: Call) -> bool {
     #[cfg(target_arch = "x86_64")]
     if call == Call::Blocked(libc::SYS_epoll_wait) {
@@ -233,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// wait4(2) and waitid(2) look for a child in the state in which a thread sleeps.
+    /// While wait4(2) and waitid(2) look for a child, the thread has the state of a thread that sleeps.
     #[test]
     fn a_thread_that_looks_for_its_children_is_at_work() {
         let mark = Mark::take().unwrap();

@@ -1,4 +1,4 @@
-//! What ends a sim in which nothing moves.
+//! Ends a sim in which nothing moves.
 
 mod diagnosis;
 
@@ -28,61 +28,61 @@ use crate::{Signal, Timestamp};
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// real-time: how much of the time between two looks counts, at most. Between them this process, or the
-/// machine, may have been stopped, and the sim with it.
+/// real-time: how much of the time between two looks counts, at most. In between, this process or the machine may have
+/// been stopped, and the sim with it.
 const COUNTED: Duration = Duration::from_millis(200);
 
-/// real-time: how long the thread of a sim that was ended may take to come back, before the process ends.
+/// real-time: how long the thread of an ended sim may take to come back before this process ends.
 const COMING_BACK: Duration = Duration::from_secs(5);
 
-/// real-time: how long a sim's thread may sleep while an agent waits for the clock, before that is said.
+/// real-time: how long a sim's thread may sleep while an agent waits for the clock, before the watchdog says so.
 const ASLEEP: Duration = Duration::from_millis(100);
 
 /// real-time: how long an agent waits for a descriptor of this process, at most.
 const LACKING: Duration = Duration::from_secs(2);
 
-/// real-time: how long to wait for the server, whose holder is at work.
+/// real-time: how long to wait for the server's lock, whose holder is at work.
 const LOCKED: Duration = Duration::from_secs(1);
 
-/// The same where that was in vain before.
+/// How long to wait for the server's lock after an earlier wait for it was in vain.
 const LOCKED_AGAIN: Duration = Duration::from_millis(5);
 
-/// The exit code of a Rust test program of which a test has failed.
+/// The exit code of a Rust test program in which a test has failed.
 const FAILED: libc::c_int = 101;
 
-/// More turns than that without any sleep since something moved, with nothing else at work, and still no
-/// end of them, and the code under test does not wait.
+/// The code under test does not wait if, since something last moved, the runtime has taken more turns than this without
+/// any sleep, goes on to do so, and nothing else is at work.
 const BUSY: u64 = 100;
 
-/// What the watchdog saw when something had moved last. Its times are of its own clock, which stands
-/// still while the process does.
+/// What the watchdog saw when something last moved. The times are those of a clock of its own, which stands still while
+/// this process is stopped.
 #[derive(Debug)]
 struct Last {
     clock: Duration,
-    /// When that went on.
+    /// When that clock last went on.
     looked: Instant,
     progress: u64,
-    /// How often the runtime had gone on without a sleep then.
+    /// How often the runtime had gone on without a sleep by then.
     turns: u64,
     at: Duration,
-    /// How often the runtime had come to rest, at the last look, and since when that is so.
+    /// How often the runtime had come to rest, at the last look, and since when it has not done so again.
     rests: (u64, Duration),
-    /// What time it was in the sim, at the last look, and since when, unless it is from the beginning.
+    /// The sim's time at the last look, and since when the sim has had that time; `None` if from the beginning.
     now: (Timestamp, Option<Duration>),
-    /// What was more than talk, at the last look, and since when there was no more of it.
+    /// How much had happened that is more than talk, at the last look, and since when no more of it has.
     lives: (u64, Duration),
-    /// In which sleep its thread was at the last look, after how many rests, and since when.
+    /// In which sleep the sim's thread was at the last look, after how many rests, and since when.
     sleep: Option<(String, u64, Duration)>,
     /// Since when there has been no descriptor for an agent that waits for one.
     lacks: Option<Duration>,
-    /// Whether the server could be looked at.
+    /// Whether the server's lock could not be had at the last look.
     is_locked_out: bool,
-    /// Who waits for a processor.
+    /// The processes that wait for a processor.
     starved: Starved,
 }
 
 impl Last {
-    /// Goes on by the time since the last look, as far as that counts.
+    /// Moves the clock on by the time since the last look, as far as that time counts. Returns the clock's time.
     fn tick(&mut self) -> Duration {
         self.clock += self.looked.elapsed().min(COUNTED);
         self.looked = Instant::now();
@@ -90,11 +90,11 @@ impl Last {
     }
 }
 
-/// What the server has to say at a look.
+/// What the server says at a look.
 struct Seen {
     progress: u64,
     now: Timestamp,
-    /// Who waits for the clock, and is due next.
+    /// The process that waits for the clock and is due next.
     waiter: Option<String>,
     excess: Option<String>,
     lives: u64,
@@ -106,10 +106,10 @@ struct Seen {
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     pub(crate) text: String,
-    /// What had happened until then.
+    /// What had happened by then.
     pub(crate) timeline: Timeline,
     pub(crate) given: Instant,
-    /// When that was by the watchdog's clock.
+    /// When the verdict was given, by the watchdog's clock.
     at: Duration,
     /// Whether the code under test held the thread.
     is_held: bool,
@@ -121,24 +121,24 @@ pub(crate) struct Watched {
     shared: Arc<Shared>,
     sight: Arc<Sight>,
     limit: Duration,
-    /// The thread that runs it, and its name: a test's, mostly.
+    /// The thread that runs the sim, and that thread's name, which mostly is a test's.
     thread: Pid,
     name: Option<String>,
-    /// Whether somebody else looks after its thread where that does not come back.
+    /// Whether somebody else looks after the sim's thread if it does not come back.
     may_be_lost: bool,
     children: Children,
-    /// Children that were there before the sim.
+    /// The children that were there before the sim.
     before: HashSet<u32>,
     pool: Arc<Pool>,
-    /// A descriptor to spare: without one, nothing can be ended where none is left.
+    /// A spare descriptor. Without it the watchdog could end nothing once this process has no descriptor left.
     spare: Mutex<Option<OwnedFd>>,
     last: Mutex<Last>,
     verdict: Mutex<Option<Verdict>>,
-    /// Told when there is one.
+    /// Notified when there is a verdict.
     given: Condvar,
-    /// What else there is to say, a line each.
+    /// What else there is to say, one line each.
     remarks: Mutex<Vec<String>>,
-    /// Told when it is to end.
+    /// Notified when the sim is to end.
     pub(crate) abort: Notify,
 }
 
@@ -147,7 +147,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watched {
-    /// The sim of this thread, ended when nothing has moved for so long.
+    /// Watches the sim of this thread, and ends it when nothing has moved for `limit`.
     pub(crate) fn new(
         shared: Arc<Shared>,
         sight: Arc<Sight>,
@@ -155,7 +155,7 @@ impl Watched {
         pool: Arc<Pool>,
         (limit, may_be_lost): (Duration, bool),
     ) -> Arc<Watched> {
-        // There may be none left already.
+        // There may be no descriptor left already.
         let spare = shared.lock().descriptor().try_clone_to_owned().ok();
         let watched = Arc::new(Watched {
             shared,
@@ -199,15 +199,15 @@ impl Watched {
         lock(&self.remarks).clone()
     }
 
-    /// The thread is the harness's own again, which ends by itself. Why the sim was ended, or has to fail
-    /// although its body came to an end meanwhile.
+    /// Says that the harness has the sim's thread again, which ends by itself. Returns why the sim was ended, or why it
+    /// has to fail although its body has come to an end meanwhile.
     pub(crate) fn ends(&self) -> Option<Verdict> {
         self.shared.is_let_go.store(true, Ordering::Relaxed);
         let verdict = lock(&self.verdict);
         let is_coming = |verdict: &mut Option<Verdict>| {
             verdict.is_none() && self.sight.is_over.load(Ordering::Acquire)
         };
-        // What the body came to meanwhile is no end of its own.
+        // What the body has come to since the watchdog began to end the sim does not count.
         let given = self
             .given
             .wait_timeout_while(verdict, COMING_BACK, is_coming)
@@ -248,7 +248,7 @@ impl Watched {
         }
         if let Some(seen) = seen {
             last.lacks = seen.is_short.then(|| last.lacks.unwrap_or(clock));
-            // Another sim of this process may leave some.
+            // Another sim of this process may free some descriptors.
             let wait = self.limit.min(LACKING);
             if last.lacks.is_some_and(|since| clock - since >= wait) {
                 let text = format!("an agent has waited for {wait:?} of real time to be let in");
@@ -271,7 +271,7 @@ impl Watched {
                 );
                 return self.end(clock, false, |_, _| text);
             }
-            // Time that passes towards an end that is known gets there.
+            // Time that passes towards an agent's deadline gets there.
             if seen.progress != last.progress || time_passes && seen.waiter.is_some() {
                 (last.progress, last.turns, last.at) = (seen.progress, turns, clock);
                 last.starved.end();
@@ -287,12 +287,12 @@ impl Watched {
         if clock - last.at < self.limit {
             return;
         }
-        // Long ago it may have waited for what was at work.
+        // Only recent turns count: long ago the code under test may have waited for something that was at work.
         let is_turning = clock - last.rests.1 < self.limit / 4;
         let is_busy = is_turning && turns - last.turns > BUSY;
         let passed = last.now.1;
         let time_passes = passed.is_some_and(|at| clock - at < self.limit / 4);
-        // Nothing may have moved for a while before the thread was blocked.
+        // Half the limit will do: nothing may have moved for a while before the thread was blocked.
         let is_held =
             clock - last.rests.1 >= self.limit / 2 && !self.sight.is_parked.load(Ordering::Relaxed);
         self.end(clock, is_held, |server, foreign| {
@@ -300,17 +300,18 @@ impl Watched {
         });
     }
 
-    /// The processes that time may wait for: agents and what is about to be one, and what is no agent.
+    /// The processes that time may wait for: agents, processes that are about to be agents, and others that are no
+    /// agents.
     fn at_work(&self) -> Vec<u32> {
         let address = self.shared.lock_within(LOCKED_AGAIN);
         let address = address.map(|server| server.address().to_owned());
-        // An agent that is at rest is not ready to run.
+        // An agent that is at rest is not ready to run, so it is not among these.
         let mut all = address.map_or_else(Vec::new, |address| ready_with(&address));
         self.each_foreign(|pid, _| all.push(pid));
         all
     }
 
-    /// None where somebody holds the server all the time.
+    /// What the server says now. `None` if somebody holds the server's lock all the time.
     fn see(&self, last: &mut Last) -> Option<Seen> {
         let patience = if last.is_locked_out {
             LOCKED_AGAIN
@@ -321,7 +322,7 @@ impl Watched {
         last.is_locked_out = server.is_none();
         let server = server?;
         Some(Seen {
-            // Code that starts one program after the other is not stuck.
+            // Each end counts: code that starts one program after the other is not stuck.
             progress: server.progress + server.ends,
             now: server.now,
             waiter: server.next_waiter().map(ToString::to_string),
@@ -332,7 +333,8 @@ impl Watched {
         })
     }
 
-    /// The sim's thread that sleeps in real time holds up everybody else's. Said once.
+    /// Says, once, that the sim's thread sleeps in real time while an agent waits for the clock. This holds up
+    /// everybody.
     fn look_for_sleep(&self, last: &mut Last, seen: &Seen) {
         let is_parked = self.sight.is_parked.load(Ordering::Relaxed);
         let waiter = seen.waiter.as_ref().filter(|_| !is_parked);
@@ -360,7 +362,7 @@ impl Watched {
         remarks.push(remark);
     }
 
-    /// The text with the name of the sim's thread, which libtest names after the test.
+    /// The text, after the name of the sim's thread. libtest names that thread after the test.
     fn titled(&self, text: &str) -> String {
         match &self.name {
             Some(name) => format!("supervise-harness: in `{name}`: {text}"),
@@ -368,7 +370,7 @@ impl Watched {
         }
     }
 
-    /// Ends the sim: kills its agents, and lets no other begin.
+    /// Ends the sim: kills its agents, and lets no more agents in.
     fn end(
         &self,
         clock: Duration,
@@ -376,15 +378,16 @@ impl Watched {
         why: impl FnOnce(&crate::agent::Server, &[u32]) -> String,
     ) {
         if is_held && let Some(mut server) = self.shared.lock_within(LOCKED) {
-            // Nobody has looked for as long.
+            // Nobody has taken in what the agents did while the thread was held.
             server.pump(Duration::ZERO);
-            // The text names them; nobody else takes them in any more.
+            // The text names the agents that wait to be taken in, and nobody else takes them in any more.
             server.welcome_all(&[]);
         }
-        // What it sees from here on, with a descriptor or without a process, is our doing.
+        // What the sim sees from here on, because a descriptor is free or a process is missing, is the watchdog's
+        // doing.
         self.sight.is_over.store(true, Ordering::Release);
         let mut foreign = Vec::new();
-        // Another thread may use the spare one, and change what there is to say.
+        // Taken before the spare descriptor is free: another thread may use that one, and change what there is to say.
         let trouble = self
             .shared
             .lock_within(LOCKED)
@@ -395,7 +398,8 @@ impl Watched {
             Some(mut server) => {
                 server.troubles = trouble.unwrap_or_default();
                 let text = why(&server, &foreign);
-                // Before any of them is killed: the body may take that for what it waits for, and end well.
+                // Given before any agent is killed: the body may take such an end for the one that it waits for, and
+                // end well.
                 self.give(Verdict {
                     text,
                     timeline: server.timeline(),
@@ -403,7 +407,7 @@ impl Watched {
                     at: clock,
                     is_held,
                 });
-                // What blocks the thread of the sim may be waiting for one of them.
+                // The sim's thread may be blocked, and wait for one of them.
                 for (_, member) in server.alive() {
                     member.kill();
                 }
@@ -432,8 +436,8 @@ impl Watched {
         self.shared.is_given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Kills what the code under test starts after the end, until its thread comes back. Where that does
-    /// not, this process ends.
+    /// Kills what the code under test still starts after the end, until the sim's thread comes back. If the thread does
+    /// not come back in time, ends this process.
     fn enforce(&self, verdict: &Verdict, clock: Duration) {
         if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
             for (_, member) in server.alive() {
@@ -448,8 +452,8 @@ impl Watched {
         }
     }
 
-    /// Says what there is to say of the sim, and ends this process as one of which a test has failed: a
-    /// thread cannot be ended from outside.
+    /// Says what there is to say of the sim, and ends this process like one in which a test has failed: a thread cannot
+    /// be ended from outside.
     fn end_process(&self, verdict: &Verdict) {
         self.end_processes();
         let text = format!(
@@ -459,14 +463,14 @@ impl Watched {
         );
         let timeline = verdict.timeline.clone();
         let failure = SimFailure::abandoned(text, self.remarks(), timeline);
-        // The code under test may be blocked in it.
+        // The thread may have come back meanwhile, if it waited for one of the processes that were just ended.
         if !self.shared.is_let_go.load(Ordering::Relaxed) {
             for other in sims() {
                 other.end_processes();
             }
             crate::said::say(&self.titled(&failure.to_string()));
-            // SAFETY: _exit takes a number, and does not return. What exit(3) does before may wait for
-            // what the sim's thread holds.
+            // SAFETY: _exit takes a number, and does not return. What exit(3) does before it ends the process may wait
+            // for something that the sim's thread holds.
             unsafe { libc::_exit(FAILED) }
         }
     }
@@ -476,14 +480,14 @@ impl Watched {
         if let Some(server) = self.shared.lock_within(LOCKED_AGAIN) {
             let address = server.address().to_owned();
             drop(server);
-            // Where /proc cannot be read nothing more can be done.
+            // If /proc cannot be read, nothing more can be done.
             let _ = ending::end_by_address(&address, self.thread, &self.before, &self.pool);
         }
     }
 
     fn kill_foreign(&self) {
         self.each_foreign(|_, pidfd| {
-            // It fails only where there is nothing left to kill.
+            // This fails only if there is nothing left to kill.
             let _ = send_signal(pidfd, Some(Signal::KILL));
         });
     }
@@ -500,8 +504,8 @@ impl Watched {
         children
     }
 
-    /// Shows the running children of the sim's threads that are no agents, and what else has held time, one after the
-    /// other: there may be a single descriptor to look at them with.
+    /// Shows `each` the running children of the sim's threads that are no agents, and the other processes that have
+    /// held up time. It shows one after the other: there may be a single descriptor to look at them with.
     fn each_foreign(&self, mut each: impl FnMut(u32, BorrowedFd<'_>)) {
         let children = self.children();
         let mut all: Vec<(u32, Option<u64>)> = children.iter().map(|pid| (*pid, None)).collect();
@@ -514,7 +518,8 @@ impl Watched {
             if is_agent || self.before.contains(&pid) {
                 continue;
             }
-            // What is still a child was it when it was opened, as what has started then has the number still.
+            // A process that is still a child was one when its pidfd was opened. Of the others, the start says whether
+            // the number is still theirs.
             let is_it = || match start {
                 None => self.children().contains(&pid),
                 Some(_) => parent_and_start(pid).map(|(_, start)| start) == start,
@@ -538,7 +543,7 @@ fn sims() -> Vec<Arc<Watched>> {
     sims.iter().filter_map(Weak::upgrade).collect()
 }
 
-/// One thread looks after all sims of the process, and sleeps while there are none.
+/// Puts a sim under the watchdog: one thread that looks after all sims of the process, and sleeps while there are none.
 fn register(watched: &Arc<Watched>) {
     static WATCHDOG: OnceLock<Option<Thread>> = OnceLock::new();
     let is_first = {
@@ -550,13 +555,13 @@ fn register(watched: &Arc<Watched>) {
         let started = thread::Builder::new()
             .name("sim-watchdog".to_owned())
             .spawn(|| {
-                // It forks nothing and reaps nothing.
+                // This thread forks nothing and reaps nothing.
                 let _thread = SimThread::enter(None);
                 loop {
                     let sims = sims();
                     if sims.is_empty() {
                         thread::park();
-                        // At first there is nothing to see.
+                        // A sim that has just begun has nothing to show yet.
                         thread::park_timeout(LOOK);
                         continue;
                     }
@@ -566,10 +571,11 @@ fn register(watched: &Arc<Watched>) {
                     thread::park_timeout(LOOK);
                 }
             });
-        // Without it a sim that is stuck stays stuck; nothing else depends on it.
+        // Without this thread, a sim that is stuck stays stuck. Nothing else depends on it.
         started.ok().map(|handle| handle.thread().clone())
     });
-    // Else it looks soon. In a look for each new one it would wait for all others, which are at work.
+    // If there are other sims, the watchdog looks soon. A look for each new sim would have to wait for all the others,
+    // which are at work.
     if let Some(thread) = thread.as_ref().filter(|_| is_first) {
         thread.unpark();
     }

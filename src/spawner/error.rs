@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use crate::process::TAKEN;
 
-/// Why an agent could not be started. Whatever the reason, no descriptor, child or zombie is left.
+/// Why an agent could not be started. Whatever the reason, no descriptor, child or zombie is left
+/// behind.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SpawnError {
@@ -26,34 +27,36 @@ pub enum SpawnError {
     InvalidEnv {
         /// The entry's name, as given.
         key: OsString,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         reason: &'static str,
     },
     /// The program's path, an argument, a directory or the agent's id cannot be passed on.
     #[error("invalid {what} {value:?}: {reason}")]
     InvalidValue {
-        /// Which of them.
+        /// Which of these values it is, such as `agent id`.
         what: String,
-        /// Its value, as given.
+        /// The value, as given.
         value: OsString,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         reason: &'static str,
     },
-    /// A name without a slash is in no absolute directory of this process's `PATH`.
+    /// The program is a name without a slash, and no absolute directory of this process's `PATH`
+    /// has an executable file of that name.
     #[error(
         "cannot start `{}`: no such program in PATH; a path to it has a slash, as in `./{}`",
         name.display(), name.display()
     )]
     NotInPath {
-        /// The name.
+        /// The program's name, as given.
         name: PathBuf,
     },
-    /// There is no such file.
+    /// The program's file does not exist.
     #[error("cannot start `{}`: no such file{}", path.display(), in_directory(current_dir.as_deref()))]
     NotFound {
         /// The program's path.
         path: PathBuf,
-        /// The directory that a relative path was taken from.
+        /// The directory from which a relative path was taken. `None` if the path is absolute, or
+        /// if that directory was removed.
         current_dir: Option<PathBuf>,
     },
     /// The path names a directory.
@@ -62,12 +65,12 @@ pub enum SpawnError {
         /// The program's path.
         path: PathBuf,
     },
-    /// The file, or the way to it, does not permit to execute it.
+    /// The file, or a directory on the way to it, does not permit this process to execute it.
     #[error("cannot start `{}`: no permission to execute it{}", path.display(), with_mode(*mode))]
     NotExecutable {
         /// The program's path.
         path: PathBuf,
-        /// The file's permission bits, where they could be read.
+        /// The file's permission bits, or `None` if they could not be read.
         mode: Option<u32>,
     },
     /// The file is neither a program of this machine nor a script with a `#!` line.
@@ -76,7 +79,7 @@ pub enum SpawnError {
         /// The program's path.
         path: PathBuf,
     },
-    /// The file is there; what is to run it is not.
+    /// The file exists, but something that it needs to start is missing or not executable.
     #[error(
         "cannot start `{}`: {} is missing or not executable",
         path.display(),
@@ -88,12 +91,13 @@ pub enum SpawnError {
     Interpreter {
         /// The program's path.
         path: PathBuf,
-        /// The interpreter of the `#!` line; `None` for a program, whose loader is missing.
+        /// The interpreter of the `#!` line. `None` for a file without such a line: its loader or
+        /// `/dev/null` is missing.
         interpreter: Option<PathBuf>,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The working directory cannot be entered, and so the program was not run.
+    /// The working directory cannot be entered, so the program was not run.
     #[error("cannot start `{}`: cannot enter its working directory `{}`", path.display(), dir.display())]
     CurrentDir {
         /// The program's path.
@@ -110,24 +114,25 @@ pub enum SpawnError {
         path: PathBuf,
         /// What the descriptor was for.
         wanted: &'static str,
-        /// How many there may be: RLIMIT_NOFILE for `EMFILE`, `fs.file-max` for `ENFILE`.
+        /// How many descriptors are allowed: RLIMIT_NOFILE for `EMFILE`, `fs.file-max` for
+        /// `ENFILE`. `None` if there is no limit or it cannot be read.
         limit: Option<u64>,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// There are as many processes as there may be: RLIMIT_NPROC, a control group's limit or the
-    /// system's.
+    /// No further process is allowed: RLIMIT_NPROC, a control group's limit or the system's limit
+    /// is reached.
     #[error("cannot start `{}`: no further process is allowed{}", path.display(), with_limit(*limit))]
     ProcessLimit {
         /// The program's path.
         path: PathBuf,
-        /// RLIMIT_NPROC, unless it is unlimited.
+        /// RLIMIT_NPROC, or `None` if it is unlimited.
         limit: Option<u64>,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
-    /// ended, and its status went there.
+    /// The agent has ended, and its status went elsewhere: something else in this program waits for
+    /// all children, or SIGCHLD is ignored.
     #[error("cannot watch `{}`, which was started as process {pid} and has ended: {}", path.display(), TAKEN)]
     StatusTaken {
         /// The program's path.
@@ -135,12 +140,12 @@ pub enum SpawnError {
         /// The agent's process id.
         pid: u32,
     },
-    /// Anything else.
+    /// Any other system call failed.
     #[error("cannot start `{}`: cannot {step}", path.display())]
     Os {
         /// The program's path.
         path: PathBuf,
-        /// What was tried.
+        /// What the spawner tried to do, such as `make a socket pair`.
         step: &'static str,
         /// The kernel's reason.
         source: io::Error,
@@ -160,7 +165,7 @@ fn with_limit(limit: Option<u64>) -> String {
 }
 
 impl SpawnError {
-    /// An error of this process before or after the exec.
+    /// Makes the error of a step that this process took before or after the exec.
     pub(super) fn of_step(
         path: &Path,
         step: &'static str,
@@ -181,8 +186,8 @@ impl SpawnError {
         }
     }
 
-    /// An error of posix_spawn: the exec's or one of the steps before it in the child. A look at the
-    /// files afterwards tells what the number alone does not.
+    /// Makes the error of a failed posix_spawn: of the exec, or of a step before it in the child.
+    /// The error number does not tell them apart, so this looks at the files afterwards.
     pub(super) fn of_exec(path: &Path, dir: Option<&Path>, source: io::Error) -> SpawnError {
         let owned = path.to_owned();
         if let Some(dir) = dir
@@ -222,7 +227,7 @@ fn of_file(path: &Path, source: io::Error) -> SpawnError {
         Err(_) => {
             return SpawnError::NotFound {
                 path: owned,
-                // A current directory that was removed is told by the path alone.
+                // If the current directory was removed, the error has only the path.
                 current_dir: path
                     .is_relative()
                     .then(std::env::current_dir)
@@ -234,7 +239,7 @@ fn of_file(path: &Path, source: io::Error) -> SpawnError {
         return SpawnError::IsDirectory { path: owned };
     }
     let interpreter = interpreter(path);
-    // A script that may be executed is denied for its interpreter's sake.
+    // A script that this process may execute was denied because of its interpreter.
     if denied && (interpreter.is_none() || access(path, AccessFlags::X_OK).is_err()) {
         return SpawnError::NotExecutable {
             path: owned,
@@ -248,9 +253,9 @@ fn of_file(path: &Path, source: io::Error) -> SpawnError {
     }
 }
 
-/// The interpreter that a script's first line names.
+/// Returns the interpreter that a script's first line names.
 fn interpreter(path: &Path) -> Option<PathBuf> {
-    // The kernel looks at 256 bytes.
+    // The kernel looks at the first 256 bytes.
     let mut head = Vec::new();
     File::open(path)
         .ok()?

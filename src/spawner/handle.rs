@@ -1,4 +1,4 @@
-//! A started agent in the hands of whoever started it.
+//! The handle of a started agent.
 
 use std::io;
 use std::net::Shutdown;
@@ -23,26 +23,26 @@ pub struct SignalError {
     pub pid: u32,
     /// The signal.
     pub signal: Signal,
-    /// The kernel's reason: no permission, mostly.
+    /// The kernel's reason, mostly that this process lacks the permission.
     pub source: io::Error,
 }
 
-/// Why [`AgentHandle::close`] has no status.
+/// Why [`AgentHandle::close`] cannot return a status.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// Something else in this program waits for all children, or has SIGCHLD ignored: the agent has
-    /// ended, and its status went there.
+    /// The agent has ended, and its status went elsewhere: something else in this program waits for
+    /// all children, or SIGCHLD is ignored.
     #[error("cannot tell how process {pid} ended: {}", TAKEN)]
     StatusTaken {
         /// The agent's process id.
         pid: u32,
     },
-    /// A signal could not be sent. The agent may still run; dropping the handle tries again.
+    /// A signal could not be sent. The agent may still run; dropping the handle tries to kill it.
     #[error("cannot stop the agent")]
     Signal(#[from] SignalError),
-    /// The kernel refused to wait: out of descriptors, mostly. The agent may still run; another close
-    /// carries on, dropping the handle kills.
+    /// The kernel refused to wait, mostly because no descriptor is left. The agent may still run.
+    /// Another close carries on; dropping the handle kills the agent.
     #[error("cannot wait for the end of process {pid}")]
     Wait {
         /// The agent's process id.
@@ -52,20 +52,22 @@ pub enum CloseError {
     },
 }
 
-/// How far the one close of an agent has come, whichever future drives it.
+/// How far the close of an agent has come. All futures that close the agent share this one close.
 #[derive(Clone, Copy, Debug)]
 enum Closing {
     NotBegun,
-    /// The stop signal is out; SIGKILL follows then, or never if that is beyond the clock.
+    /// The stop signal was sent. SIGKILL follows at this time, or never if the time is beyond the
+    /// clock's range.
     Stopping(Timestamp),
     Killed,
 }
 
-/// A started agent: its socket, its id, its end.
+/// A started agent. The handle gives access to its socket and its id, signals it and ends it.
 ///
-/// Dropping it kills the agent's process group with SIGKILL and reaps the agent, unless that has
-/// happened; it blocks until the kernel is done with it, which is short. Watchers get the status.
-/// Descendants in groups of their own are out of reach.
+/// Dropping the handle kills the agent's process group with SIGKILL and reaps the agent, unless
+/// this has already happened. The drop blocks until the kernel has ended the agent, which takes a
+/// short time. Watchers still get the status. Descendants in process groups of their own are not
+/// killed.
 ///
 /// Source: `AgentHandle` of the Go package `supervise`.
 #[derive(Debug)]
@@ -100,14 +102,14 @@ impl AgentHandle {
         }
     }
 
-    /// The agent's process id, which is also its process group's. The number may be reused once a
-    /// wait or a close has returned.
+    /// The agent's process id, which is also the id of its process group. The number may be reused
+    /// once a wait or a close has returned.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
 
-    /// The id that the agent was started under.
+    /// The agent's id, as given to `Spawner::spawn`.
     #[must_use]
     pub fn agent_id(&self) -> &str {
         &self.agent_id
@@ -119,38 +121,43 @@ impl AgentHandle {
         self.socket.as_ref()
     }
 
-    /// Takes the host's half of the socket pair, to be wrapped for a runtime, for instance; `None`
-    /// the second time. From then on a close leaves it alone: it is the caller's to end.
+    /// Takes the host's half of the socket pair, for instance to wrap it for a runtime. Returns
+    /// `None` the second time. A close no longer shuts the socket then: this is up to the caller.
     #[must_use]
     pub fn take_socket(&mut self) -> Option<UnixStream> {
         self.socket.take()
     }
 
-    /// Sends a signal to the agent alone, not to its group. An agent that has ended is no error: the
-    /// signal goes nowhere, never to a process that has got its number.
+    /// Sends a signal to the agent alone, not to its group. If the agent has ended, this is no
+    /// error: nobody gets the signal, not even a process that reuses the agent's number.
     ///
     /// # Errors
     ///
-    /// [`SignalError`] if this process may not, the agent having become another user's.
+    /// [`SignalError`] if this process may not send it, because the agent now runs as another user.
     pub fn signal(&self, signal: Signal) -> Result<(), SignalError> {
         self.process
             .signal(signal)
             .map_err(|source| self.signal_error(signal, source))
     }
 
-    /// Ends the agent: shuts the host's half down, sends the stop signal to the process group, waits
-    /// for the agent up to the grace, sends SIGKILL to the group, waits again. Once the agent has
-    /// ended, what is left of its group is killed, too, and then the agent reaped.
+    /// Ends the agent, and returns how it ended:
     ///
-    /// All closes of a handle are one close with one result, at once or one after the other, on any
-    /// runtime. The agent may have ended before, and been reaped by a watcher; its group is killed
-    /// all the same (before Linux 6.9 only if no watcher has reaped the agent).
+    /// 1. It shuts the host's half of the socket down for writing.
+    /// 2. It sends the stop signal, and SIGCONT, to the process group.
+    /// 3. It waits for the agent's end, at most for the grace.
+    /// 4. If the agent still runs, it sends SIGKILL to the group and waits again.
+    /// 5. When the agent has ended, it kills what is left of the group, and then reaps the agent.
     ///
-    /// The grace goes by the spawner's clock. Tokio's is virtual in a runtime with a paused clock: there
-    /// the grace is over as soon as the runtime has nothing else to do.
+    /// All closes of a handle are one close with one result, at the same time or one after the
+    /// other, on any runtime. The agent may have ended before, and a watcher may have reaped it.
+    /// The close kills its group all the same (before Linux 6.9 only if no watcher has reaped the
+    /// agent).
     ///
-    /// Cancel-safe: the next close carries on where a dropped one was, with what is left of the
-    /// grace; without a next one, dropping the handle kills.
+    /// The spawner's clock measures the grace. Tokio's clock is virtual in a runtime with a paused
+    /// clock: there the grace is over as soon as the runtime has nothing else to do.
+    ///
+    /// Cancel-safe: after a dropped close, the next close carries on from there, with what is left
+    /// of the grace. If there is none, dropping the handle kills the agent.
     ///
     /// # Errors
     ///
@@ -163,8 +170,9 @@ impl AgentHandle {
         let mut closing = self.closing.lock().await;
         self.process.kill_group_at_reap();
         if let Some(socket) = &self.socket {
-            // Its own half only: an agent that says goodbye in its grace must not die of SIGPIPE.
-            // It fails only where the other end is gone, which is the point.
+            // Shuts only the direction to the agent: an agent that says goodbye in its grace must
+            // not die of SIGPIPE. It fails only if the other end is gone. Then there is nobody to
+            // tell.
             let _ = socket.shutdown(Shutdown::Write);
         }
         if let Some(result) = self.process.reap().map_err(|e| self.close_error(e))? {
@@ -172,13 +180,14 @@ impl AgentHandle {
         }
         if matches!(*closing, Closing::NotBegun) {
             self.signal_group(self.stop_signal)?;
-            // What is frozen could not act on it.
+            // An agent that was stopped by SIGSTOP, or frozen otherwise, could not act on the stop
+            // signal.
             self.signal_group(Signal::CONT)?;
             *closing = Closing::Stopping(self.clock.now() + self.grace);
         }
         if let Closing::Stopping(deadline) = *closing {
-            // Never more than the grace: the close before may have run on a runtime whose paused
-            // clock was far ahead.
+            // Waits no longer than the grace: the close before may have run on a runtime whose
+            // paused clock was far ahead.
             let left = deadline.saturating_since(self.clock.now()).min(self.grace);
             tokio::select! {
                 biased;

@@ -1,4 +1,4 @@
-//! posix_spawn with the agent's descriptors, signals and group in place.
+//! Calls posix_spawn, with the agent's descriptors, signals and process group in place.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -11,28 +11,28 @@ use nix::libc;
 
 use super::options::AgentStdio;
 
-/// Where the agent finds its half of the socket pair.
+/// The descriptor at which the agent finds its half of the socket pair.
 pub(super) const AGENT_FD: RawFd = 3;
 
-/// Where it finds what it inherits beside it.
+/// The descriptor at which the agent finds the open file that the spawner passes on.
 const PASSED_FD: RawFd = 4;
 
-/// The names of the streams, by descriptor.
+/// How error messages name the copies of the streams, by descriptor.
 const STREAMS: [&str; 3] = [
     "a copy of the given stdin",
     "a copy of the given stdout",
     "a copy of the given stderr",
 ];
 
-/// What failed.
+/// What failed when an agent was started.
 pub(super) enum LaunchError {
-    /// A step of this process, and what it wanted a descriptor for.
+    /// A step in this process. The text says what the step wanted a descriptor for.
     Prepare(&'static str, io::Error),
-    /// A step of the child, the exec for one.
+    /// A step in the child, such as the exec.
     Exec(io::Error),
 }
 
-/// What is to be executed.
+/// What to execute, and with what.
 pub(super) struct Launch<'a> {
     pub(super) program: &'a CStr,
     pub(super) argv: &'a [CString],
@@ -49,15 +49,15 @@ impl Launch<'_> {
         let prepare = |error| LaunchError::Prepare("the agent's streams", error);
         let mut copies = Vec::new();
         let mut actions = FileActions::new().map_err(prepare)?;
-        // First, while no stream has overwritten the half, which may itself be one of 0 to 3. Where
-        // it is 3 the C library keeps it over the exec.
+        // This comes first, before a stream overwrites the agent's half, which may itself have one
+        // of the numbers 0 to 3. If its number is 3, the C library keeps it open over the exec.
         actions
             .dup2(self.agent_half.as_raw_fd(), AGENT_FD)
             .map_err(prepare)?;
         for ((stream, given), copy) in (0..).zip(self.stdio).zip(STREAMS) {
             match given {
-                // A stream that this process lacks is closed in the agent, too: whatever has taken
-                // its number is close-on-exec.
+                // If this process has closed the stream, the agent's is closed, too: any descriptor
+                // that has taken its number is close-on-exec.
                 AgentStdio::Inherit => {}
                 AgentStdio::Null if stream == 0 => {
                     actions.open_null(stream, libc::O_RDONLY).map_err(prepare)?;
@@ -68,7 +68,8 @@ impl Launch<'_> {
                 AgentStdio::Fd(fd) if fd.as_raw_fd() > AGENT_FD => {
                     actions.dup2(fd.as_raw_fd(), stream).map_err(prepare)?;
                 }
-                // The steps before may overwrite it, and its own number would be a trap: see dup2.
+                // Descriptors 0 to 3 are copied first. A step before this one may overwrite them,
+                // and a dup2 of a descriptor to its own number is a special case: see `dup2`.
                 AgentStdio::Fd(fd) => {
                     let fd = copy_above(fd, AGENT_FD)
                         .map_err(|error| LaunchError::Prepare(copy, error))?;
@@ -79,7 +80,7 @@ impl Launch<'_> {
         }
         let mut last = AGENT_FD;
         if let Some(fd) = self.passed_on {
-            // Last: what is to be a stream may be 4.
+            // This comes last: a descriptor that becomes a stream may have the number 4.
             let copy = "a copy of the lock";
             let fd =
                 copy_above(fd, PASSED_FD).map_err(|error| LaunchError::Prepare(copy, error))?;
@@ -113,9 +114,9 @@ impl Launch<'_> {
     }
 }
 
-/// A null-terminated array of the strings, valid as long as they are.
+/// Makes a null-terminated array of pointers to the strings, valid as long as they are.
 fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
-    // posix_spawn writes to none of them: its type is const for historical reasons only.
+    // posix_spawn writes to none of them: its type lacks a `const` for historical reasons only.
     strings
         .iter()
         .map(|string| string.as_ptr().cast_mut())
@@ -129,7 +130,8 @@ fn copy_above(fd: impl AsFd, last: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// The posix_spawn family returns its error instead of setting errno.
+/// Turns a result of the posix_spawn family into a `Result`: these functions return their error
+/// instead of setting errno.
 fn check(code: libc::c_int) -> io::Result<()> {
     if code == 0 {
         return Ok(());
@@ -149,7 +151,7 @@ impl FileActions {
         Ok(FileActions(unsafe { actions.assume_init() }))
     }
 
-    /// For equal numbers glibc (2.29) and musl clear close-on-exec.
+    /// Adds a dup2. If the numbers are equal, glibc (2.29) and musl clear close-on-exec.
     fn dup2(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
         // SAFETY: the actions are initialised.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from, to) })
@@ -168,21 +170,22 @@ impl FileActions {
         })
     }
 
-    /// The path is copied.
+    /// Adds a change of the working directory. The path is copied.
     fn enter(&mut self, dir: &CStr) -> io::Result<()> {
         // SAFETY: the actions are initialised, the path is null-terminated.
         check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, dir.as_ptr()) })
     }
 
-    /// Closes what other code of this process left open over an exec.
+    /// Closes the descriptors from `first` on that other code of this process leaves open over an
+    /// exec.
     #[cfg(target_env = "gnu")]
     fn close_from(&mut self, first: RawFd) -> io::Result<()> {
         // SAFETY: the actions are initialised.
         check(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first) })
     }
 
-    /// Closes what other code of this process left open over an exec. What another thread opens that
-    /// way between this and the spawn is missed.
+    /// Closes the descriptors from `first` on that other code of this process leaves open over an
+    /// exec. Misses those that another thread opens that way between this call and the spawn.
     #[cfg(not(target_env = "gnu"))]
     fn close_from(&mut self, first: RawFd) -> io::Result<()> {
         for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -205,7 +208,8 @@ impl Drop for FileActions {
     }
 }
 
-/// A group of its own, nothing blocked, every signal's default action.
+/// The attributes of the child: a process group of its own, no signal blocked, every signal's
+/// default action.
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
@@ -219,8 +223,9 @@ impl Attributes {
         // SAFETY: sigset_t is an array of integers; all zeroes is the empty set.
         let none: libc::sigset_t = unsafe { MaybeUninit::zeroed().assume_init() };
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        // Bit by bit: sigfillset leaves out the two signals that the C library keeps for itself, and
-        // glibc would have the agent start with those ignored. The child skips what it cannot set.
+        // Sets every bit by hand: sigfillset leaves out the two signals that the C library keeps
+        // for itself, and with glibc the agent would start with those two ignored. The child skips
+        // signals that it cannot set.
         // SAFETY: sigset_t is an array of integers; all ones is the full set.
         let all = unsafe {
             all.as_mut_ptr().write_bytes(0xff, 1);

@@ -1,4 +1,4 @@
-//! What an agent is started with.
+//! The options that an agent is started with.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,17 +13,18 @@ use agent_stub::Signal;
 use super::{SpawnError, Spawner};
 use crate::clock::{Clock, TokioClock};
 
-/// What one of an agent's three standard streams is.
+/// Where one of an agent's three standard streams leads.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub enum AgentStdio {
     /// `/dev/null`.
     #[default]
     Null,
-    /// The same stream of this process; closed where that is closed.
+    /// The same stream of this process. If it is closed here, it is closed in the agent, too.
     Inherit,
-    /// An open file, pipe or socket. The [`Spawner`] keeps it open, for the agents to come: a reader
-    /// of a pipe given here sees its end only when the spawner is gone, too.
+    /// An open file, pipe or socket. The [`Spawner`] keeps it open for later agents. If it is the
+    /// writing end of a pipe, the reader therefore sees the end of the pipe only when the spawner
+    /// is gone, too.
     Fd(OwnedFd),
 }
 
@@ -51,7 +52,7 @@ impl From<std::io::PipeWriter> for AgentStdio {
     }
 }
 
-/// What agents are started with: a builder of [`Spawner`].
+/// Builds a [`Spawner`]: the options that agents are started with.
 ///
 /// Source: `SpawnerOptions` of the Go package `supervise`.
 ///
@@ -94,8 +95,8 @@ impl Default for SpawnerOptions {
 }
 
 impl SpawnerOptions {
-    /// No program, no arguments, no entries of its own, streams on `/dev/null`, a grace of 3 s after
-    /// SIGTERM.
+    /// Starts from the defaults: no program, no arguments, no extra environment entries, streams on
+    /// `/dev/null`, SIGTERM as the stop signal, a grace of 3 s.
     pub fn new() -> SpawnerOptions {
         SpawnerOptions {
             agent_path: PathBuf::new(),
@@ -112,88 +113,91 @@ impl SpawnerOptions {
         }
     }
 
-    /// The program. Required. It is also the agent's argument 0, as given.
+    /// Sets the program, which is required. The path is also the agent's argument 0, as given.
     ///
-    /// As in the Go package `supervise`, a path with a slash is used as it is, relative to the current directory at
-    /// the time of the spawn; a name without one is looked up in the absolute directories of this
-    /// process's `PATH`, never in the current directory.
+    /// As in the Go package `supervise`, a path with a slash is used as it is, relative to the
+    /// current directory at the time of the spawn. A name without a slash is looked up in the
+    /// absolute directories of this process's `PATH`, never in the current directory.
     pub fn agent_path(mut self, path: impl Into<PathBuf>) -> SpawnerOptions {
         self.agent_path = path.into();
         self
     }
 
-    /// One more argument.
+    /// Adds one argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> SpawnerOptions {
         self.args.push(arg.into());
         self
     }
 
-    /// More arguments.
+    /// Adds arguments.
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> SpawnerOptions {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// The agents' working directory; this process's unless told. Where it cannot be entered the
-    /// program is not run. The program's path is still relative to this process's.
+    /// Sets the agents' working directory. Default: this process's. If it cannot be entered, the
+    /// program is not run. The program's path is still relative to this process's working
+    /// directory.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> SpawnerOptions {
         self.current_dir = Some(dir.into());
         self
     }
 
-    /// The parent directory of the agents' own state, told to them as `SUPERVISE_AGENT_RUNTIME_DIR`.
-    /// It is neither made nor looked at.
+    /// Sets the parent directory of the agents' own state. The agents find it in
+    /// `SUPERVISE_AGENT_RUNTIME_DIR`. The spawner neither makes the directory nor looks at it.
     pub fn runtime_dir(mut self, dir: impl Into<PathBuf>) -> SpawnerOptions {
         self.runtime_dir = Some(dir.into());
         self
     }
 
-    /// One more environment entry, over one of the same name. The agent gets this process's
-    /// environment at the time of the spawn, these entries, and then `SUPERVISE_AGENT_ID`,
-    /// `SUPERVISE_AGENT_FD` and, if set, `SUPERVISE_AGENT_RUNTIME_DIR`.
+    /// Adds an environment entry, which replaces one of the same name. The agent gets this
+    /// process's environment at the time of the spawn, then these entries, then
+    /// `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD` and, if set, `SUPERVISE_AGENT_RUNTIME_DIR`.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> SpawnerOptions {
         self.env.push((key.into(), value.into()));
         self
     }
 
-    /// The agent's standard input.
+    /// Sets the agent's standard input. Default: `/dev/null`.
     pub fn stdin(mut self, stdin: impl Into<AgentStdio>) -> SpawnerOptions {
         self.stdin = stdin.into();
         self
     }
 
-    /// The agent's standard output.
+    /// Sets the agent's standard output. Default: `/dev/null`.
     pub fn stdout(mut self, stdout: impl Into<AgentStdio>) -> SpawnerOptions {
         self.stdout = stdout.into();
         self
     }
 
-    /// The agent's standard error.
+    /// Sets the agent's standard error. Default: `/dev/null`.
     pub fn stderr(mut self, stderr: impl Into<AgentStdio>) -> SpawnerOptions {
         self.stderr = stderr.into();
         self
     }
 
-    /// How long a close waits from the stop signal to SIGKILL. 3 s unless told; any length is valid,
-    /// zero means at once.
+    /// Sets how long a close waits between the stop signal and SIGKILL. Default: 3 s. Any length is
+    /// valid; zero means that SIGKILL follows at once.
     pub fn grace(mut self, grace: Duration) -> SpawnerOptions {
         self.grace = grace;
         self
     }
 
-    /// The signal that a close begins with. SIGTERM unless told.
+    /// Sets the signal that a close begins with. Default: SIGTERM.
     pub fn stop_signal(mut self, signal: Signal) -> SpawnerOptions {
         self.stop_signal = signal;
         self
     }
 
-    /// Whose time the grace goes by, and everything else that takes time. Default: tokio's.
+    /// Sets the clock that measures the grace, and everything else that takes time. Default:
+    /// tokio's clock.
     pub fn clock(mut self, clock: impl Clock + 'static) -> SpawnerOptions {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Checks the options. Opens nothing, starts nothing and does not look for the program.
+    /// Checks the options and creates a spawner. Opens nothing, starts nothing and does not look
+    /// for the program.
     ///
     /// # Errors
     ///
@@ -233,7 +237,7 @@ impl SpawnerOptions {
     }
 }
 
-/// What an exec passes on ends at the first NUL byte.
+/// Refuses a value with a NUL byte: an exec would cut it off there.
 pub(super) fn without_nul(what: &str, value: &OsStr) -> Result<(), SpawnError> {
     if value.as_bytes().contains(&0) {
         return Err(SpawnError::InvalidValue {

@@ -1,4 +1,4 @@
-//! What a supervisor is made of.
+//! The settings of a supervisor.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,59 +18,60 @@ use crate::clock::Clock;
 use crate::policy::RestartTracker;
 use crate::spawner::Spawner;
 
-/// Why a supervisor cannot be started or asked.
+/// Why a supervisor cannot be started, or cannot carry out a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SupervisorError {
-    /// A period that must be above zero.
+    /// A period is 0 s, and must be above zero.
     #[error("{field} is 0s: expected a period above zero ({instead})")]
     ZeroPeriod {
-        /// The setting.
+        /// The name of the setting.
         field: &'static str,
         /// What to use instead.
         instead: &'static str,
     },
-    /// A probe whose program or arguments no program can have.
+    /// The probe's program or arguments are invalid, as an empty path or a NUL byte is. It could
+    /// never be started.
     #[error("the probe cannot be started, ever: {reason}")]
     BadProbe {
-        /// The spawner's words.
+        /// The text of the spawner's error.
         reason: String,
     },
-    /// A group of nobody.
+    /// The group has no children.
     #[error("a group needs a child: expected one or more")]
     NoChildren,
-    /// Two children of a group are called the same, and nobody could tell which was meant.
+    /// Two children of a group have the same name, and nobody could tell which one is meant.
     #[error("two children of the group are called {agent_id:?}: expected a name for each")]
     SameName {
-        /// The name.
+        /// The name that both children have.
         agent_id: String,
     },
-    /// Another supervisor has the lock, or what one that crashed has left.
+    /// Another supervisor has the lock, or a process that a crashed supervisor left behind has it.
     #[error("{} is locked{}: the service is in other hands", path.display(), by(*holder))]
     Locked {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
-        /// The process that holds the lock, where that can be told: a supervisor, or the agent that one
-        /// has left.
+        /// The process that holds the lock: a supervisor, or an agent that a supervisor has left
+        /// behind. `None` if this is unknown.
         holder: Option<u32>,
     },
-    /// The lock cannot be taken at all.
+    /// The lock file cannot be opened, locked or written.
     #[error("cannot take the lock {}: {reason}", path.display())]
     Lock {
-        /// The file.
+        /// The lock file.
         path: PathBuf,
         /// The kernel's reason.
         reason: String,
     },
-    /// There is no tokio runtime to run it.
+    /// There is no tokio runtime to run the supervisor.
     #[error("a supervisor needs a tokio runtime: start it inside one")]
     NoRuntime,
-    /// The supervisor's task has ended, with its runtime or by a panic of the backoff.
+    /// The supervisor's task has ended: its runtime is gone, or the backoff panicked.
     #[error("the supervisor has ended: its runtime is gone, or its backoff panicked")]
     Gone,
 }
 
-/// By whom.
+/// The words that name the holder of the lock, or nothing.
 fn by(holder: Option<u32>) -> String {
     holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
 }
@@ -109,11 +110,12 @@ impl fmt::Debug for SupervisorBuilder {
 }
 
 impl Supervisor {
-    /// A supervisor of the agents that this spawner starts. The spawner's grace and stop signal are
-    /// those of the stops, and its clock is the one that all delays and timeouts go by.
+    /// Starts to build a supervisor of an agent named `agent_id`, which `spawner` starts. The
+    /// spawner's grace and stop signal apply to every stop. The spawner's clock measures all delays
+    /// and timeouts.
     ///
-    /// Defaults: restart on failure, without a limit; a backoff from 1 s doubling to 60 s, without
-    /// jitter; up at exec; no start timeout; no watchdog; no probe; no lock.
+    /// Defaults: restart on failure, without a limit; a backoff that starts at 1 s and doubles up
+    /// to 60 s, without jitter; up at exec; no start timeout; no watchdog; no probe; no lock.
     pub fn builder(spawner: Spawner, agent_id: impl Into<String>) -> SupervisorBuilder {
         SupervisorBuilder {
             clock: spawner.clock(),
@@ -133,34 +135,35 @@ impl Supervisor {
 }
 
 impl SupervisorBuilder {
-    /// What decides about restarts.
+    /// Sets the tracker, which decides about restarts.
     pub fn tracker(mut self, tracker: RestartTracker) -> Self {
         self.tracker = tracker;
         self
     }
 
-    /// How long to wait before a restart.
+    /// Sets the backoff: how long to wait before a restart.
     pub fn backoff(mut self, backoff: impl BackoffStrategy + Send + 'static) -> Self {
         self.backoff = Box::new(backoff);
         self
     }
 
-    /// When the agent counts as up.
+    /// Sets when the agent counts as up.
     pub fn readiness(mut self, readiness: Readiness) -> Self {
         self.readiness = readiness;
         self
     }
 
-    /// How long a start may take until the agent is up; above zero. Default: for ever.
+    /// Sets how long a start may take until the agent is up; above zero. Default: for ever.
     pub fn start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = Some(timeout);
         self
     }
 
-    /// How long an agent that is up may be silent; above zero. What it says on its socket, by a line
-    /// as for [`Readiness::Notified`], is a heartbeat. An agent that misses one is killed at once, for
-    /// it may act on no signal, and its run ends with
-    /// [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout). Default: for ever.
+    /// Sets how long an agent that is up may be silent; above zero. A line that the agent writes to
+    /// its socket, as for [`Readiness::Notified`], is a heartbeat. The supervisor kills an agent
+    /// that misses a heartbeat at once, because the agent may be unable to act on a stop signal.
+    /// The run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout). Default:
+    /// for ever.
     ///
     /// Source: `WatchdogSec=` of systemd.service(5).
     pub fn watchdog(mut self, period: Duration) -> Self {
@@ -168,45 +171,48 @@ impl SupervisorBuilder {
         self
     }
 
-    /// How to ask an agent that is up whether it is healthy. So many failures in a row, and it is
-    /// stopped, and its run ends with [`EndCause::Unhealthy`](crate::EndCause::Unhealthy). Default: it
-    /// is not asked.
+    /// Sets how to ask an agent that is up whether it is healthy. After as many failures in a row
+    /// as the probe says, the supervisor stops the agent, and the run ends with
+    /// [`EndCause::Unhealthy`](crate::EndCause::Unhealthy). Default: the agent is not asked.
     ///
-    /// The program is found, and started, as the agent's is: with its environment and in its working
-    /// directory, in a process group of its own. Its standard streams lead nowhere, and nobody is at the
-    /// other end of its socket.
+    /// The supervisor finds and starts the probe's program as it does the agent's: with the same
+    /// environment and working directory, and in a process group of its own. The probe's standard
+    /// streams are `/dev/null`. It has a socket as an agent has, but nobody reads or writes at the
+    /// other end.
     pub fn probe(mut self, probe: Probe) -> Self {
         self.probe = Some(probe);
         self
     }
 
-    /// The file whose lock says that the service is in this supervisor's hands, so that there is never
-    /// a second one, nor a second copy of the service after a crash. Default: none.
+    /// Sets the lock file. The lock on it says that the service belongs to this supervisor. It
+    /// prevents a second supervisor, and a second copy of the service after a crash. Default: none.
     ///
-    /// The start takes the lock, before it starts anything, and is refused where another has it. The
-    /// agents inherit the open file, as descriptor 4: the lock holds until the supervisor and all that
-    /// has the descriptor are gone, with no moment between. So what is left of a supervisor that was
-    /// killed keeps a new one from starting until it has ended. An agent that closes what it inherits
-    /// gives that up, and a descendant that outlives its agent holds the lock on.
+    /// The start takes the lock before it starts anything, and fails if another process has the
+    /// lock. The agents inherit the open file, as descriptor 4. The lock holds until the supervisor
+    /// and every process that has the descriptor are gone, without a gap. After a supervisor was
+    /// killed, its agent therefore keeps a new supervisor from starting until the agent has ended.
+    /// An agent that closes the descriptor gives this protection up. A descendant that outlives its
+    /// agent keeps the lock.
     ///
-    /// The file is made where it is not there, never removed, and names the supervisor and its agent
-    /// for whoever is refused. It must be on a file system of this machine.
+    /// The start creates the file if it does not exist, and the supervisor never removes it. The
+    /// file names the supervisor and its agent, for the error of a supervisor that is refused. It
+    /// must be on a file system of this machine.
     ///
-    /// Source: flock(2); setlock of daemontools, which is inherited as well; s6-supervise, which locks
-    /// a file of the service directory.
+    /// Source: flock(2); setlock of daemontools, whose lock is inherited as well; s6-supervise,
+    /// which locks a file of the service directory.
     pub fn lock(mut self, path: impl Into<PathBuf>) -> Self {
         self.lock_path = Some(path.into());
         self
     }
 
-    /// Tells those who adopt orphans of this supervisor's agents, so that what they leave in their
-    /// process groups is known for orphans. Default: none.
+    /// Tells `orphans` which agents this supervisor has, so that it takes what they leave in their
+    /// process groups for orphans. Default: none.
     pub fn orphans(mut self, orphans: &Orphans) -> Self {
         self.orphans = Some(orphans.adopter());
         self
     }
 
-    /// Takes the lock, if there is to be one.
+    /// Takes the lock if a lock file is set.
     pub(super) fn take_lock(&mut self) -> Result<(), SupervisorError> {
         if let Some(path) = &self.lock_path {
             let lock = Lock::take(path)?;
@@ -216,14 +222,16 @@ impl SupervisorBuilder {
         Ok(())
     }
 
-    /// Starts the supervisor, and so the agent, on the current runtime.
+    /// Starts the supervisor on the current runtime. The supervisor then starts the agent.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Locked`] where another has the [lock](SupervisorBuilder::lock), and
-    /// [`SupervisorError::Lock`] where it cannot be taken at all; [`SupervisorError::ZeroPeriod`] for a
-    /// start timeout, a minimum uptime, a watchdog, or a probe's period or timeout of zero;
-    /// [`SupervisorError::BadProbe`]; [`SupervisorError::NoRuntime`] outside a tokio runtime.
+    /// - [`SupervisorError::Locked`] if another process has the [lock](SupervisorBuilder::lock),
+    ///   and [`SupervisorError::Lock`] if the lock file cannot be opened, locked or written;
+    /// - [`SupervisorError::ZeroPeriod`] if a start timeout, a minimum uptime, a watchdog, or a
+    ///   probe's period or timeout is zero;
+    /// - [`SupervisorError::BadProbe`] if the probe's program or arguments are invalid;
+    /// - [`SupervisorError::NoRuntime`] outside a tokio runtime.
     pub fn start(mut self) -> Result<(Supervisor, SupervisorEvents), SupervisorError> {
         self.validate()?;
         let runtime = runtime()?;
@@ -278,7 +286,7 @@ impl SupervisorBuilder {
             })
     }
 
-    /// Starts it; as a child of a group, to wait for its turn.
+    /// Starts the supervisor's task. With a link, it is a child of a group and waits for its turn.
     pub(super) fn launch(
         self,
         runtime: &Handle,
@@ -301,7 +309,7 @@ impl SupervisorBuilder {
     }
 }
 
-/// The runtime to run on.
+/// Returns the current tokio runtime.
 pub(super) fn runtime() -> Result<Handle, SupervisorError> {
     Handle::try_current().map_err(|_| SupervisorError::NoRuntime)
 }

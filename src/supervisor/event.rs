@@ -1,4 +1,4 @@
-//! What a supervisor does and says.
+//! What a supervisor does, and the events with which it reports that.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,63 +22,64 @@ use agent_stub::Signal;
 pub enum SupervisorEvent {
     /// The agent was started.
     Started {
-        /// The run.
+        /// The run's number.
         run: u64,
         /// The agent's process id.
         pid: u32,
     },
     /// The agent could not be started.
     StartFailed {
-        /// The run.
+        /// The run's number.
         run: u64,
-        /// Why.
+        /// Why the start failed.
         error: Arc<SpawnError>,
     },
     /// The agent is up.
     Ready {
-        /// The run.
+        /// The run's number.
         run: u64,
     },
-    /// The agent was not ready in time; it is being stopped.
+    /// The agent was not ready in time. The supervisor stops it.
     StartTimedOut {
-        /// The run.
+        /// The run's number.
         run: u64,
     },
-    /// The agent missed a heartbeat; it is killed.
+    /// The agent missed a heartbeat. The supervisor kills it.
     MissedHeartbeat {
-        /// The run.
+        /// The run's number.
         run: u64,
     },
-    /// A probe of the agent failed. Where it is one too many, the agent is being stopped.
+    /// A probe of the agent failed. If as many have failed in a row as end the run, the supervisor
+    /// stops the agent.
     ProbeFailed {
-        /// The run.
+        /// The run's number.
         run: u64,
-        /// How many have failed in a row.
+        /// How many probes have failed in a row, this one included.
         failed: u32,
-        /// How this one did.
+        /// How this probe failed.
         failure: ProbeFailure,
     },
-    /// The agent is being stopped: the signal goes to its process group.
+    /// The supervisor stops the agent: it sends the stop signal to the agent's process group.
     Stopping {
-        /// The run.
+        /// The run's number.
         run: u64,
         /// The stop signal.
         signal: Signal,
     },
     /// The agent ended and was reaped.
     Ended {
-        /// The run.
+        /// The run's number.
         run: u64,
-        /// How.
+        /// How the agent ended.
         status: ExitStatus,
         /// The run as the restart decision sees it.
         end: RunEnd,
     },
-    /// There will be a restart.
+    /// The supervisor waits before it starts the agent again.
     BackingOff {
-        /// What the backoff was asked for.
+        /// The attempt that the backoff was asked about; 0 when the count starts again.
         attempt: u32,
-        /// How long from now.
+        /// How long the supervisor waits, from now.
         delay: Duration,
     },
     /// The supervisor rests until it is told to start again.
@@ -91,28 +92,29 @@ pub enum SupervisorEvent {
 pub enum Outcome {
     /// The policy wants no restart after this end.
     Finished {
-        /// Whether the run ended well.
+        /// Whether the end of the run counts as a success.
         success: bool,
-        /// How it ended.
+        /// How the run ended.
         end: RunEnd,
     },
-    /// There were too many restarts.
+    /// The limit allows no more restarts.
     GaveUp(GaveUp),
-    /// It was stopped, and where a run had to be ended for that, that is how the run ended.
+    /// The supervisor was stopped. If it had to end a run for that, this is how the run ended.
     Stopped(Option<ExitStatus>),
-    /// It cannot tell how the agent ended, and so cannot decide: something else in this program
-    /// waits for all children, or the kernel refused to wait. The agent was killed.
+    /// The supervisor does not know how the agent ended, and so cannot decide. Something else in
+    /// this program waits for all children, SIGCHLD is ignored, or the kernel refused to wait or to
+    /// send a signal. The supervisor has killed the agent, if the kernel let it.
     Failed(Arc<RunError>),
 }
 
-/// Why a supervisor cannot tell how its agent ended.
+/// Why a supervisor does not know how its agent ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// Waiting failed.
+    /// Waiting for the agent failed.
     #[error(transparent)]
     Watch(#[from] WatchError),
-    /// Stopping failed.
+    /// Stopping the agent failed.
     #[error(transparent)]
     Close(#[from] CloseError),
 }
@@ -121,29 +123,29 @@ pub enum RunError {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
-    /// What it does.
+    /// The supervisor's state.
     pub state: State,
-    /// The runs so far, start attempts that failed included.
+    /// The number of runs so far, failed start attempts included.
     pub runs: u64,
     /// The agent's process id, while there is an agent.
     pub pid: Option<u32>,
 }
 
-/// What a supervisor does.
+/// The states of a supervisor.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
-    /// It is down until it is its turn in its [`SupervisorGroup`](crate::SupervisorGroup).
+    /// The agent is down until it is its turn in its [`SupervisorGroup`](crate::SupervisorGroup).
     Waiting,
-    /// An agent was started, or is about to be, and is not up yet.
+    /// The agent was started, or is about to be, and is not up yet.
     Starting,
     /// The agent is up.
     Up,
-    /// The agent ended; there will be a restart.
+    /// The agent ended. The supervisor waits before it starts the agent again.
     BackingOff,
     /// The agent is being stopped.
     Stopping,
-    /// Nothing happens until it is told to start again.
+    /// The supervisor does nothing until it is told to start again.
     Resting(Outcome),
 }
 
@@ -187,26 +189,26 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The events of one supervisor, each with its time, in order. None is lost: they wait until they
-/// are read.
+/// The events of one supervisor, each with its time, in order. No event is lost: events wait until
+/// they are read.
 #[derive(Debug)]
 pub struct SupervisorEvents {
     pub(super) events: mpsc::UnboundedReceiver<Told>,
 }
 
-/// An event as it was told.
+/// An event and when the supervisor reported it.
 #[derive(Debug)]
 pub(crate) struct Told {
-    /// By the supervisor's clock.
+    /// The time by the supervisor's clock.
     pub(crate) at: Timestamp,
-    /// By tokio's, which everything in one runtime shares.
+    /// The time by tokio's clock, which everything in one runtime shares.
     pub(crate) instant: Instant,
     pub(crate) event: SupervisorEvent,
 }
 
 impl SupervisorEvents {
-    /// The next event and its time by the supervisor's clock. None after the supervisor was dropped
-    /// and its last event read.
+    /// Waits for the next event, and returns it with its time by the supervisor's clock. Returns
+    /// `None` after the supervisor's end, once its last event was read.
     ///
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<(Timestamp, SupervisorEvent)> {
@@ -214,7 +216,7 @@ impl SupervisorEvents {
         Some((told.at, told.event))
     }
 
-    /// The next event if there is one now.
+    /// Returns the next event if there is one now.
     pub fn try_next(&mut self) -> Option<(Timestamp, SupervisorEvent)> {
         self.try_told().map(|told| (told.at, told.event))
     }

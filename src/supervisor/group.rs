@@ -1,4 +1,4 @@
-//! Keeping several agents running together.
+//! The supervisor group, which keeps several agents running together.
 
 mod turns;
 
@@ -13,21 +13,23 @@ use super::life::Link;
 use crate::policy::{GiveUpScope, SiblingStrategy};
 use turns::Turns;
 
-/// Keeps several agents running together: its children, each as a
-/// [`Supervisor`](crate::Supervisor) keeps it.
+/// Keeps several agents running together. They are the children of the group, and it keeps each one
+/// running as a [`Supervisor`](crate::Supervisor) does.
 ///
-/// Detailed operation, beside that of each child:
+/// Detailed operation, in addition to that of each child:
 ///
-/// 1. The children are started in the order in which the builder was given them, each when the one
-///    before is up, as its [`Readiness`](crate::Readiness) says, or rests.
-/// 2. A child that is to be restarted waits for its own delay. Meanwhile those that the
-///    [`SiblingStrategy`] has it replace are stopped, from the last to the first, each when the one
-///    after it was reaped. When no delay is left they are started as in 1. What is stopped for that
-///    counts for nothing, and a child that rests stays at rest.
-/// 3. When a child is given up, those that the [`GiveUpScope`] says are stopped for good, in the same
-///    order. Nothing is started for them any more.
-/// 4. A stop stops all, in the same order. When all children rest, so does the group, with a
-///    [`GroupOutcome`], and for good.
+/// 1. The group starts the children in the order in which the builder was given them. It starts
+///    each child when the child before it rests or is up, as its [`Readiness`](crate::Readiness)
+///    defines it.
+/// 2. A child that is to be restarted waits for its own delay. Meanwhile the group stops the
+///    children that the [`SiblingStrategy`] replaces with it, from the last to the first. It stops
+///    each child when the child after it was reaped. When no delay is left, the group starts them
+///    as in step 1. The stops of a replacement change no counts, and a child that rests stays at
+///    rest.
+/// 3. When a child is given up, the group stops for good the children that the [`GiveUpScope`]
+///    names, in the same order. It never starts them again.
+/// 4. A stop stops all children, in the same order. When all children rest, the group rests, too,
+///    with a [`GroupOutcome`] and for good.
 ///
 /// Dropping the group kills all agents and their process groups, without a grace, as dropping a
 /// supervisor does.
@@ -73,14 +75,14 @@ pub struct SupervisorGroup {
 pub enum GroupOutcome {
     /// Each child came to rest by itself, and none was given up.
     Finished,
-    /// Nothing is left running, and the first child that was given up is this one.
+    /// A child was given up, and nothing is left running. If several were, this is the first one.
     GaveUp {
-        /// The child.
+        /// The child's name, as given to `Supervisor::builder`.
         agent_id: String,
-        /// How it came to rest: [`Outcome::GaveUp`] or [`Outcome::Failed`].
+        /// How the child came to rest: [`Outcome::GaveUp`] or [`Outcome::Failed`].
         outcome: Outcome,
     },
-    /// It was stopped.
+    /// The group was stopped.
     Stopped,
 }
 
@@ -104,9 +106,10 @@ pub struct SupervisorGroupBuilder {
 }
 
 impl SupervisorGroup {
-    /// A group without children.
+    /// Starts to build a group. It has no children yet.
     ///
-    /// Defaults: a restart of one child replaces that one alone; giving up on one ends the group.
+    /// Defaults: a restart of one child replaces only that child; giving up on one child ends the
+    /// group.
     pub fn builder() -> SupervisorGroupBuilder {
         SupervisorGroupBuilder {
             children: Vec::new(),
@@ -115,14 +118,14 @@ impl SupervisorGroup {
         }
     }
 
-    /// Waits until it rests: until all its children do.
+    /// Waits until the group rests: until all its children rest. Returns the outcome.
     ///
     /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Gone`] where its task, or that of a child, has ended: with its runtime, or by
-    /// a panic of a backoff.
+    /// [`SupervisorError::Gone`] if the task of the group or of a child has ended: its runtime is
+    /// gone, or a backoff panicked.
     pub async fn wait(&self) -> Result<GroupOutcome, SupervisorError> {
         let mut outcome = self.outcome.clone();
         let rests = outcome.wait_for(Option::is_some).await;
@@ -130,21 +133,21 @@ impl SupervisorGroup {
         outcome.ok_or(SupervisorError::Gone)
     }
 
-    /// Stops all children, from the last to the first, and returns after the first was reaped. Where
-    /// the group rests already, nothing happens, and the outcome is the one that it rests with.
+    /// Stops all children, from the last to the first, and returns after the first was reaped. If
+    /// the group already rests, does nothing and returns the outcome that it rests with.
     ///
-    /// Not cancelled by dropping the future: the stop goes on.
+    /// Dropping the future does not cancel the stop.
     ///
     /// # Errors
     ///
     /// [`SupervisorError::Gone`], as for [`wait`](SupervisorGroup::wait).
     pub async fn stop(&self) -> Result<GroupOutcome, SupervisorError> {
-        // Nobody is there where it rests.
+        // This fails if the group rests: its task has ended.
         let _ = self.stops.send(());
         self.wait().await
     }
 
-    /// What each child does now, in the order in which they are started.
+    /// Returns what each child does now, in the order in which the children are started.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
         let now = |status: &watch::Receiver<Status>| status.borrow().clone();
@@ -153,31 +156,32 @@ impl SupervisorGroup {
 }
 
 impl SupervisorGroupBuilder {
-    /// One child more, which is started after those that were given before.
+    /// Adds a child. The group starts it after those that were added before.
     pub fn child(mut self, child: SupervisorBuilder) -> Self {
         self.children.push(child);
         self
     }
 
-    /// Which children a restart of one replaces.
+    /// Sets which children a restart of one child replaces.
     pub fn strategy(mut self, strategy: SiblingStrategy) -> Self {
         self.strategy = strategy;
         self
     }
 
-    /// Which children end when one is given up.
+    /// Sets which children end when one is given up.
     pub fn give_up(mut self, scope: GiveUpScope) -> Self {
         self.give_up = scope;
         self
     }
 
-    /// Starts the group on the current runtime. The events are those of each child, in the order of
-    /// the children.
+    /// Starts the group on the current runtime. Also returns the events of each child, in the order
+    /// of the children.
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::NoChildren`] without a child; [`SupervisorError::SameName`] where two have the
-    /// same name; otherwise as for [`SupervisorBuilder::start`]. Nothing was started then.
+    /// [`SupervisorError::NoChildren`] without a child; [`SupervisorError::SameName`] if two
+    /// children have the same name; otherwise as for [`SupervisorBuilder::start`]. After an error,
+    /// nothing was started.
     pub fn start(mut self) -> Result<(SupervisorGroup, Vec<SupervisorEvents>), SupervisorError> {
         if self.children.is_empty() {
             return Err(SupervisorError::NoChildren);

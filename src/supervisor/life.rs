@@ -21,31 +21,31 @@ use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
-/// What the handle asks for.
+/// What the handle or the group asks of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Stop,
     Restart,
     Start,
     Reset,
-    /// To end the run, if there is one, and wait for the turn in the group; nothing that is counted
-    /// changes.
+    /// End the run, if there is one, and wait for the turn in the group. No count changes.
     Retire,
-    /// To start, where it waits for that.
+    /// Start, if the child waits for its turn.
     Go,
 }
 
-/// How a child of a group says what it does. It is dropped with the child's life.
+/// How a child of a group reports its state to the group. It is dropped together with the child's
+/// `Life`.
 pub(super) struct Link {
-    /// Its place in the group.
+    /// The child's place in the group.
     pub(super) place: usize,
-    /// Where it says so; nothing, at its end.
+    /// Receives the child's place and its state, or `None` when the child's task ends.
     pub(super) news: mpsc::UnboundedSender<(usize, Option<State>)>,
 }
 
 impl Link {
     fn tell(&self, news: Option<State>) {
-        // Where the group is gone, nobody goes by it.
+        // This fails if the group is gone. Nobody needs the state then.
         let _ = self.news.send((self.place, news));
     }
 }
@@ -56,52 +56,52 @@ impl Drop for Link {
     }
 }
 
-/// A request, and who wants to know that it was carried out.
+/// A request, and how to answer whoever made it.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) request: Request,
-    /// Told the outcome that the supervisor rests with, if it does.
+    /// Receives the outcome that the supervisor rests with, or `None` if it does not rest.
     pub(super) done: oneshot::Sender<Option<Outcome>>,
 }
 
 impl Command {
-    /// Whoever asked may have lost interest: the request is carried out all the same.
+    /// Answers the request. Whoever made it may no longer wait for the answer, which is no error.
     fn done(self, outcome: Option<&Outcome>) {
         let _ = self.done.send(outcome.cloned());
     }
 }
 
-/// What comes next.
+/// What the supervisor does next.
 enum Next {
-    /// A start. The requests that it answers are answered when it was tried.
+    /// Start a run. These requests are answered after the start attempt.
     Start(Vec<Command>),
-    /// What the tracker says to this end.
+    /// Do what the tracker decides about this end.
     Decide(RunEnd),
-    /// A start after a delay.
+    /// Start a run after the delay for this attempt.
     BackOff(u32),
-    /// A start when it is its turn in the group.
+    /// Start a run when it is the child's turn in the group.
     Wait(Option<Command>),
-    /// Nothing until a request.
+    /// Do nothing until a request comes.
     Rest(Outcome, Option<Command>),
-    /// The handle was dropped.
+    /// End, because the handle was dropped.
     End,
 }
 
-/// How a run came to its end.
+/// Why the supervisor no longer watches a run.
 enum RunOver {
-    /// By itself.
+    /// The agent ended by itself.
     Ended(WatchResult),
-    /// It was not ready in time.
+    /// The agent was not ready in time.
     TimedOut,
-    /// It missed a heartbeat.
+    /// The agent missed a heartbeat.
     Silent,
-    /// It failed its probes.
+    /// The agent failed its probes.
     Unhealthy,
-    /// A request wants it stopped.
+    /// A request wants the agent stopped.
     Asked(Command),
     /// The handle was dropped.
     Dropped,
-    /// Nobody knows.
+    /// Waiting for the agent failed, so nobody knows how it ended.
     Lost(RunError),
 }
 
@@ -109,7 +109,7 @@ enum RunOver {
 struct Run {
     handle: AgentHandle,
     notifications: Option<Notifications>,
-    /// When it was up.
+    /// When the agent was up; `None` before.
     up: Option<Timestamp>,
 }
 
@@ -120,7 +120,8 @@ pub(super) struct Life {
     status: watch::Sender<Status>,
     link: Option<Link>,
     run: u64,
-    /// Requests that were taken from the channel too early.
+    /// Requests that `start_anew` took from the channel and left for later. They come before those
+    /// in the channel.
     waiting: VecDeque<Command>,
 }
 
@@ -157,7 +158,8 @@ impl Life {
         }
     }
 
-    /// Nobody may listen any more; the supervisor goes on all the same.
+    /// Sends the event to the listener. If nobody listens any more, the supervisor goes on all the
+    /// same.
     fn tell(&self, event: SupervisorEvent) {
         tracing::debug!(target: "supervise_harness", agent = self.parts.agent_id, %event, "supervisor");
         let _ = self.events.send(Told {
@@ -178,7 +180,7 @@ impl Life {
         });
     }
 
-    /// One whole run.
+    /// Carries out one whole run.
     async fn run(&mut self, asked: Vec<Command>) -> Next {
         self.run = self.run.saturating_add(1);
         self.set(State::Starting, None);
@@ -258,7 +260,8 @@ impl Life {
             }
             let silent = run.notifications.is_none();
             tokio::select! {
-                // An end that is already there decides what everything else means.
+                // An end that has already happened comes first: it decides what everything else
+                // means.
                 biased;
                 end = &mut ended => return match end {
                     Ok(result) => RunOver::Ended(result),
@@ -300,14 +303,14 @@ impl Life {
         self.set(State::Up, Some(run.handle.pid()));
     }
 
-    /// The run ended by itself, and was reaped.
+    /// Goes on after the agent ended by itself and was reaped.
     async fn ended(&mut self, run: &Run, result: WatchResult) -> Next {
         let end = match run.up {
             Some(up) => {
                 let up_for = self.parts.clock.now().saturating_since(up);
                 RunEnd::new(EndCause::Exited(result.status)).after(up_for)
             }
-            // It never was up: a failed start, also with exit code 0.
+            // The agent never was up: the start failed, even with exit code 0.
             None => RunEnd::new(EndCause::StartFailed),
         };
         self.tell(SupervisorEvent::Ended {
@@ -315,20 +318,21 @@ impl Life {
             status: result.status,
             end,
         });
-        // What it left in its group must not meet the next run.
+        // Kills what the agent left in its group, so that it does not meet the next run.
         match run.handle.close().await {
             Ok(_) => Next::Decide(end),
             Err(error) => Next::Rest(Outcome::Failed(Arc::new(error.into())), None),
         }
     }
 
-    /// It missed a heartbeat, and may act on no signal: it is killed at once.
+    /// Kills an agent that missed a heartbeat. It gets no stop signal before, because it may be
+    /// unable to act on one.
     async fn silent(&mut self, run: Run) -> Next {
         self.tell(SupervisorEvent::MissedHeartbeat { run: self.run });
         let up_for = run.up.map_or(Duration::ZERO, |up| {
             self.parts.clock.now().saturating_since(up)
         });
-        // What fails here fails again in the close, which says so.
+        // If this fails, `close` fails as well and returns the error.
         let _ = run.handle.signal(Signal::KILL);
         self.set(State::Stopping, Some(run.handle.pid()));
         match run.handle.close().await {
@@ -345,7 +349,7 @@ impl Life {
         }
     }
 
-    /// It failed its probes.
+    /// Stops an agent that failed its probes.
     async fn unhealthy(&mut self, run: Run) -> Next {
         let up_for = run.up.map_or(Duration::ZERO, |up| {
             self.parts.clock.now().saturating_since(up)
@@ -354,7 +358,7 @@ impl Life {
         self.failed(run, end).await
     }
 
-    /// It is stopped, and that is this end, whatever its exit code.
+    /// Stops the agent. The run ends with `end`, whatever the exit code.
     async fn failed(&mut self, run: Run, end: RunEnd) -> Next {
         match self.close(run).await {
             Ok(status) => {
@@ -369,7 +373,7 @@ impl Life {
         }
     }
 
-    /// A request wants the run stopped.
+    /// Stops the agent because of a request, and goes on as the request says.
     async fn stopped(&mut self, run: Run, command: Command) -> Next {
         let up_for = run.up.map_or(Duration::ZERO, |up| {
             self.parts.clock.now().saturating_since(up)
@@ -405,7 +409,8 @@ impl Life {
             run: self.run,
             signal,
         });
-        // Where the supervisor took the socket, it is what shuts it, and goes on reading.
+        // If the supervisor took the socket from the handle, it must shut the socket here. It goes
+        // on reading, so that the agent does not block on a write.
         if let Some(notifications) = &notifications {
             notifications.shut();
         }
@@ -442,7 +447,7 @@ impl Life {
         let mut sleep = self.parts.clock.sleep(delay);
         loop {
             tokio::select! {
-                // A stop that is already there beats the start.
+                // A stop that has already arrived comes before the start.
                 biased;
                 command = self.command() => match command {
                     None => return Next::End,
@@ -459,7 +464,7 @@ impl Life {
         }
     }
 
-    /// A start: at once, or in a group when it is its turn.
+    /// Starts a run at once, or in a group when it is the child's turn.
     fn start_in_turn(&self) -> Next {
         match self.link {
             None => Next::Start(Vec::new()),
@@ -467,7 +472,7 @@ impl Life {
         }
     }
 
-    /// Waits for the turn in the group.
+    /// Waits for the child's turn in the group.
     async fn wait(&mut self, asked: Option<Command>) -> Next {
         self.set(State::Waiting, None);
         if let Some(command) = asked {
@@ -501,13 +506,14 @@ impl Life {
                 Request::Stop => command.done(Some(&outcome)),
                 Request::Restart | Request::Start => return self.start_anew(command),
                 Request::Reset => self.reset(command),
-                // There is no run to replace.
+                // There is no run to end, and no turn to wait for.
                 Request::Retire | Request::Go => command.done(None),
             }
         }
     }
 
-    /// An explicit start: one for all the requests for it that are waiting.
+    /// Starts a run because of a request. All start and restart requests that are next in the queue
+    /// are answered by this one start.
     fn start_anew(&mut self, command: Command) -> Next {
         self.parts.tracker.reset();
         self.parts.backoff.reset();
@@ -526,7 +532,7 @@ impl Life {
         Next::Start(asked)
     }
 
-    /// The next request. None once the handle was dropped. Cancel-safe.
+    /// Returns the next request, or `None` once the handle was dropped. Cancel-safe.
     async fn command(&mut self) -> Option<Command> {
         match self.waiting.pop_front() {
             Some(command) => Some(command),

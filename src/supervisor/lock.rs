@@ -1,4 +1,4 @@
-//! The lock that says in whose hands a service is.
+//! The lock that says which supervisor a service belongs to.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use super::SupervisorError;
 
-/// A lock on a file, held as long as a process has the open file: this one, or an agent.
+/// A lock on a file. It holds as long as a process has the open file: this process or an agent.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: Arc<File>,
 }
 
 impl Lock {
-    /// Takes the lock on the file, which is made where it is not there, or says who has it.
+    /// Takes the lock on the file, and creates the file if it does not exist. If another process
+    /// has the lock, the error says which one.
     pub(super) fn take(path: &Path) -> Result<Lock, SupervisorError> {
         let failed = |error: io::Error| SupervisorError::Lock {
             path: path.to_owned(),
@@ -46,12 +47,12 @@ impl Lock {
         Ok(lock)
     }
 
-    /// What its agents inherit.
+    /// The open file, which the agents inherit.
     pub(super) fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
     }
 
-    /// Has it say which agent has it, too. For people: the lock holds without.
+    /// Adds the agent's process id to the file. This is for people: the lock holds without it.
     pub(super) fn note(&self, agent: u32) {
         if let Err(error) = self.write(Some(agent)) {
             tracing::warn!(target: "supervise_harness", %error, "cannot write to the lock");
@@ -70,13 +71,14 @@ impl Lock {
     }
 }
 
-/// Who has the file open, of those that it names: a number may be another process's by now, and then
-/// that has not. `None` also where this may not be seen.
+/// Returns the first process that the file names and that has the file open. A number in the file
+/// may belong to another process by now; that process does not have the file open. `None` if there
+/// is no such process, or if this process may not see its descriptors.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     let this = file.metadata().ok()?;
-    // That this process has opened it to ask says nothing.
+    // This process opened the file itself just now, to ask. That descriptor does not count.
     let asking = PathBuf::from(format!(
         "/proc/{}/fd/{}",
         std::process::id(),

@@ -17,28 +17,32 @@ use tokio::task::JoinHandle;
 use crate::process::{Process, open_pidfd, reap_zombie};
 use crate::spawner::{AgentHandle, SpawnError};
 
-/// Has orphans come to this process, and reaps them when they have ended.
+/// Makes orphans children of this process, and reaps them when they have ended.
 ///
-/// As long as it lives the whole process is a subreaper: a descendant whose parent ends becomes its
-/// child. A daemon does that on purpose, and what a killed agent leaves cannot help it. Nobody else
-/// would ever wait for them.
+/// As long as this value lives, the whole process is a subreaper: a descendant whose parent ends
+/// becomes a child of this process. A daemon orphans itself on purpose. The descendants of a killed
+/// agent are orphaned by its death. Nobody else would ever wait for these processes.
 ///
-/// The status of a child that this process has started itself is for whoever started it. The kernel
-/// does not say who started a child, so only what proves to be an orphan is reaped:
+/// If this process starts a child itself, the child's status is for the code that started it. The
+/// kernel does not say who started a child. Therefore only a child that is certainly an orphan is
+/// reaped:
 ///
-/// - what is in a session that is neither this process's nor led by itself, as after a daemon's double
-///   fork: no process gets into another session but by making it;
-/// - what is in the process group of an agent of a supervisor that was
-///   [told](crate::SupervisorBuilder::orphans) of this, and is not that agent: this process must not
-///   put other children of its own there. The group is told by the agent's pidfd, so that a number
-///   that was given anew proves nothing.
+/// - A child in a session that is neither this process's session nor led by the child, as after a
+///   daemon's double fork. A process can only enter another session by making a new one, so this
+///   process did not start the child.
+/// - A child in the process group of an agent or of a probe, other than the agent or probe itself,
+///   if its supervisor was [told](crate::SupervisorBuilder::orphans) of this value. This process
+///   must not put other children of its own into that group. The pidfd of the agent or probe
+///   identifies the group, so a reused number is not mistaken for it.
 ///
-/// What leads a session or a group of its own may be anybody's, and stays a zombie when it ends; but see
-/// [`adopt_all`](Orphans::adopt_all). A child that was there before is never taken for an orphan.
+/// Any other child may be one that this process started: for example a child that leads a session
+/// of its own, or a process group in this process's session. It stays a zombie when it ends; but
+/// see [`adopt_all`](Orphans::adopt_all). A child that existed before this value is never taken for
+/// an orphan.
 ///
-/// That something has ended is learnt from SIGCHLD by tokio's handler, which wakes every runtime of the
-/// process. Where SIGCHLD is blocked, as it may be inherited, a thread that takes this one signal lives as
-/// long as the value does.
+/// SIGCHLD tells that a child has ended. Tokio's handler receives it, and wakes every runtime of
+/// the process. A process may inherit a signal mask that blocks SIGCHLD. In that case a thread that
+/// takes only this signal lives as long as this value.
 ///
 /// Source: prctl(2) `PR_SET_CHILD_SUBREAPER`; what an init does, without its waitpid(-1).
 #[derive(Debug)]
@@ -50,40 +54,44 @@ pub struct Orphans {
     _taker: Option<Taker>,
 }
 
-/// What is known of the children of this process.
+/// What `Orphans` knows about the children of this process, to tell which ones are orphans.
 #[derive(Debug)]
 pub(super) struct Adopter {
-    /// Whether it starts nothing but agents that are minded.
+    /// Whether this process starts nothing but what is in `minded`.
     owns_process: bool,
-    /// The children that were there before.
+    /// The children that existed when adoption began.
     before: BTreeSet<Child>,
-    /// The session when it began: a child may be in it after this process has left it.
+    /// This process's session when adoption began. A child may be in it after this process has left
+    /// it.
     session: pid_t,
-    /// The agents, and what probes them, as long as something is left of them or their group.
+    /// The agents and their probes. Each stays here until it is reaped and its process group is
+    /// empty.
     minded: Mutex<Vec<Arc<Process>>>,
 }
 
-/// A child as /proc has it.
+/// Identifies a child by what /proc says. The process id alone may be reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Child {
     pid: pid_t,
-    /// When it started, in ticks.
+    /// When the child started, in clock ticks since boot.
     start: u64,
 }
 
 impl Orphans {
-    /// From now on, until it is dropped.
+    /// Begins to adopt and reap orphans. This goes on until the value is dropped.
     ///
     /// # Errors
     ///
-    /// Where this is no tokio runtime with I/O enabled, or the children cannot be told.
+    /// If this is called outside a tokio runtime with I/O enabled, or if the children of this
+    /// process cannot be listed.
     pub fn adopt() -> io::Result<Orphans> {
         Orphans::new(false)
     }
 
-    /// As [`adopt`](Orphans::adopt), in a process that starts nothing but the agents of supervisors that
-    /// are told of it, as an init does: then every other child is an orphan, and is reaped. The statuses
-    /// of what is started otherwise are lost.
+    /// Does what [`adopt`](Orphans::adopt) does, for a process that starts nothing but the agents
+    /// of supervisors that are told of this value, as an init does. There every other child is an
+    /// orphan, and is reaped. If the process starts other children all the same, their statuses are
+    /// lost.
     ///
     /// # Errors
     ///
@@ -129,21 +137,22 @@ impl Orphans {
 impl Drop for Orphans {
     fn drop(&mut self) {
         self.task.abort();
-        // It failed when it was set, if ever.
+        // If this fails, the same call in `new` failed before.
         let _ = set_child_subreaper(self.was_subreaper);
     }
 }
 
-/// A thread that takes SIGCHLD. A signal that every thread blocks is never handled.
+/// A thread that takes SIGCHLD. If every thread blocked the signal, its handler would never run.
 #[derive(Debug)]
 struct Taker {
-    /// It goes on until this is dropped.
+    /// The thread lives until this sender is dropped.
     stay: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Taker {
-    /// One, where this thread blocks the signal: what other threads do may change with each of them.
+    /// Starts a thread that takes SIGCHLD if the calling thread blocks it. Does not rely on other
+    /// threads that take it: each of them may end, or block it later.
     fn where_blocked() -> io::Result<Option<Taker>> {
         if !SigSet::thread_get_mask()?.contains(Signal::SIGCHLD) {
             return Ok(None);
@@ -151,8 +160,8 @@ impl Taker {
         let (stay, gone) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("orphans".to_owned());
         let thread = thread.spawn(move || {
-            // No other signal: what a handler does is for the threads that others have made. It fails for
-            // no valid set.
+            // Blocks every other signal: their handlers are for the threads that other code has
+            // made. The call fails for no valid set.
             let mut others = SigSet::all();
             others.remove(Signal::SIGCHLD);
             let _ = others.thread_set_mask();
@@ -169,15 +178,16 @@ impl Drop for Taker {
     fn drop(&mut self) {
         drop(self.stay.take());
         if let Some(thread) = self.thread.take() {
-            // It does not panic.
+            // The thread does not panic.
             let _ = thread.join();
         }
     }
 }
 
 impl Adopter {
-    /// Starts a process that is then minded, where somebody adopts orphans. Nothing is reaped meanwhile:
-    /// it may have ended before it is known.
+    /// Starts a process and, if there is an adopter, adds the process to `minded`. Nothing is
+    /// reaped in between: the process may end before it is in `minded`, and would be taken for an
+    /// orphan.
     pub(super) fn start(
         adopter: Option<&Adopter>,
         spawn: impl FnOnce() -> Result<AgentHandle, SpawnError>,
@@ -198,7 +208,8 @@ impl Adopter {
     fn reap(&self) -> io::Result<()> {
         let mut minded = self.minded.lock().unwrap_or_else(PoisonError::into_inner);
         for pid in children()? {
-            // First: what is read by number is about this process where this can still be reaped after.
+            // The pidfd is opened before the stat is read. If the pidfd can be reaped afterwards,
+            // the number was not reused in between, and the stat is about this process.
             let opened = u32::try_from(pid).ok().and_then(|pid| open_pidfd(pid).ok());
             let (Some(pidfd), Some(found)) = (opened, stat(pid)) else {
                 continue;
@@ -232,11 +243,12 @@ impl Adopter {
     }
 }
 
-/// The children of all threads of this process: what it has started, and what came to it.
+/// Lists the children of all threads of this process: those that it started, and those that it
+/// adopted.
 fn children() -> io::Result<Vec<pid_t>> {
     let mut children = Vec::new();
     for thread in fs::read_dir("/proc/self/task")? {
-        // A thread that has ended has none.
+        // A thread that has ended has no children.
         let text = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
         children.extend(
             text.split_whitespace()
@@ -246,7 +258,7 @@ fn children() -> io::Result<Vec<pid_t>> {
     Ok(children)
 }
 
-/// What /proc/PID/stat says.
+/// The fields of /proc/PID/stat that are needed here.
 struct Stat {
     child: Child,
     is_zombie: bool,
@@ -256,7 +268,7 @@ struct Stat {
 
 fn stat(pid: pid_t) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the program's name in parentheses: from the third field on.
+    // What follows the program's name in parentheses: the fields from the third on.
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     Some(Stat {
         child: Child {

@@ -9,10 +9,10 @@ use agent_stub::{Quoted, Signal};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
-/// Whom an event is about.
+/// Whom an event is about: a run of an agent, a descendant of a run, or the subject.
 ///
-/// Prints as `worker#2`, `worker#2/helper` or `subject`. A name that is empty or has anything but
-/// `A-Z a-z 0-9 . _ -` in it prints in double quotes.
+/// Prints as `worker#2`, `worker#2/helper` or `subject`. A name prints in double quotes if it is
+/// empty or has a character other than `A-Z a-z 0-9 . _ -`.
 ///
 /// ```
 /// use supervise_harness::Who;
@@ -23,21 +23,21 @@ use crate::timestamp::Timestamp;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// One life of an agent, or a process that it started.
+    /// One run of an agent, or a descendant of this run.
     Run {
         /// The agent's name.
         agent: Arc<str>,
-        /// Which of the agent's lives, from 1.
+        /// The number of the agent's run, from 1.
         run: u32,
-        /// The descendant's name; `None` is the agent itself.
+        /// The descendant's name; `None` means the agent itself.
         descendant: Option<Arc<str>>,
     },
-    /// What is under test.
+    /// The code under test.
     Subject,
 }
 
 impl Who {
-    /// The agent itself, in its `run`-th life.
+    /// Names the agent itself, in its run number `run`.
     pub fn run(agent: impl Into<Arc<str>>, run: u32) -> Who {
         Who::Run {
             agent: agent.into(),
@@ -46,7 +46,7 @@ impl Who {
         }
     }
 
-    /// The descendant `name` of the agent's `run`-th life.
+    /// Names the descendant `name` of the agent's run number `run`.
     pub fn descendant(agent: impl Into<Arc<str>>, run: u32, name: impl Into<Arc<str>>) -> Who {
         Who::Run {
             agent: agent.into(),
@@ -55,7 +55,8 @@ impl Who {
         }
     }
 
-    /// The agent's name, of its descendants too; `None` for the subject.
+    /// The agent's name. For a descendant it is the name of the agent whose run it belongs to. `None`
+    /// for the subject.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {
         match self {
@@ -83,15 +84,15 @@ impl fmt::Display for Who {
     }
 }
 
-/// How the subject prints.
+/// The text that the subject prints as.
 pub(super) const SUBJECT: &str = "subject";
 
-/// Whether a name may have this in it and print without quotes.
+/// Whether a name with this character can print without quotes.
 pub(super) fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// A name, quoted where it has to be.
+/// A name that prints in quotes if it needs them.
 struct Name<'a>(&'a str);
 
 impl fmt::Display for Name<'_> {
@@ -106,7 +107,7 @@ impl fmt::Display for Name<'_> {
 
 /// What happened.
 ///
-/// Prints as in a [`Timeline`](crate::Timeline), without the padding.
+/// Prints as it does in a [`Timeline`](crate::Timeline), but without the padding.
 ///
 /// ```
 /// use supervise_harness::{ExitStatus, Signal, What};
@@ -118,73 +119,80 @@ impl fmt::Display for Name<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
-    /// It was started: `start`.
+    /// The process was started: `start`.
     Start,
-    /// It said that it is ready: `ready`.
+    /// The process said that it is ready: `ready`.
     Ready,
-    /// It said that it is alive: `beat`.
+    /// The process said that it is alive: `beat`.
     Beat,
     /// A trapped signal arrived: `signal  SIGTERM count=2`.
     Signal {
         /// The signal.
         signal: Signal,
-        /// The how-many-th of its kind in this run, from 1.
+        /// How often this signal has arrived in this run, this time included.
         count: u64,
     },
-    /// It was stopped, and does nothing: `frozen`.
+    /// The process was stopped, and does nothing: `frozen`.
     Frozen,
-    /// It goes on: `thawed`.
+    /// The process continues after it was frozen: `thawed`.
     Thawed,
-    /// It came to a gate: `gate  "name"`.
+    /// The process reached a gate: `gate  "name"`.
     Gate {
         /// The gate's name.
         name: String,
     },
-    /// It got an exclusive lock: `locked  "path"`.
+    /// The process got an exclusive lock: `locked  "path"`.
     Locked {
-        /// The file it locked.
+        /// The file that it locked.
         path: String,
     },
-    /// It wrote: `wrote  stdout bytes=64`.
+    /// The process wrote to a stream: `wrote  stdout bytes=64`.
     Wrote {
         /// The stream.
         stream: Stream,
-        /// How many bytes.
+        /// How many bytes it wrote.
         bytes: u64,
     },
-    /// It cannot go on until somebody reads: `blocked  stdout`.
+    /// The process cannot go on until somebody reads from the stream: `blocked  stdout`.
     Blocked {
         /// The stream.
         stream: Stream,
     },
-    /// It ended: `exit  code=1`, `exit  signal=SIGSEGV core` or `exit  status=?`.
+    /// The process ended: `exit  code=1`, `exit  signal=SIGSEGV core` or `exit  status=?`.
     Exit {
-        /// How; `None` where nobody could tell.
+        /// How the process ended; `None` if nobody could tell.
         status: Option<ExitStatus>,
     },
-    /// Its parent took its status, and the process is gone: `reap`. In virtual time a run that is no child of the
-    /// test's process, as behind a shell, has it where its parent lived or exited. Where the parent was ended by a signal
-    /// with it, or had gone before it, init reaps it, when it pleases, and the timeline does not have that.
+    /// The parent took the status of a run, and the process is gone: `reap`.
+    ///
+    /// In virtual time, the parent may be another process than the test's, such as a shell. The
+    /// timeline then has the reap if that parent was still alive or had exited by itself. It does not
+    /// have the reap in these cases:
+    /// - A signal ended the parent together with the run, or the parent was gone before. Then init
+    ///   reaps the run, at a time that nobody controls.
+    /// - The parent ended too, and it was last seen in a read, as a shell in a loop of `read`. Then it is
+    ///   uncertain whether the parent or init reaped the run.
     Reap,
     /// The stub could not do what it was told: `error  "text"`.
     Error {
-        /// The stub's words.
+        /// The stub's message.
         text: String,
     },
-    /// The subject's own remark: `note  "text"`.
+    /// A remark that the test wrote into the timeline, or that a followed supervisor made:
+    /// `note  "text"`.
     Note {
-        /// The subject's words.
+        /// The text of the remark.
         text: String,
     },
-    /// What the harness found, such as a leak or an unreaped zombie: `finding  "text"`.
+    /// A problem that the harness found, such as a leak or an unreaped zombie: `finding  "text"`.
     Finding {
-        /// The harness's words.
+        /// The harness's message.
         text: String,
     },
 }
 
 impl What {
-    /// The word that it prints as, before any details.
+    /// The word that an event of this kind prints as, before any details.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -206,7 +214,7 @@ impl What {
         }
     }
 
-    /// What follows the word; empty where nothing does.
+    /// The text that follows the word; empty if nothing does.
     pub(crate) fn details(&self) -> String {
         match self {
             What::Start | What::Ready | What::Beat | What::Frozen | What::Thawed | What::Reap => {
@@ -245,20 +253,20 @@ impl fmt::Display for What {
     }
 }
 
-/// Something that happened.
+/// One event: what happened, to whom, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// When, by the timeline's clock.
+    /// When it happened, by the timeline's clock.
     pub at: Timestamp,
-    /// To whom.
+    /// To whom it happened.
     pub who: Who,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
 impl Event {
-    /// What happened to whom, and when.
+    /// Makes an event: `what` happened to `who` at `at`.
     #[must_use]
     pub fn new(at: Timestamp, who: Who, what: What) -> Event {
         Event { at, who, what }

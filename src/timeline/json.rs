@@ -1,4 +1,4 @@
-//! Timelines for machines.
+//! The form of a timeline for machines, such as JSON.
 
 use agent_stub::Signal;
 use agent_stub::script::Stream;
@@ -22,7 +22,7 @@ struct Written {
     events: Vec<Row>,
 }
 
-/// An event as it is written: flat, each field named for what it says.
+/// An event as it is written: flat, with a field name for each value.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Row {
@@ -60,20 +60,23 @@ struct Row {
     text: Option<String>,
 }
 
-/// The value of the only status that is neither a code nor a signal.
+/// The value of `status` in an exit that has neither a code nor a signal.
 const UNKNOWN: &str = "unknown";
 
-/// Version 2: `{"version":2,"clock":"virtual","events":[…]}`, where an event is flat:
+/// Writes version 2: `{"version":2,"clock":"virtual","events":[…]}`. Each event is flat:
 /// `{"at_ns":200000000,"agent":"worker","run":1,"kind":"exit","code":1}`.
 ///
-/// `at_ns` is in nanoseconds after the clock's origin, and is there on a real clock too. A
-/// descendant's event has `descendant`, the subject's has `"subject":true` instead of `agent` and
-/// `run`. `kind` is [`What::kind`]; beside it stand an exit's `code`, or `signal` and `core`, or
-/// `"status":"unknown"`, and otherwise the fields of [`What`] by their names, signals as `SIGTERM`.
+/// - `at_ns` is the time in nanoseconds after the clock's origin. It is there on a real clock too.
+/// - An event of a descendant has `descendant` as well. An event of the subject has `"subject":true`
+///   instead of `agent` and `run`.
+/// - `kind` is [`What::kind`].
+/// - An exit has `code`, or `signal` and `core`, or `"status":"unknown"`.
+/// - Any other event has the fields of its [`What`], under the same names. Signals are names, such as
+///   `SIGTERM`.
 ///
 /// # Errors
 ///
-/// If a time is more than 584 years after the origin, which nanoseconds in 64 bits do not hold.
+/// If a time is more than 584 years after the origin: 64 bits of nanoseconds cannot hold it.
 ///
 /// ```
 /// use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
@@ -103,12 +106,15 @@ impl Serialize for Timeline {
     }
 }
 
-/// Reads what it serializes to, put in order as [`Timeline::new`] does.
+/// Reads the form that a timeline serializes to, and orders the events as [`Timeline::new`] does.
 ///
 /// # Errors
 ///
-/// If the version is another, a field is missing, unknown, of no meaning beside the others, or not
-/// what it should be: the event is named by its index, the field by its name.
+/// The error names the event by its index and the field by its name. These are errors:
+/// - a version other than 1 or 2;
+/// - a field that is missing or unknown;
+/// - a field that does not go with the other fields of its event;
+/// - an invalid value.
 impl<'de> Deserialize<'de> for Timeline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timeline, D::Error> {
         let written = Written::deserialize(deserializer)?;
@@ -136,7 +142,7 @@ impl<'de> Deserialize<'de> for Timeline {
 }
 
 impl Row {
-    /// `None` where the time is more than 64 bits of nanoseconds.
+    /// Makes the row for an event. `None` if its time needs more than 64 bits of nanoseconds.
     fn of(event: &Event) -> Option<Row> {
         let mut row = Row {
             at_ns: Some(u64::try_from(event.at.since_origin().as_nanos()).ok()?),
@@ -194,7 +200,7 @@ impl Row {
         let who = self.who()?;
         let kind = need(self.kind.take(), "kind")?;
         let what = self.what(&kind)?;
-        // What is left belongs to another kind.
+        // A field that is still there belongs to another kind of event.
         match self {
             row if row == Row::default() => Ok(Event::new(at, who, what)),
             row => Err(format!(
@@ -299,7 +305,7 @@ impl Row {
         }
     }
 
-    /// The name of a field that is there.
+    /// The name of the first field that is still there.
     fn first_field(&self) -> &'static str {
         let fields = [
             (self.code.is_some(), "code"),

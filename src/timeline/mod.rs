@@ -1,4 +1,4 @@
-//! What happened, in order.
+//! Timelines: what happened, in order.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,26 +18,29 @@ pub use event::{Event, What, Who};
 pub use parse::TimelineError;
 pub(crate) use recorder::{Instant, Recorder};
 
-/// Which clock a timeline's times are of.
+/// Which clock the times of a timeline come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimelineClock {
-    /// The harness's own: the times are exact, and the same every time.
+    /// The harness's own clock: the times are exact, and the same each time the test runs.
     Virtual,
-    /// The machine's: the order is meaningful, the times are measurements.
+    /// The machine's clock: the order is meaningful, but the times are only measurements.
     Real,
 }
 
 /// What happened to a subject and its agents, in order.
 ///
-/// On a virtual clock the events are in the order of their times. At one instant things happen in steps: the
-/// code under test works until it rests, then one process acts, then the code under test takes that in, and
-/// so on. The events of one instant are in the order of these steps. Within a step, where several processes
-/// act that the code under test has, say, killed together, they are in the order in which the agents were
-/// introduced, each agent's own as it lived them. On a real clock they are in the order in which they were
-/// noticed.
+/// On a virtual clock the events are in the order of their times. Things that happen at one instant happen
+/// in steps. The code under test works until it rests; then one process acts; then the code under test reacts
+/// to that, and so on. The events of one instant are in the order of these steps.
 ///
-/// Names, runs and deltas tell the events apart; there is no process id in it.
+/// Several processes may act within one step, for example if the code under test kills them together. Their
+/// events are in the order in which the test introduced the agents. The events of each agent stay in the
+/// order in which they happened to it.
+///
+/// On a real clock the events are in the order in which the harness noticed them.
+///
+/// Names, run numbers and time differences identify the events. A timeline has no process ids.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,11 +71,12 @@ pub enum TimelineClock {
 pub struct Timeline {
     clock: TimelineClock,
     events: Vec<Event>,
-    /// The agents that its sim had, with or without events; None where it is not a sim's own.
+    /// The names of all agents of the sim, with or without events. `None` if the timeline does not come
+    /// from a sim.
     names: Option<Arc<[Arc<str>]>>,
 }
 
-/// By clock and events: which other agents there were makes no difference.
+/// Compares clock and events. Agents without events make no difference.
 impl PartialEq for Timeline {
     fn eq(&self, other: &Timeline) -> bool {
         (self.clock, &self.events) == (other.clock, &other.events)
@@ -81,23 +85,23 @@ impl PartialEq for Timeline {
 
 impl Eq for Timeline {}
 
-/// One life of an agent, as [`Timeline::runs`] tells it.
+/// One run of an agent, as [`Timeline::runs`] returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunSpan {
-    /// Which of the agent's lives, from 1.
+    /// The number of the agent's run, from 1.
     pub run: u32,
-    /// When it started.
+    /// When the run started.
     pub start: Timestamp,
-    /// When it ended; `None` where the timeline ends first.
+    /// When the run ended; `None` if the timeline has no end of it.
     pub exit: Option<Timestamp>,
-    /// How it ended; `None` where it did not, or nobody could tell.
+    /// How the run ended; `None` if it did not end, or if nobody could tell.
     pub status: Option<ExitStatus>,
 }
 
 impl Timeline {
-    /// A timeline of these events. On a virtual clock they are sorted by time; those of one instant stay in
-    /// the order given. On a real clock all stay in the order given.
+    /// Makes a timeline of these events. On a virtual clock it sorts them by time, and events of one instant
+    /// stay in the order given. On a real clock all events stay in the order given.
     #[must_use]
     pub fn new(clock: TimelineClock, events: impl IntoIterator<Item = Event>) -> Timeline {
         let mut events: Vec<Event> = events.into_iter().collect();
@@ -111,7 +115,7 @@ impl Timeline {
         }
     }
 
-    /// As that of a sim that had these agents.
+    /// Marks the timeline as that of a sim with these agents.
     pub(crate) fn with_names(mut self, names: impl Iterator<Item = Arc<str>>) -> Timeline {
         self.names = Some(names.collect());
         self
@@ -129,7 +133,7 @@ impl Timeline {
         &self.events
     }
 
-    /// The agents that events are about, in the order of their first ones.
+    /// The names of the agents that have events, in the order of their first events.
     #[must_use]
     pub fn agents(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
@@ -137,7 +141,8 @@ impl Timeline {
         names.filter(|name| seen.insert(*name)).collect()
     }
 
-    /// The agent's own events, without its descendants', each with its run.
+    /// The events of the agent itself, without those of its descendants, each with the number of the run.
+    /// Panics as [`starts`](Timeline::starts) does.
     #[track_caller]
     fn own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (u32, &'a Event)> {
         if let Some(names) = &self.names
@@ -162,7 +167,7 @@ impl Timeline {
             })
     }
 
-    /// How often the agent was started. Its descendants do not count.
+    /// Counts how often the agent was started. Starts of its descendants do not count.
     ///
     /// ```
     /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
@@ -180,9 +185,9 @@ impl Timeline {
     ///
     /// # Panics
     ///
-    /// Where the timeline is a sim's, and the sim had no agent of that name: it is a mistake in the test.
-    /// An agent that was never started gives 0. A timeline that was [made](Timeline::new) or parsed knows
-    /// no other names than those of its events, and gives 0 for all others.
+    /// If the timeline comes from a sim that had no agent of that name, which is a mistake in the test.
+    /// There is no panic for an agent that was never started: the result is 0. A timeline that was
+    /// [made](Timeline::new) or parsed knows only the names in its events, and gives 0 for any other name.
     #[must_use]
     #[track_caller]
     pub fn starts(&self, agent: &str) -> usize {
@@ -190,7 +195,7 @@ impl Timeline {
         own.filter(|(_, event)| event.what == What::Start).count()
     }
 
-    /// How the agent's runs ended, in the order in which they did; `None` where nobody could tell.
+    /// How the agent's runs ended, in the order of their ends. An entry is `None` if nobody could tell.
     ///
     /// ```
     /// # use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, What, Who};
@@ -214,8 +219,8 @@ impl Timeline {
         .collect()
     }
 
-    /// How long from each end of the agent to its next start: the delays between its runs. An end
-    /// that no start follows has none.
+    /// The times from each end of the agent to its next start: the delays between its runs. An end
+    /// without a start after it has no entry.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -250,7 +255,7 @@ impl Timeline {
         gaps
     }
 
-    /// The agent's runs that started, in the order in which they did.
+    /// The agent's runs that started, in the order of their starts.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -296,8 +301,8 @@ impl Timeline {
         runs
     }
 
-    /// The pairs of the agent's runs that were alive at once, the earlier first: what started after
-    /// the other's start and before its end, by the order of the events.
+    /// The pairs of the agent's runs that were alive at the same time, the earlier run first. The later run
+    /// started after the start of the earlier one and before its end, by the order of the events.
     ///
     /// ```
     /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
@@ -335,8 +340,8 @@ impl Timeline {
         pairs
     }
 
-    /// The events from `from` on and before `to`: half open, so that adjacent spans share none. The
-    /// times stay what they are.
+    /// The events at or after `from` and before `to`. Events at `to` are left out, so that adjacent spans
+    /// share no event. The times do not change.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -375,7 +380,7 @@ impl Timeline {
             .collect()
     }
 
-    /// The texts of all that the harness found, in order. Empty is good.
+    /// The texts of all findings of the harness, in order. Empty if it found no problem.
     ///
     /// ```
     /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};

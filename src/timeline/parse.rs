@@ -1,4 +1,4 @@
-//! Reading what a timeline prints.
+//! Parses the text that a timeline prints.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
-/// What is no timeline: where, what was expected there, and what was found.
+/// Why a text is not a timeline: where, what was expected there, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: expected {expected}, found {found}")]
 #[non_exhaustive]
@@ -24,20 +24,20 @@ pub struct TimelineError {
     pub column: usize,
     /// What was expected there.
     pub expected: &'static str,
-    /// What was found, quoted, or in words.
+    /// What was found there: a quote from the text, or a description.
     pub found: String,
 }
 
 type Result<T> = std::result::Result<T, TimelineError>;
 
-/// Reads what a timeline prints. The widths of gaps do not matter, nor do empty lines.
+/// Reads the text that a timeline prints. The widths of gaps do not matter, and empty lines are skipped.
 ///
-/// What was printed reads back the same on a virtual clock. On a real one the text has no times, and
-/// all of them read as [`Timestamp::ORIGIN`].
+/// A timeline on a virtual clock that was printed and read back is the same. On a real clock the text
+/// has no times, and every event gets the time [`Timestamp::ORIGIN`].
 ///
 /// # Errors
 ///
-/// [`TimelineError`] with the first line and column that is no version 1 or 2 of the text.
+/// [`TimelineError`] with the first line and column at which the text is not valid in version 1 or 2.
 ///
 /// ```
 /// use supervise_harness::Timeline;
@@ -86,11 +86,11 @@ impl FromStr for Timeline {
     }
 }
 
-/// One line, read from the left.
+/// One line, which is read from left to right.
 struct Line<'a> {
     number: usize,
     text: &'a str,
-    /// How far it was read, in bytes; between two characters always.
+    /// How many bytes were read. It is always between two characters.
     at: usize,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Line<'a> {
         &self.text[self.at..]
     }
 
-    /// An error at a byte offset, which may be anywhere.
+    /// Returns an error at a byte offset, which may be in the middle of a character.
     fn error_at<T>(&self, offset: usize, expected: &'static str) -> Result<T> {
         let offset = self.text.floor_char_boundary(offset);
         let word = self.text[offset..].split(is_gap).next().unwrap_or_default();
@@ -114,7 +114,7 @@ impl<'a> Line<'a> {
             found: match (word, &self.text[offset..]) {
                 (_, "") => "the end of the line".to_owned(),
                 ("", _) => "a space".to_owned(),
-                // As much as tells what it is.
+                // 40 characters are enough to recognize the word.
                 _ => format!("`{}`", word.chars().take(40).collect::<String>()),
             },
         })
@@ -124,7 +124,7 @@ impl<'a> Line<'a> {
         self.error_at(self.at, expected)
     }
 
-    /// The longest start of the rest that consists of such characters.
+    /// Takes the longest prefix of the rest that has only wanted characters.
     fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let length = rest.find(|c| !wanted(c)).unwrap_or(rest.len());
@@ -159,7 +159,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A value of that type, of these characters.
+    /// Takes the longest prefix of these characters and parses it as a `T`.
     fn value<T: FromStr>(
         &mut self,
         characters: impl Fn(char) -> bool,
@@ -176,7 +176,7 @@ impl<'a> Line<'a> {
         self.value(|c| c.is_ascii_digit(), expected)
     }
 
-    /// `key=`, or an error that says so.
+    /// Takes `key`, such as `count=`. The error says that it was expected.
     fn key(&mut self, key: &'static str) -> Result<()> {
         match self.take(key) {
             true => Ok(()),
@@ -206,7 +206,7 @@ impl<'a> Line<'a> {
         Ok(clock)
     }
 
-    /// That long after `before`: `+1.250`.
+    /// Takes a time difference such as `+1.250`, and returns the time that long after `before`.
     fn time_after(&mut self, before: Duration) -> Result<Duration> {
         const EXPECTED: &str = "a time since the line before, such as `+0.200`";
         let start = self.at;
@@ -356,7 +356,7 @@ impl<'a> Line<'a> {
         }))
     }
 
-    /// A string in double quotes, as [`agent_stub::Quoted`] prints a valid one.
+    /// Takes a string in double quotes, as [`agent_stub::Quoted`] prints valid UTF-8.
     fn quoted(&mut self) -> Result<String> {
         if !self.take("\"") {
             return self.error("a string in double quotes");

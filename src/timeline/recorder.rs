@@ -1,4 +1,4 @@
-//! What the harness writes a timeline with.
+//! Records events, and makes a timeline of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::timestamp::Timestamp;
 
-/// When something happened: at one time, things happen in steps.
+/// When something happened: a time, and a step, since things that happen at one time happen in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant {
     pub(crate) at: Timestamp,
-    /// One process acts, or the code under test does until it rests: each is a step.
+    /// The number of the step. In each step, one process acts, or the code under test works until it rests.
     pub(crate) step: u64,
 }
 
@@ -18,18 +18,19 @@ pub(crate) struct Instant {
 #[derive(Clone, Debug)]
 struct Record {
     step: u64,
-    /// For which time each of its process's ancestors, from the run on, started the next.
+    /// Where the process is in the tree of its run. It has a number for each ancestor, from the run's own
+    /// process down: n means that the next process in the line is the n-th that this ancestor started.
     path: Vec<u32>,
     event: Event,
 }
 
-/// Takes events as they come and puts them in an order that does not depend on who was faster.
+/// Takes events as they come, and puts them in an order that does not depend on which process was faster.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     clock: TimelineClock,
-    /// Each agent's place among those of the same step.
+    /// Each agent's place in the order of the events of one step.
     places: HashMap<Arc<str>, usize>,
-    /// In the order of recording.
+    /// The events, in the order of recording.
     records: Vec<Record>,
 }
 
@@ -43,14 +44,14 @@ impl Recorder {
         }
     }
 
-    /// Gives the agent the next place in the order, unless it has one.
+    /// Gives the agent the next place in the order, unless it already has a place.
     pub(crate) fn agent(&mut self, name: &str) {
         if !self.places.contains_key(name) {
             self.places.insert(name.into(), self.places.len());
         }
     }
 
-    /// Adds an event. An agent that was never named before is placed now, after all others.
+    /// Adds an event. If its agent has no place yet, the agent gets the next place, after all others.
     pub(crate) fn record(&mut self, instant: Instant, who: Who, path: &[u32], what: What) {
         if let Some(name) = who.agent() {
             self.agent(name);
@@ -62,10 +63,17 @@ impl Recorder {
         });
     }
 
-    /// What was recorded so far. Virtual: by time, then by step, then by the agents' places with the
-    /// subject after all of them, then by run, its own events before its descendants' in the order in which
-    /// they were started, then as recorded: what two processes do in one step is in nobody's order. Real: as
-    /// recorded.
+    /// The timeline of what was recorded so far. On a real clock the events stay in the order of recording.
+    ///
+    /// On a virtual clock they are sorted, because two processes that act in one step may be recorded in
+    /// either order. They are sorted by these, in this order:
+    /// 1. the time;
+    /// 2. the step;
+    /// 3. the place of the agent, with the subject after all agents;
+    /// 4. the run;
+    /// 5. the process: the run itself, then the processes that it started, in the order of their starts, each
+    ///    with its own descendants after it;
+    /// 6. the order of recording.
     pub(crate) fn timeline(&self) -> Timeline {
         let mut records = self.records.clone();
         if self.clock == TimelineClock::Virtual {
@@ -191,7 +199,7 @@ mod tests {
         );
     }
 
-    /// One agent's events, or the subject's, in its own order: bytes written tell them apart.
+    /// The events of one agent, or of the subject, in its own order. The bytes written tell them apart.
     fn lane(who: Who) -> impl Strategy<Value = Vec<Event>> {
         prop::collection::vec(0_u64..3, 0..6).prop_map(move |times| {
             let events = times.into_iter().zip(0..).map(|(millis, bytes)| {

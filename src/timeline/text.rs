@@ -6,31 +6,33 @@ use std::time::Duration;
 use super::{Timeline, TimelineClock, Who};
 use crate::timestamp::Timestamp;
 
-/// The version of both written forms, as they are written.
+/// The version that is written, both of the text and of the JSON.
 pub(super) const VERSION: u32 = 2;
 
-/// Whether a written form of that version can be read. Version 1 has the same lines; of what happened at one
-/// instant it says nothing across agents.
+/// Whether this crate can read that version. Version 1 has the same lines, but the order of its events at one
+/// instant says nothing about different agents.
 pub(super) fn is_readable(version: u32) -> bool {
     (1..=VERSION).contains(&version)
 }
 
-/// The columns of the times and of the kinds, with the gap after them.
+/// The widths of the columns of times and of kinds, with the gap after them.
 const TIME: usize = "+0.000  ".len();
 const KIND: usize = "finding  ".len();
 
-/// The text form, version 2: a line for the timeline, a line for each event, no end of line after
-/// the last.
+/// Prints the text form, version 2: one line for the timeline, then one line for each event. There is no
+/// end of line after the last line.
 ///
-/// - On a virtual clock an event's line begins with how long after the line before it happened (the
-///   first: after the clock's origin), in seconds: three digits after the point, more only where
-///   there is more; an hour is `+3600.000`. So a changed delay changes its own line and no other.
-///   On a real clock there are no times, and the text is the same where the order is.
-/// - The columns of the times and of the kinds have a fixed width. That of the names is as wide as
-///   the longest, with one digit for the run: only a longer name moves the other lines, not one more
-///   run. What is longer takes of the gap first, down to one space, and then moves the rest of its
+/// - On a virtual clock, the line of an event begins with the time since the event before. For the first
+///   event, it is the time since the clock's origin. The time is in seconds, with three digits after the
+///   point, or more if they are needed; an hour is `+3600.000`. A changed delay therefore changes only its
 ///   own line.
-/// - Strings and odd names are in double quotes, as in scripts; see [`stub::Quoted`](agent_stub::Quoted).
+/// - On a real clock there are no times. Timelines with the same events in the same order have the same text.
+/// - The columns of times and of kinds have a fixed width. The column of names is as wide as the longest
+///   name, counted with one digit for the run. Only a longer name moves the other lines; one more run does
+///   not. A text that is too long first uses the gap after it, down to one space. Then it moves the rest of
+///   its own line.
+/// - Strings, and names with unusual characters, are in double quotes, as in scripts; see
+///   [`stub::Quoted`](agent_stub::Quoted).
 impl fmt::Display for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "timeline v{VERSION}  clock={}", self.clock)?;
@@ -65,7 +67,7 @@ impl fmt::Display for TimelineClock {
     }
 }
 
-/// How wide the name is in characters, were its run of one digit.
+/// The width of the name in characters, counted as if its run number had one digit.
 fn name_width(who: &Who) -> usize {
     let all = who.to_string().chars().count();
     match who {
@@ -74,12 +76,12 @@ fn name_width(who: &Who) -> usize {
     }
 }
 
-/// Text that fills its column and is followed by one space at least.
+/// Writes the text, padded to its column, with at least one space after it.
 fn cell(f: &mut fmt::Formatter<'_>, text: &str, column: usize) -> fmt::Result {
     write!(f, "{text:<width$} ", width = column - 1)
 }
 
-/// As a [`Timestamp`] prints, between a plus and nothing.
+/// The time as a [`Timestamp`] prints it, with a plus before it and without the `s` at its end.
 fn delta(since: Duration) -> String {
     let at = (Timestamp::ORIGIN + since).to_string();
     format!("+{}", at.trim_end_matches('s'))

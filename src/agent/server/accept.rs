@@ -1,4 +1,4 @@
-//! The connections that come in, until they say who they are.
+//! Accepts connections, and keeps them until their processes have said who they are.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,11 +19,12 @@ use crate::timeline::Who;
 pub(super) struct Stranger {
     pub(super) connection: Connection,
     pub(super) pid: Option<u32>,
-    /// Who it says it is.
+    /// Who the process says it is, once it has said hello.
     pub(super) hello: Option<Hello>,
-    /// What it said since then.
+    /// What the process has said since then.
     pub(super) said: VecDeque<Result<Report, MessageError>>,
-    /// Keeps a descriptor for the pidfd of its process: without one its hello would be lost.
+    /// A spare descriptor, which makes room for the pidfd of the process. Without one, the hello of
+    /// the process would be lost.
     pub(super) spare: OwnedFd,
 }
 
@@ -47,7 +48,7 @@ impl Stranger {
         }
     }
 
-    /// Which descendant it says it is.
+    /// Which descendant the process says it is, if it is one.
     pub(super) fn lineage(&self) -> Option<&Lineage> {
         self.hello.as_ref()?.descendant.as_ref()
     }
@@ -58,7 +59,8 @@ impl Stranger {
         self.said.extend(messages);
     }
 }
-/// How many connections are taken at one look: whoever connects without an end must not hold it up.
+/// How many connections one look takes. A process that connects without an end must not hold up the
+/// look.
 const AT_ONCE: usize = 256;
 
 const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
@@ -66,12 +68,12 @@ const NOT_ACCEPTED: &str = "a control connection cannot be accepted";
 impl Server {
     pub(super) fn accept(&mut self) {
         for place in self.connections() {
-            // Mostly it has said hello by now.
+            // Most processes have said hello by now.
             self.receive(place);
         }
     }
 
-    /// Takes the connections that wait, each a stranger's. Their places.
+    /// Accepts the connections that wait, each as a stranger's. Returns their places.
     pub(super) fn connections(&mut self) -> Vec<usize> {
         let mut places = Vec::new();
         for _ in 0..AT_ONCE {
@@ -87,10 +89,10 @@ impl Server {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return places,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
-                    // The kernel asks for a descriptor before it looks whether one is needed.
+                    // The kernel takes a descriptor before it looks whether a connection waits.
                     _ if !self.is_knocked_at() => return places,
                     _ => {
-                        // It stays in the queue, and is tried again at the next look.
+                        // The connection stays in the queue, and the next look tries again.
                         self.trouble(NOT_ACCEPTED, &error);
                         return places;
                     }
@@ -139,7 +141,8 @@ impl Server {
         poll(&mut listener, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// What this process cannot do for its agents: a finding, and for the watchdog to say.
+    /// Records what this process cannot do for its agents: as a finding, and for the watchdog's
+    /// report.
     pub(crate) fn trouble(&mut self, what: &str, error: &io::Error) {
         let whose = match error.raw_os_error() {
             Some(libc::EMFILE) => {
@@ -182,20 +185,21 @@ impl Server {
                 Some(other) => return self.refuse(place, other),
             }
         }
-        // The gate says when: who is faster decides nothing.
+        // The idle gate says when: it must not matter which process is faster.
         if !self.is_gated {
             self.welcome(place);
         }
     }
 
-    /// A connection ended before it said hello.
+    /// A connection ended before its process said hello.
     fn lose_stranger(&mut self, place: usize) {
         let Some(Stranger { connection, .. }) = self.strangers.remove(&place) else {
             return;
         };
         self.progress += 1;
         if let Some(pid) = connection.peer_pid() {
-            // Its supervisor says that it is ending, or over; or it was killed.
+            // No finding: a supervisor has said that it started this process, or `lost` tells of
+            // it.
             if self.is_announced(pid) || self.find_lost(pid) {
                 return;
             }
@@ -215,7 +219,7 @@ impl Server {
         );
     }
 
-    /// A connection began with something else than a hello of this version.
+    /// A connection began with something other than a hello of this version.
     fn refuse(&mut self, place: usize, said: Result<Report, MessageError>) {
         let Some(Stranger { mut connection, .. }) = self.strangers.remove(&place) else {
             return;

@@ -1,4 +1,4 @@
-//! What bounds the server: who gets in, how much one may say, and when it is over.
+//! The limits of the server: who may connect, how much a process may say, and when the server closes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::net::UnixStream;
@@ -14,45 +14,47 @@ use crate::Timestamp;
 use crate::agent::member::Member;
 use crate::timeline::{Timeline, Who};
 
-/// How many lines one connection may say at one instant. On a real clock: within a second.
+/// How many lines one connection may say at one instant. On a real clock: within one second.
 const LINES: usize = 100_000;
 
-/// How many of them are much, where nothing else happens for as long as the watchdog waits.
+/// How many lines at one instant are much. The watchdog ends the sim if somebody says so many, and nothing
+/// else happens for as long as the watchdog waits.
 const TALK: usize = 1_000;
 
-/// How many a statement may take: it asks for its turn, is begun, is done, and it or what comes after it rests.
+/// How many lines one statement may take: it asks for its turn, it is begun, it is done, and it, or what
+/// comes after it, rests.
 const FOR_A_STATEMENT: u64 = 5;
 
-/// How many bytes.
+/// How many bytes one connection may say at one instant. On a real clock: within one second.
 const BYTES: u64 = 16 << 20;
 
-/// On a real clock, where each look has an instant of its own.
+/// How long an instant counts on a real clock, where each look has an instant of its own.
 const REAL_INSTANT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How many descriptors whatever else is open may need.
+/// How many descriptors everything else in this process may need.
 const ROOM: u64 = 256;
 
-/// How many processes may end at one instant of virtual time. Code that starts one after the other without a delay
-/// would never let time pass.
+/// How many processes may end at one instant of virtual time. Code that starts one process after the other
+/// without a delay would never let time pass.
 const ENDS: u64 = 5_000;
 
-/// How many of those that were refused are named.
+/// How many of the refused processes are named.
 const NAMED: usize = 16;
 
-/// What each connection has said, and who was refused.
+/// What each connection has said, and which processes were refused.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    /// By member.
+    /// What each member has said at its last instant, by member.
     members: HashMap<usize, Spent>,
-    /// How many lines each member has said.
+    /// How many lines each member has said in all, by member.
     lines: HashMap<usize, u64>,
-    /// Who has said more than there is room for.
+    /// The text about the limit that was exceeded, if one was.
     excess: Option<String>,
-    /// How many processes have ended at which instant.
+    /// The instant of the last end, and how many processes have ended at it.
     ends: (Timestamp, u64),
     /// Processes that were refused. Only the first are named.
     refused: BTreeSet<u32>,
-    /// How many descriptors this process may have, and how many agents lived, when there were no more.
+    /// The limit on this process's descriptors, and how many members were alive, when no descriptor was left.
     lack: Option<(u64, u64)>,
 }
 
@@ -61,23 +63,23 @@ pub(super) struct Spoken {
 struct Spent {
     since: Timestamp,
     lines: usize,
-    /// How many bytes it had said before.
+    /// How many bytes it had said before that instant.
     before: u64,
 }
 
 impl Server {
-    /// What was recorded so far.
+    /// The timeline so far.
     pub(crate) fn timeline(&self) -> Timeline {
         let names = self.agents.iter().map(|agent| agent.name.clone());
         self.recorder.timeline().with_names(names)
     }
 
-    /// Whose wait the clock ends next.
+    /// The member that has the next turn: the clock ends its wait next.
     pub(crate) fn next_waiter(&self) -> Option<&Who> {
         Some(&self.members.get(self.turns.first()?)?.who)
     }
 
-    /// A process has ended, an agent or another.
+    /// Counts the end of a process, of an agent or of another.
     pub(super) fn count_end(&mut self) {
         self.ends += 1;
         let (at, count) = &mut self.spoken.ends;
@@ -95,12 +97,14 @@ impl Server {
         }
     }
 
-    /// Who has said more than there is room for, or what there was too much of, and what was done about that.
+    /// Who has said more than there is room for, or what there was too much of, and what was done about it.
+    /// `None` if no limit was exceeded.
     pub(crate) fn excess(&self) -> Option<&str> {
         self.spoken.excess.as_deref()
     }
 
-    /// Who has said very much at this instant, and is at it still.
+    /// The text about the member that has said most at this instant, if that is very much and the member
+    /// still lives.
     pub(crate) fn talker(&self) -> Option<String> {
         let spoken = self.spoken.members.iter();
         let (&member, spent) = spoken.max_by_key(|(_, spent)| spent.lines)?;
@@ -116,7 +120,7 @@ impl Server {
         })
     }
 
-    /// Counts what a member has said. One that does not stop is not heard any more: it would take all
+    /// Counts what a member has said. A member that does not stop is cut off and killed: it would take all
     /// memory, and time would never pass.
     pub(super) fn spend(
         &mut self,
@@ -139,7 +143,7 @@ impl Server {
             lines: 0,
             before: heard,
         };
-        // What gets to an end that is known is more than talk.
+        // A script of known length comes to an end, so what it says is more than talk.
         let lines = self.spoken.lines.entry(member).or_default();
         *lines += messages.len() as u64;
         if statements <= LINES as u64 && *lines <= statements * FOR_A_STATEMENT {
@@ -169,8 +173,8 @@ impl Server {
         self.members[member].kill();
     }
 
-    /// Why a connection is refused; None where it may stay: that of a process of this user, or of a
-    /// descendant of this process, which may have become another's.
+    /// Why a connection is refused, and the process id of its peer. `None` if it may stay. It may stay if its
+    /// process is of this user, or is a descendant of this process, which may have become another user's.
     pub(super) fn refusal(&self, socket: &UnixStream) -> Option<(u32, String)> {
         let Ok(peer) = getsockopt(socket, PeerCredentials) else {
             return Some((
@@ -193,13 +197,13 @@ impl Server {
         Some((pid, text))
     }
 
-    /// Whether it was refused.
+    /// Whether a connection of the process with this number was refused.
     pub(crate) fn has_refused(&self, pid: u32) -> bool {
         self.spoken.refused.contains(&pid)
     }
 
-    /// Says, once for each process, whose connection was refused. Not in the timeline: it is no doing of
-    /// the code under test.
+    /// Says on standard error whose connection was refused: once for each process, and only for the first
+    /// `NAMED`. The timeline does not have it: it is no doing of the code under test.
     pub(super) fn name_refused(&mut self, pid: u32, what: &str) {
         let refused = &mut self.spoken.refused;
         if refused.insert(pid) && refused.len() <= NAMED {
@@ -210,19 +214,19 @@ impl Server {
         }
     }
 
-    /// There are no descriptors left.
+    /// Remembers that there are no descriptors left.
     pub(super) fn note_lack(&mut self) {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let alive = self.alive.len() as u64;
         self.spoken.lack = Some((limit, alive));
     }
 
-    /// Where there were too few descriptors: what would do.
+    /// If there were too few descriptors: the text that says how many would do.
     pub(crate) fn lack(&self) -> Option<String> {
         let (limit, alive) = self.spoken.lack?;
         let agents = (self.agents.len() as u64).max(alive + 1);
-        // What those hold that have begun is known; each of the others takes two here, and up to three pipes of
-        // the code under test.
+        // What the agents that have begun hold is known. Each of the others takes two descriptors here, and
+        // up to three for pipes of the code under test.
         let enough = limit + 5 * (agents - alive);
         let enough = (enough + ROOM).next_multiple_of(ROOM);
         Some(format!(
@@ -231,22 +235,24 @@ impl Server {
         ))
     }
 
-    /// Whether an agent waits that cannot be let in, for want of a descriptor.
+    /// Whether an agent waits that cannot be let in, because no descriptor is left.
     pub(crate) fn is_short(&self) -> bool {
         self.spoken.lack.is_some() && self.is_accept_refused()
     }
 
-    /// Nobody is let in any more: whoever connects is told so at once, and an agent ends.
+    /// Lets nobody in any more. A process that connects from now on is refused at once, and an agent then
+    /// ends.
     pub(crate) fn refuse_all(&mut self) {
         if let Some(listener) = self.listener.take() {
-            // It is closed with its last descriptor, of which a fork may hold one until its exec.
+            // The socket is closed with its last descriptor. A child that another thread has forked may hold
+            // one until it calls exec.
             let _ = self.epoll.delete(&listener);
         }
         self.strangers.clear();
     }
 
-    /// The sim is over: an `Agent` that somebody keeps holds none of its descriptors open, and nothing
-    /// that it starts waits for an answer.
+    /// Closes everything, since the sim is over. An `Agent` that somebody keeps then holds no descriptor of
+    /// the server open. A process that is started with it later does not wait for an answer.
     pub(crate) fn close_down(&mut self) {
         self.refuse_all();
         for member in &mut self.members {
@@ -256,7 +262,7 @@ impl Server {
     }
 }
 
-/// Whether a process is below this one, by the parents that /proc tells.
+/// Whether a process is this one or descends from it, by the parents that /proc tells.
 fn descends_from_this(pid: u32) -> bool {
     let own = std::process::id();
     let (mut pid, mut seen) = (pid, BTreeSet::new());
@@ -265,7 +271,7 @@ fn descends_from_this(pid: u32) -> bool {
             return true;
         }
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name in parentheses: the state, and the parent.
+        // After the name in parentheses come the state and the parent.
         let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         let parent = rest.split(' ').nth(1);
         pid = parent.and_then(|parent| parent.parse().ok()).unwrap_or(0);

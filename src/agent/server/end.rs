@@ -7,7 +7,7 @@ use crate::status::ExitStatus;
 use crate::timeline::What;
 
 impl Server {
-    /// Looks whether a member has ended or was reaped, as its supervisor may have `said`.
+    /// Looks whether a member has ended or was reaped. `said` is how it ended, if its supervisor has said so.
     pub(super) fn look(&mut self, member: usize, said: Option<ExitStatus>) {
         if !self.is_gated && !self.members[member].said_hello {
             self.accept_of(member);
@@ -30,16 +30,17 @@ impl Server {
         }
         let this = &self.members[member];
         if !this.parent.is_this() {
-            // What its parent comes to meanwhile tells who reaped it.
+            // What becomes of its parent until all are at rest tells whether the parent reaped it.
             self.reaped_by_others.insert(member);
         } else if !self.is_gated || self.turns_of_code > this.ended_in {
-            // What the code ended in this turn it may have reaped in it, or not yet: tokio's drop of a child tries
-            // to once. The next turn has it in either case.
+            // The code under test ended the member in this turn, and may have reaped it in this turn, too, or
+            // not yet: when a child is dropped, tokio tries to reap it once. So the timeline has the reap in
+            // the next turn in either case.
             self.reap(member);
         }
     }
 
-    /// Whether somebody has ended in this turn of the code under test.
+    /// Whether a member has ended in this turn of the code under test, and is not reaped yet.
     pub(crate) fn has_just_ended(&self) -> bool {
         let ended_in = |member: &usize| self.members[*member].ended_in;
         self.zombies
@@ -47,10 +48,11 @@ impl Server {
             .any(|member| ended_in(member) == self.turns_of_code)
     }
 
-    /// How a dead member ended: `None` inside where nobody will ever say, `None` where somebody will.
+    /// How a dead member ended. `None` if somebody will still say it; `None` inside if nobody ever will.
     ///
-    /// It never depends on who is asked first. The kernel says it of a child of this process, and since Linux
-    /// 6.15 of everybody. Else its parent says it, where that is an agent that lives.
+    /// In virtual time the answer never depends on who is asked first. The kernel says it of a child of this
+    /// process, and since Linux 6.15 of every process. Otherwise the member's parent says it, if that is an
+    /// agent that lives. On a real clock the kernel is always asked.
     fn status_of(&self, member: usize) -> Option<Option<ExitStatus>> {
         let this = &self.members[member];
         let by_kernel = if this.is_child || kernel_keeps_statuses() || !self.is_virtual {
@@ -69,28 +71,28 @@ impl Server {
         }
     }
 
-    /// Whether its parent is an agent that will say how it ended.
+    /// Whether the member's parent is an agent that lives, and so will say how the member ended.
     fn has_teller(&self, member: &Member) -> bool {
         let starter = member.starter.map(|starter| &self.members[starter]);
         starter.is_some_and(|starter| starter.is_alive() && starter.own_pid == member.own_parent)
     }
 
-    /// Whether nobody has said yet how it ended.
+    /// Whether the member is dead, but nobody has said yet how it ended.
     pub(crate) fn is_dying(&self, member: usize) -> bool {
         self.dying.contains(&member)
     }
 
-    /// Takes in what is still in the socket of a member that is dead.
+    /// Takes in what is still in the socket of a dead member.
     fn hear_last_words(&mut self, member: usize) {
         let Some((&place, _)) = self.places.iter().find(|(_, m)| **m == member) else {
             return;
         };
         self.receive(place);
-        // A descendant may hold the connection open, and nobody talks on it.
+        // A descendant may hold the connection open, but nobody talks on it.
         if self.places.remove(&place).is_some()
             && let Some(connection) = &mut self.members[member].connection
         {
-            // It fails only where it is gone from there already.
+            // This fails only if epoll has it no more.
             let _ = self.epoll.delete(connection.as_fd());
             connection.close();
         }
@@ -118,11 +120,12 @@ impl Server {
         let this = &mut self.members[member];
         this.reaped = true;
         if let Some(pidfd) = &this.pidfd {
-            // It fails only where it is gone from there already.
+            // This fails only if epoll has it no more.
             let _ = self.epoll.delete(pidfd);
         }
         this.close();
-        // Who reaps a descendant, and when, is its parent's affair; and who reaps an orphan is init's.
+        // The timeline has no reap of a descendant, since its parent reaps it when it pleases, and none of an
+        // orphan, since init does.
         let parent = std::mem::replace(&mut this.parent, Parent::This);
         if !this.is_descendant && parent.has_reaped(&self.readers) {
             self.record_of(member, What::Reap);

@@ -1,4 +1,4 @@
-//! What supervisors say: notes beside the runs that they are about.
+//! What supervisors say, as notes beside the runs that they are about.
 
 use std::sync::Arc;
 
@@ -10,21 +10,22 @@ use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
 use crate::timeline::{What, Who};
 
-/// A supervisor that is listened to.
+/// A supervisor that the server listens to.
 #[derive(Debug)]
 pub(crate) struct Followed {
     events: SupervisorEvents,
     agent: usize,
-    /// The agent's run that it has started last; None before the first.
+    /// The agent's run that the supervisor has started last; `None` before its first.
     run: Option<u32>,
-    /// The process of that run, where it was there to be seen.
+    /// The member that is this run, if its process was still there when the server heard of it.
     member: Option<usize>,
     /// The origin of the sim's clock.
     origin: Instant,
 }
 
 impl Server {
-    /// Listens to a supervisor of the agent from now on. Its place among the supervisors.
+    /// Listens to a supervisor of the agent from now on. Returns the supervisor's place in
+    /// `followed`.
     pub(crate) fn follow(
         &mut self,
         agent: usize,
@@ -47,7 +48,7 @@ impl Server {
             while let Some(told) = self.followed[place].events.try_told() {
                 let origin = self.followed[place].origin;
                 let at = Timestamp::ORIGIN + told.instant.saturating_duration_since(origin);
-                // Mostly it is now: a supervisor is heard before time passes.
+                // Mostly this is the current time: a supervisor is heard before time passes.
                 let now = std::mem::replace(&mut self.now, at);
                 self.hear_supervisor(place, &told.event);
                 self.now = now;
@@ -55,7 +56,7 @@ impl Server {
         }
     }
 
-    /// Writes a note among what the supervisor says.
+    /// Writes a note after what the supervisor has said so far, beside the run that it is at.
     pub(crate) fn note_beside(&mut self, place: usize, text: String) {
         self.hear_supervisors();
         self.say(place, text);
@@ -86,7 +87,8 @@ impl Server {
         self.say(place, text(event));
     }
 
-    /// No progress: a supervisor that talks to itself for ever is stuck.
+    /// Records a note. It does not count as progress: a supervisor that talks to itself for ever is
+    /// stuck.
     fn say(&mut self, place: usize, text: String) {
         let instant = self.instant_of(false);
         let who = self.run_of(place);
@@ -102,7 +104,7 @@ impl Server {
     }
 }
 
-/// The event in few words: its run stands beside it.
+/// The event in a few words. They do not name the run, since the note stands beside it.
 fn text(event: &SupervisorEvent) -> String {
     match event {
         SupervisorEvent::Started { .. } => "started".to_owned(),

@@ -1,4 +1,4 @@
-//! What members say.
+//! Takes in what members say.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::agent::member::Member;
 use crate::timeline::What;
 
 impl Server {
-    /// A member said something.
+    /// Takes in one message of a member.
     pub(super) fn hear(&mut self, member: usize, message: Result<Report, MessageError>) {
-        // That it waits, or would like to act, is no news to anybody.
+        // That a member waits, or would like to act, does not count as progress.
         let is_quiet = matches!(
             message,
             Ok(Report::Rest(_)
@@ -44,7 +44,7 @@ impl Server {
             }
             Report::Started { nth, pid, .. } => {
                 let is_it = |m: &Member| m.starter == Some(member) && m.path.last() == Some(&nth);
-                // It may have said hello before its parent said that it started it.
+                // The descendant may have said hello before its starter said that it started it.
                 if !self.members.iter().any(is_it) {
                     self.expected.push(Expected {
                         starter: member,
@@ -55,7 +55,7 @@ impl Server {
             }
             Report::Reaped { pid, status } => {
                 let is_it = |m: &Member| m.starter == Some(member) && m.own_pid == pid;
-                // The number may have been another's before.
+                // Another process may have had the number before.
                 if let Some(child) = self.members.iter().rposition(is_it) {
                     self.members[child].told_status = Some(status);
                     self.look(child, None);
@@ -87,7 +87,7 @@ impl Server {
                 );
             }
             Report::Wrote(stream, bytes) => self.record_of(member, What::Wrote { stream, bytes }),
-            // The gate sees whether it stays so.
+            // With the gate, `see_blocked` records it, if the member is still blocked by then.
             Report::Blocked(stream) if !self.is_gated => {
                 self.record_of(member, What::Blocked { stream });
             }

@@ -1,4 +1,4 @@
-//! The parent of a run that is no child of this process, such as a shell: who reaps the run.
+//! The parent of a run that is no child of this process, such as a shell. The parent reaps the run.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,19 +9,20 @@ use super::Server;
 use crate::process::{ended_status, open_pidfd, reaped_status};
 use crate::status::ExitStatus;
 
-/// Whoever reaps a run.
+/// The process that reaps a run.
 #[derive(Debug)]
 pub(crate) enum Parent {
-    /// This process: the run is its child.
+    /// This process: the run is its child. Also for descendants and without the gate, where no parent is
+    /// looked up.
     This,
-    /// Another process that the code under test has started, and its process id.
+    /// Another process that the code under test has started: its pidfd and its process id.
     Other(OwnedFd, u32),
-    /// Init, or whoever takes in orphans: when it reaps the run, it pleases itself.
+    /// Init, or another process that takes in orphans. It reaps the run when it pleases.
     Init,
 }
 
 impl Parent {
-    /// That of a run that is no child of this process, whose process id is that.
+    /// The parent of the run with the process id `pid`, which is no child of this process.
     pub(super) fn of(pid: u32) -> Parent {
         let parent = parent_and_start(pid).map(|(parent, _)| parent);
         let is_ours = |parent: &u32| descends_from(*parent, std::process::id());
@@ -44,9 +45,14 @@ impl Parent {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
-    /// Whether it counts as the one that reaped a run which is reaped now. Of two that are killed together, a parent
-    /// may still get to that, or not. Nor is it sure of one that ends with what it reads, as a shell in a loop of its
-    /// `read`: the run closes that before its parent is told of its end. `readers` are those that read at last.
+    /// Whether this parent counts as the one that reaped a run which is reaped now. It does not if that is a
+    /// matter of chance:
+    ///
+    /// - A parent that was killed together with its run may still have reaped the run, or not.
+    /// - A parent that ends with what it reads, such as a shell with a loop around `read`, may not have
+    ///   reaped the run: the run closes its output before the parent is told of the run's end.
+    ///
+    /// `readers` are the processes that were reading when all were last at rest.
     pub(super) fn has_reaped(&self, readers: &HashSet<u32>) -> bool {
         match self {
             Parent::This => true,
@@ -63,14 +69,14 @@ impl Parent {
 }
 
 impl Server {
-    /// Whether a run has ended whose parent, which is another process than this, is still to reap it.
+    /// Whether a run has ended that its parent, which is another process than this one, has still to reap.
     pub(crate) fn awaits_reap_by_others(&self) -> bool {
         let is_others = |member: &usize| matches!(self.members[*member].parent, Parent::Other(..));
         self.zombies.iter().any(is_others)
     }
 
-    /// Takes note of children of this process that were reaped in this turn of the code under test, as a thread of
-    /// its own does before it starts the next.
+    /// Records the children of this process that were reaped in this turn of the code under test. A thread of
+    /// that code may reap one child and then start the next in the same turn.
     pub(crate) fn see_reaped(&mut self) {
         let is_reaped = |&member: &usize| {
             let this = &self.members[member];
@@ -82,13 +88,13 @@ impl Server {
         }
     }
 
-    /// Takes note of which processes that are no agents read, at rest.
+    /// Remembers which processes that are no agents read, now that all are at rest.
     pub(crate) fn see_readers(&mut self, readers: HashSet<u32>) {
         self.readers = readers;
     }
 
-    /// Takes note of what became of runs that are no children of this process: which were reaped, and which their
-    /// parent has left. To be asked where all are at rest, so that a parent that ends with its run has ended.
+    /// Looks what became of the runs that are no children of this process: which were reaped, and which have
+    /// lost their parent. Call it when all are at rest, so that a parent that ends with its run has ended.
     pub(crate) fn look_at_parents(&mut self) {
         for member in std::mem::take(&mut self.reaped_by_others) {
             self.reap(member);
@@ -102,7 +108,7 @@ impl Server {
     }
 }
 
-/// Whether a process is that one, or below it.
+/// Whether the process `pid` is `ancestor` or descends from it.
 fn descends_from(mut pid: u32, ancestor: u32) -> bool {
     while pid != ancestor {
         match parent_and_start(pid) {
@@ -113,10 +119,11 @@ fn descends_from(mut pid: u32, ancestor: u32) -> bool {
     true
 }
 
-/// A process's parent, and when it started, in the kernel's ticks.
+/// The parent of a process, and when the process started, in the kernel's clock ticks.
 pub(crate) fn parent_and_start(pid: u32) -> Option<(u32, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the program's name in parentheses, from the third field: the 4th and the 22nd.
+    // What follows the program's name in parentheses begins with the third field. These are the 4th and the
+    // 22nd.
     let mut fields = stat.rsplit(')').next()?.split_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     let start = fields.nth(17)?.parse().ok()?;

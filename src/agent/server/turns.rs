@@ -1,4 +1,4 @@
-//! Who acts next: what the clock or the test lets happen, one at a time.
+//! Decides who acts next. What the clock or the test lets happen, happens one at a time.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,37 @@ use agent_stub::protocol::Order;
 
 use crate::Timestamp;
 
-/// Where a process stands among those of the sim: by agent, by run, and then by who started whom. It
-/// comes from the script and the code under test, never from who was faster.
+/// Where a process stands among those of the sim: by agent, by run, and then by who started whom. This
+/// order comes from the script and the code under test, never from which process was faster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// The agent's place.
     pub(crate) agent: usize,
     pub(crate) run: u32,
-    /// For which time each of its ancestors, from the run on, started the next; empty for the run.
+    /// For which time each of its ancestors, from the run on, started a process. `[2, 1]` is the first
+    /// process that was started by the second process that the run started. Empty for the run itself.
     pub(crate) path: Vec<u32>,
 }
 
-/// Why a process may act. Of what is due at one instant, the first comes first.
+/// Why a process may act. Of the turns that are due at one instant, the one with the first of these
+/// reasons comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
-    /// The test told it to: in the order in which it did.
+    /// The test told it to. The number puts these orders in the order in which the test gave them.
     Told(u64),
-    /// A signal came: as in the kernel, before what it does by itself.
+    /// A signal came. As in the kernel, this comes before what the process does by itself.
     Signal,
-    /// Its script comes to something that others can see, or a wait of it is over.
+    /// Its script comes to something that others can see, or one of its waits is over.
     Script,
 }
 
-/// A turn: who may act from when on.
+/// A turn: which member may act, and from when on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     at: Timestamp,
     reason: Reason,
     rank: Rank,
-    /// The number of the wait or of the turn; 0 for what is told.
+    /// The number of the wait or of the turn; 0 for a script or an order of the test.
     id: u64,
     member: usize,
 }
@@ -48,12 +50,12 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// A wait of the member is over then.
+    /// Adds the turn that the member has when its wait is over, at `at`.
     pub(super) fn wait(&mut self, at: Timestamp, rank: Rank, member: usize, id: u64) {
         self.add(at, Reason::Script, rank, member, id, Order::Go(id));
     }
 
-    /// The member asks to act.
+    /// Adds the turn that the member asks for.
     pub(super) fn ask(&mut self, now: Timestamp, rank: Rank, member: usize, id: u64, signal: bool) {
         let reason = if signal {
             Reason::Signal
@@ -63,12 +65,12 @@ impl Turns {
         self.add(now, reason, rank, member, id, Order::Go(id));
     }
 
-    /// The member begins its script.
+    /// Adds the turn in which the member begins its script.
     pub(super) fn begin(&mut self, now: Timestamp, rank: Rank, member: usize, script: Order) {
         self.add(now, Reason::Script, rank, member, 0, script);
     }
 
-    /// The test tells the member to do something.
+    /// Adds the turn in which the member obeys an order of the test.
     pub(super) fn tell(&mut self, now: Timestamp, rank: Rank, member: usize, order: Order) {
         self.told += 1;
         self.add(now, Reason::Told(self.told), rank, member, 0, order);
@@ -93,7 +95,8 @@ impl Turns {
         self.waiting.insert(turn, order);
     }
 
-    /// The next turn that is due, which is granted. Who cannot act, as it is stopped, has its turn later.
+    /// Takes out the next turn that is due, to grant it. A member that cannot act, because it is stopped,
+    /// has its turn later.
     pub(super) fn next(
         &mut self,
         now: Timestamp,
@@ -105,30 +108,31 @@ impl Turns {
         Some((turn.member, order))
     }
 
-    /// Whether the next turn that is due is the first of its member.
+    /// Whether the next turn that is due brings a script: that of a new run, or one that the test has
+    /// sent.
     pub(super) fn next_begins(&self, now: Timestamp) -> bool {
         let first = self.waiting.first_key_value();
         first.is_some_and(|(turn, order)| turn.at <= now && matches!(order, Order::Do(_)))
     }
 
-    /// Who has the next turn.
+    /// The member that has the next turn.
     pub(super) fn first(&self) -> Option<usize> {
         self.waiting.keys().next().map(|turn| turn.member)
     }
 
-    /// When the earliest turn is due that is still to come.
+    /// The earliest instant after `now` at which a turn is due.
     pub(super) fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
         let mut later = self.waiting.keys().map(|turn| turn.at);
         later.find(|at| *at > now)
     }
 
-    /// Whether the member may act at this instant, once it is granted.
+    /// Whether the member has a turn that is due and was not granted yet.
     pub(super) fn has_due(&self, now: Timestamp, member: usize) -> bool {
         let mut due = self.waiting.keys().take_while(|turn| turn.at <= now);
         due.any(|turn| turn.member == member)
     }
 
-    /// The member has ended.
+    /// Drops the turns of a member that has ended.
     pub(super) fn forget(&mut self, member: usize) {
         self.waiting.retain(|turn, _| turn.member != member);
     }

@@ -1,5 +1,4 @@
-//! How a process becomes one that the server knows: it says hello, or its supervisor says that it
-//! started it.
+//! How a process becomes a member: it says hello, or a supervisor says that it has started this process.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,8 +18,9 @@ use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
 impl Server {
-    /// Takes in those that have said who they are, in an order that does not depend on who was faster:
-    /// `children` are those of the code under test as they were started. True where there were any.
+    /// Takes in the processes that have said hello, in an order that does not depend on which was faster.
+    /// `children` are the children of the code under test, in the order in which they were started. Returns
+    /// whether there were any processes to take in.
     pub(crate) fn welcome_all(&mut self, children: &[u32]) -> bool {
         let mut any = false;
         loop {
@@ -42,16 +42,17 @@ impl Server {
         }
     }
 
-    /// Whether whoever calls itself that has said hello, and is no member yet: what it started comes after it.
+    /// Whether a process that calls itself `own_pid` has said hello and is no member yet. What it started is
+    /// taken in after it.
     fn has_hello_of(&self, own_pid: u32) -> bool {
         let strangers = self.strangers.values();
         let mut hellos = strangers.filter_map(|stranger| stranger.hello.as_ref());
         hellos.any(|hello| hello.pid == own_pid)
     }
 
-    /// Where a process stands among those that were started: runs first, by the children of the code under
-    /// test that they are or descend from, then by the order in which each process started the next; then
-    /// descendants.
+    /// Where a process stands among those that were started. Runs come first: by the child of the code under
+    /// test that they are or descend from, then by the order in which each process started the next.
+    /// Descendants come after them.
     fn birth(&self, place: usize, children: &[u32]) -> Birth {
         let stranger = &self.strangers[&place];
         let lineage = stranger
@@ -84,7 +85,7 @@ impl Server {
         }
     }
 
-    /// The member that a descendant says has started it.
+    /// The member that, as a descendant says, has started this descendant.
     fn starter(&self, place: usize, starter: u32) -> Option<usize> {
         let hello = self.strangers[&place].hello.as_ref()?;
         let at = self
@@ -92,11 +93,12 @@ impl Server {
             .iter()
             .position(|named| *named.name == hello.agent);
         let is_it = |member: &Member| Some(member.agent) == at && member.own_pid == starter;
-        // A number may have been another's before.
+        // Another process may have had the number before.
         self.members.iter().rposition(is_it)
     }
 
-    /// A process said who it is.
+    /// Takes in a process that has said hello, and returns its member. `None` if the process is refused or
+    /// over.
     pub(super) fn welcome(&mut self, place: usize) -> Option<usize> {
         let starter = self.strangers[&place].hello.as_ref();
         let starter = starter.and_then(|hello| hello.descendant.as_ref());
@@ -125,7 +127,7 @@ impl Server {
             return None;
         };
         let pid = pid.unwrap_or(own_pid);
-        // As a member it would be ended with the others.
+        // If it were a member, this process would be ended with the others.
         if pid == std::process::id() {
             self.finding(
                 &Who::Subject,
@@ -173,15 +175,17 @@ impl Server {
         for message in said {
             self.hear(member, message);
         }
-        // It may have ended before its end was watched.
+        // The process may have ended before its end was watched.
         self.look(member, None);
         Some(member)
     }
 
-    /// A descriptor of the process at the other end, which is to be a member. None where it is over.
+    /// A pidfd of the process at the other end, which is to be a member. `None` if the process is over, or if
+    /// no pidfd can be opened: then the connection is closed.
     fn hold(&mut self, pid: u32, connection: &mut Connection, agent: &str) -> Option<OwnedFd> {
         match connection.peer(pid) {
-            // It was killed before it was taken in. Had that been sooner, it would have said nothing.
+            // The process was over before it was taken in. If it had ended a little earlier, it would have
+            // said nothing, so its hello counts for nothing.
             Ok(pidfd) if self.is_announced(pid) && is_over(&pidfd) => {}
             Ok(pidfd) if self.is_gated && was_killed(&pidfd) => {}
             Ok(pidfd) => return Some(pidfd),
@@ -203,7 +207,8 @@ impl Server {
         None
     }
 
-    /// Which descendant it is: of the run of whoever started it, else of the last one.
+    /// Which descendant the process is: of its starter's run or, if the starter is not known, of the agent's
+    /// last run.
     fn descendant(
         &mut self,
         agent: usize,
@@ -227,8 +232,9 @@ impl Server {
         (Who::descendant(name, run, &*descendant), run, path)
     }
 
-    /// A supervisor said that it started this process, as a run of the agent. It is one from now on,
-    /// whether it says hello or not. None where it is gone already.
+    /// Takes in a process that a supervisor says it has started, as a run of the agent. The process is a run
+    /// from now on, whether it says hello or not. Returns the run's number, and the member; `None` instead of
+    /// the member if the process is gone already.
     pub(super) fn announce(&mut self, agent: usize, pid: u32) -> (u32, Option<usize>) {
         if let Some(&known) = self.by_pid.get(&pid) {
             let member = &mut self.members[known];
@@ -256,15 +262,16 @@ impl Server {
         }
     }
 
-    /// Whether a process of that number is a run by its supervisor's word, and has not said hello. It
-    /// has its place in the timeline without that.
+    /// Whether the process with this number is a run because its supervisor said so, and has not said hello.
+    /// Such a run has its place in the timeline without a hello.
     pub(super) fn is_announced(&self, pid: u32) -> bool {
         let is_silent = |&member: &usize| !self.members[member].said_hello;
         self.gone.contains(&pid) || self.by_pid.get(&pid).is_some_and(is_silent)
     }
 
-    /// A child that has not said hello is a zombie. Where it was killed, it may have been an agent: whose run
-    /// it would have been is not to be seen any more. Whether it is seen for the first time.
+    /// Takes note of a child that is a zombie and has not said hello. If it was killed, it may have been an
+    /// agent, but nobody can see any more whose run it would have been. Returns whether it is seen for the
+    /// first time.
     pub(crate) fn see_zombie(&mut self, pid: u32) -> bool {
         if !self.dead_strangers.insert(pid) {
             return false;
@@ -280,9 +287,10 @@ impl Server {
         true
     }
 
-    /// A process ends, or has ended, before it said hello. True where it ran the agents' program, which is
-    /// remembered: what is killed at once may be reaped, or have another name still, before anybody looks.
-    /// So the timeline, which is the same each time, does not have it.
+    /// Remembers a process that ends, or has ended, before it said hello, if it ran the agents' program.
+    /// Returns whether it did. What is killed at once may be reaped before anybody looks, or may still have
+    /// the name of what forked it. So the timeline, which has to be the same each time, does not have such a
+    /// process.
     pub(super) fn find_lost(&mut self, pid: u32) -> bool {
         if self.lost.contains(&pid) {
             return true;
@@ -295,7 +303,8 @@ impl Server {
         is_agents
     }
 
-    /// Of the processes that ended before they said hello, those that were seen.
+    /// The text about the processes of agents that ended before they said hello, as far as they were seen.
+    /// `None` if there are none.
     pub(crate) fn lost(&self) -> Option<String> {
         let (who, run) = match self.lost.len() {
             0 => return None,
@@ -314,7 +323,7 @@ impl Server {
         ))
     }
 
-    /// The next number of the agent's runs.
+    /// Gives out the next number of the agent's runs.
     pub(super) fn next_run(&mut self, agent: usize) -> (Who, u32) {
         let agent = &mut self.agents[agent];
         agent.numbers = agent.numbers.saturating_add(1);
@@ -324,7 +333,7 @@ impl Server {
         )
     }
 
-    /// A process is one that the server knows.
+    /// Makes a process a member, and records its start. Returns the member's index.
     fn enter(
         &mut self,
         pid: u32,
@@ -344,7 +353,7 @@ impl Server {
         self.by_pid.insert(pid, member);
         self.lives += 1;
         self.record_of(member, What::Start);
-        // While it lives: a dead process has none.
+        // Read while the process lives: a dead process has no descriptors.
         let rank = self.members[member].rank();
         for stream in 0..2 {
             if let Ok(link) = std::fs::read_link(format!("/proc/{pid}/fd/{}", stream + 1)) {
@@ -355,7 +364,7 @@ impl Server {
         member
     }
 
-    /// Looks at what the kernel says of it, to its end.
+    /// Watches what the kernel says of the member: opens its /proc/PID/stat, and has epoll tell of its end.
     fn watch(&mut self, member: usize) {
         self.members[member].open_stat();
         let event = EpollEvent::new(
@@ -373,8 +382,8 @@ impl Server {
         }
     }
 
-    /// It said hello on this connection, and is told what to do: at once, or in virtual time when its turn
-    /// comes.
+    /// Keeps the connection on which the member said hello. A run is told what to do: at once, or in virtual
+    /// time when its turn comes.
     fn connect(&mut self, member: usize, place: usize, connection: Connection) {
         self.places.insert(place, member);
         let this = &mut self.members[member];
@@ -401,8 +410,8 @@ impl Server {
         }
     }
 
-    /// Takes the hello of a member that has not said it, if it has sent one. Nobody else's: the
-    /// supervisor of another may not have been heard yet.
+    /// Takes the hello of a member that has not said it, if it has sent one. The hello of another process is
+    /// not taken: the supervisor of that process may not have been heard yet.
     pub(super) fn accept_of(&mut self, member: usize) {
         let pid = self.members[member].pid;
         self.connections();
@@ -421,14 +430,14 @@ impl Server {
 /// Where a process stands among those that were started.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Birth {
-    /// A run: the child of the code under test, and what it descends from below that, each by when it
-    /// started and its number.
+    /// A run: the place of the child of the code under test that it is or descends from; then the processes
+    /// from below that child down to the run, each by its start time and its process id.
     Child(usize, Vec<(u64, u32)>),
-    /// A descendant: who started it, and for which time.
+    /// A descendant: who started it, and for which time that process started one.
     Descendant(Option<Rank>, u32),
 }
 
-/// What the kernel calls a process that runs this program: the first bytes of its name.
+/// What the kernel calls a process that runs this program: the first 15 bytes of the program's file name.
 pub(super) fn kernel_name(program: &Path) -> Option<String> {
     let name = program.file_name()?.as_bytes();
     let name = &name[..name.len().min(15)];
@@ -442,7 +451,7 @@ fn was_killed(pidfd: &OwnedFd) -> bool {
     matches!(status, Some(ExitStatus::Signaled { .. }))
 }
 
-/// Whether a process is gone, or is a child that is a zombie.
+/// Whether a process is gone, or is a child of this process and a zombie.
 fn is_over(pidfd: &OwnedFd) -> bool {
     ended_status(pidfd.as_fd()).is_some() || send_signal(pidfd.as_fd(), None).is_err()
 }

@@ -1,4 +1,4 @@
-//! The program's side: a subject that is told what to do over a socket.
+//! The side of the program: a subject that is told what to do over a socket.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,30 +14,33 @@ use super::words::{Message, Words};
 use crate::conformance::subject::{Session, Subject, SubjectError};
 use crate::rules::{Control, Reporter};
 
-/// Lets the process that has run this one put the subject to work: what [`Program::start`] runs has to
-/// call this. It takes the socket that is standard input, and returns when its other end is gone, as
-/// it is when the test ends or is killed; the service has ended then. A program that runs nothing else
-/// should end now.
+/// Has a subject do what the process that has run this one says. A program that [`Program::start`]
+/// runs has to call this.
+///
+/// It takes the socket that is standard input. It returns when the other end of the socket is gone,
+/// which happens when the test ends or is killed. The service has ended then. A program that does
+/// nothing else should end now.
 ///
 /// [`Program::start`]: super::Program::start
 ///
 /// # Errors
 ///
-/// Where standard input is no such socket: the program was run by somebody else.
+/// If standard input is no such socket: somebody else has run the program. Also if what comes from
+/// the socket is not what [`Program::start`] sends.
 pub fn serve<S>(subject: S) -> io::Result<()>
 where
     S: Subject + 'static,
     S::Session: 'static,
 {
     let socket = StdUnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    // Fails where it is no socket at all.
+    // This fails if standard input is no socket at all.
     socket.peer_addr()?;
     socket.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let tasks = LocalSet::new();
-    // What is still being done is dropped with the tasks, and so is the session.
+    // The calls that have not returned are dropped with the tasks, and so is the session.
     tasks.block_on(&runtime, listen(socket, Rc::new(subject)))
 }
 
@@ -53,7 +56,7 @@ where
     let (say, mut said) = mpsc::unbounded_channel::<Message>();
     tokio::task::spawn_local(async move {
         while let Some(message) = said.recv().await {
-            // Where nobody listens the orders have ended, too.
+            // If nobody listens any more, the orders have ended, too.
             if message.write(&mut words).await.is_err() {
                 return;
             }
@@ -76,13 +79,13 @@ where
                 Ok(rest) => rest(answer.and("done")),
                 Err(error) => answer.and("failed").and(error.text()),
             };
-            // As above.
+            // This fails only if nobody listens any more. Then the orders have ended, too.
             let _ = say.send(answer);
         });
     }
 }
 
-/// Adds what a call has returned.
+/// Adds to an answer what a call has returned.
 type Returned = Box<dyn FnOnce(Message) -> Message>;
 
 async fn obey<S>(
@@ -99,7 +102,7 @@ where
         let mut service = order.service()?;
         let say = say.clone();
         service.set_reporter(Reporter::new(move |notice| {
-            // As above.
+            // This fails only if nobody listens any more. Then the orders have ended, too.
             let _ = say.send(Message::of("notice").notice(&notice));
         }));
         let session = subject.start(&service).await?;

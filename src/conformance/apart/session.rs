@@ -1,4 +1,4 @@
-//! The test's side: a session with a process that serves a subject.
+//! The side of the test: a session with a process that serves a subject.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,26 +18,28 @@ use crate::conformance::subject::{Session, SubjectError};
 use crate::process::{ends_within, open_pidfd};
 use crate::rules::{Control, Reporter, Rest, Service};
 
-/// real-time: how long a process may take to end that has been left. It is killed
-/// after that, and what its service leaves is the sim's to end.
+/// real-time: how long the process may take to end when its session is dropped. After that it is
+/// killed, and the sim ends what its service leaves.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A subject in a process of its own. Dropping it ends that process, which ends its service, and waits
-/// for the end of both: 2 s at most, then it is killed.
+/// A subject in a process of its own. Dropping the session ends that process, which first ends its
+/// service. The drop waits until the process has ended. It waits 2 s at most, and then kills the
+/// process.
 #[derive(Debug)]
 pub struct ApartSession {
     orders: mpsc::UnboundedSender<Message>,
     waiting: Arc<Mutex<Waiting>>,
-    /// To be shut: the tasks that hold it go on until the runtime gets a turn.
+    /// Shut down when this is dropped. To drop it is not enough: the tasks also hold the socket,
+    /// and they go on until the runtime gets a turn.
     socket: StdUnixStream,
     child: Child,
 }
 
-/// Who waits for an answer.
+/// The callers that wait for an answer.
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    /// None when there will be no more.
+    /// By the number of the order. `None` when there will be no more answers.
     senders: Option<BTreeMap<u64, oneshot::Sender<Words>>>,
 }
 
@@ -57,7 +59,8 @@ impl ApartSession {
             let program = command.get_program().display();
             SubjectError::new(format!("{program} cannot be run: {error}"))
         })?;
-        // It has the other half: the socket ends when the process does.
+        // The command holds the other end of the socket. Only the process may hold it, so that the
+        // socket ends when the process does.
         drop(command);
         let waiting = Arc::new(Mutex::new(Waiting {
             next: 0,
@@ -67,7 +70,7 @@ impl ApartSession {
         let (orders, mut given) = mpsc::unbounded_channel::<Message>();
         tokio::spawn(async move {
             while let Some(order) = given.recv().await {
-                // Where nobody listens there is no answer, either.
+                // If nobody listens any more, no answer comes, either.
                 if order.write(&mut to).await.is_err() {
                     return;
                 }
@@ -115,7 +118,7 @@ fn lock(waiting: &Mutex<Waiting>) -> std::sync::MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands on what the process says until it has ended.
+/// Passes on what the process says until the process has ended.
 async fn listen(mut from: OwnedReadHalf, waiting: Arc<Mutex<Waiting>>, reporter: Reporter) {
     while let Ok(message) = Message::read(&mut from).await {
         if hand_on(message.words(), &waiting, &reporter).is_err() {
@@ -138,7 +141,7 @@ fn hand_on(
     let mut waiting = lock(waiting);
     let senders = waiting.senders.as_mut();
     if let Some(sender) = senders.and_then(|senders| senders.remove(&number)) {
-        // Nobody may wait any more.
+        // The caller may have stopped waiting.
         let _ = sender.send(words);
     }
     Ok(())
@@ -174,17 +177,17 @@ impl Session for ApartSession {
 
 impl Drop for ApartSession {
     fn drop(&mut self) {
-        // It fails only where the other end is gone.
+        // This fails only if the other end is gone.
         let _ = self.socket.shutdown(Shutdown::Both);
         if !matches!(ends(self.child.id()), Ok(true)) {
-            // As above.
+            // This fails only if the process is gone.
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
     }
 }
 
-/// Whether the process, which nobody has reaped, ends in time.
+/// Whether the process, which nobody has reaped, ends within `PATIENCE`.
 fn ends(pid: u32) -> io::Result<bool> {
     ends_within(open_pidfd(pid)?.as_fd(), PATIENCE)
 }

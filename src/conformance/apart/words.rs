@@ -1,4 +1,4 @@
-//! What a process that serves a subject is told, and what it says.
+//! The messages to and from a process that serves a subject.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -14,12 +14,13 @@ use crate::policy::RestartPolicy;
 use crate::rules::{Control, DelayCurve, Notice, Rest, Service};
 use crate::status::ExitStatus;
 
-/// One message: words of any bytes. On the socket, their number and then, for each, its length and
-/// its bytes; numbers are of 32 bits, little-endian.
+/// One message: a list of words of any bytes. On the socket it is the number of words, then for
+/// each word its length and its bytes. The number and the lengths have 32 bits, little-endian.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message(Vec<Vec<u8>>);
 
-/// The most words, and bytes of a word, of a message that is not taken for something else.
+/// The most words of a message, and the most bytes of a word. A larger number means that the other
+/// side sends something else.
 const MOST: u32 = 1 << 20;
 
 impl Message {
@@ -50,7 +51,7 @@ impl Message {
         to.write_all(&bytes).await
     }
 
-    /// The next one; an error at the end, too.
+    /// Reads the next message. Returns an error at the end of the stream, too.
     pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
         let mut words = Vec::new();
         for _ in 0..number(from).await? {
@@ -77,7 +78,7 @@ async fn number(from: &mut (impl AsyncRead + Unpin)) -> io::Result<u32> {
     }
 }
 
-/// A message while it is read.
+/// The words of a message while they are read.
 #[derive(Debug)]
 pub(super) struct Words(std::vec::IntoIter<Vec<u8>>);
 
@@ -110,7 +111,7 @@ impl Words {
         self.0.as_slice().is_empty()
     }
 
-    /// The call of that name.
+    /// Reads the name of a call and returns the call.
     pub(super) fn control(&mut self) -> Result<Control, SubjectError> {
         let name = self.text()?;
         let all = [
@@ -126,13 +127,14 @@ impl Words {
     }
 }
 
-/// In nanoseconds; what is longer than five centuries is that.
+/// Returns the time in nanoseconds. A time that does not fit, which is longer than five centuries,
+/// becomes the largest number.
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Message {
-    /// With what the service is.
+    /// Adds the settings of the service.
     pub(super) fn service(self, service: &Service) -> Message {
         let mut message = self
             .and("name")
@@ -173,7 +175,7 @@ impl Message {
             .number(service.seed)
     }
 
-    /// With how it rests.
+    /// Adds how the subject came to rest.
     pub(super) fn rest(self, rest: &Rest) -> Message {
         match rest {
             Rest::Finished { success } => self.and("finished").and(success.to_string()),
@@ -183,7 +185,7 @@ impl Message {
         }
     }
 
-    /// With what is said.
+    /// Adds what the subject says.
     pub(super) fn notice(self, notice: &Notice) -> Message {
         match notice {
             Notice::Up => self.and("up"),
@@ -286,7 +288,7 @@ mod tests {
         service.grace = Duration::from_millis(7);
         service.seed = u64::MAX;
         let there = Message::default().service(&service).words().service();
-        // What has no words for it is what it is unless told.
+        // A setting that is not sent has its default on the other side.
         assert_eq!(format!("{there:?}"), format!("Ok({service:?})"));
     }
 

@@ -1,4 +1,4 @@
-//! How long it takes until the next start.
+//! Trials for the rules about how long it takes until the next start.
 
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile};
@@ -138,7 +138,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     Box::pin(async move {
                         let live = stage.begin().await?;
                         stage.ended(1).await?;
-                        // Into the delay, however long it is.
+                        // Get into the delay, however long it is.
                         let (least, _) = stage.service().delays.bounds(0);
                         tokio::time::sleep(least / 4).await;
                         live.stop().await;
@@ -151,12 +151,13 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// The default delays, from 1 unit doubling to 60.
+/// Makes a case with the default delays, which double from 1 unit to 60.
 fn without_jitter() -> Case {
     Case::of_strategy("")
 }
 
-/// One case for each jitter that can be chosen, or one of that which is fixed.
+/// Makes one case for each jitter that can be chosen. If none can be chosen, makes one case with
+/// the subject's own.
 fn with_jitter(profile: &Profile) -> Vec<Case> {
     if !(profile.jitter && profile.delays.is_configurable()) {
         return vec![Case::of_strategy("")];

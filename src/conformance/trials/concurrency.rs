@@ -1,4 +1,4 @@
-//! What happens at once.
+//! Trials for the rules about things that happen at the same time.
 
 use super::stop::{die_unnoticed, grace_of, settled, signal_of, slow_to_stop};
 use crate::Script;
@@ -42,7 +42,8 @@ pub(super) const TRIALS: &[Trial] = &[
                 })
                 .ask(move |service| service.delays = DelayCurve::constant(unit * 2))
             };
-            // By the machine's clock nobody hits that instant, and after it there is no retry in flight.
+            // By the machine's clock nobody can hit the end of the delay exactly, and after it
+            // there is no retry in flight.
             let (label, end) = match profile.time {
                 Time::Virtual => ("at its end", 1.0),
                 Time::Real { .. } => ("shortly before its end", 0.9),
@@ -160,12 +161,12 @@ pub(super) const TRIALS: &[Trial] = &[
                     });
                     let live = stage.begin().await?;
                     stage.started().await?;
-                    // What has just started is not always restarted at once.
+                    // Some subjects do not restart a service at once that has only just started.
                     tokio::time::sleep(delay).await;
                     let _flapper = stage.begin_with(flapper).await?;
                     let run = stage.started_of(NAME).await?;
                     stage.wait(run.ended()).await;
-                    // In the middle of its delay.
+                    // Get into the middle of the flapper's delay.
                     stage.pass(0.5).await;
                     if stage.profile().restart {
                         live.restart().await;
@@ -209,7 +210,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// A service that is not up for a long time, where the subject can tell.
+/// Asks for a readiness that the service does not reach for a long time, if the subject can tell.
 fn starting(profile: &Profile) -> impl Fn(&mut crate::rules::Service) + 'static {
     let readiness = match profile.notification {
         Some(_) => Readiness::Notified,
@@ -224,7 +225,7 @@ async fn over(stage: &Stage<'_>) {
     stage.pass(1.0).await;
 }
 
-/// Looks on for a while, and then stops it where that can be done.
+/// Waits for the second run, watches for a while, and then stops the service if the subject can.
 async fn look_at_the_second(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
     stage.started().await?;
     tokio::select! {

@@ -1,4 +1,5 @@
-//! What becomes of the children of a supervisor that dies, in whole or in part.
+//! Trials for the rules about what becomes of children when their supervisor, or one of its
+//! threads, ends.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -40,13 +41,14 @@ pub(super) const TRIALS: &[Trial] = &[
                     let _folder = with_state(stage)?;
                     let (live, run) = begin_first(stage).await?;
                     live.crash().await?;
-                    // That it is refused is as good as that it waits for what is left.
+                    // The subject may refuse to begin, or it may begin and wait for what is left.
+                    // Both are right.
                     let second = stage.begin_apart().await;
                     let next = stage.started();
                     tokio::pin!(next);
                     if second.is_ok() && run.is_alive() {
-                        // real-time: nothing says that a copy does not come. Its hello may take as long as the
-                        // machine may be late.
+                        // real-time: no event says that a second copy does not come. Its hello may
+                        // take as long as the machine may be late.
                         tokio::select! {
                             _ = &mut next => {
                                 give_it_time(stage, run.ended()).await;
@@ -56,7 +58,8 @@ pub(super) const TRIALS: &[Trial] = &[
                             () = stage.outlast(Duration::ZERO) => {}
                         }
                     }
-                    // A failure: what has adopted it shall start it again.
+                    // Code 1 is a failure, so that a supervisor that has adopted the run starts it
+                    // again.
                     if run.is_alive() {
                         stage.wait(run.exit(1)).await;
                     }
@@ -79,7 +82,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     let _folder = with_state(stage)?;
                     let (live, run) = begin_first(stage).await?;
                     if stage.begin_apart().await.is_ok() {
-                        // real-time: as above.
+                        // real-time: no event says that a second copy does not come.
                         stage.outlast(Duration::ZERO).await;
                     }
                     answers(stage, &run).await;
@@ -107,7 +110,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     outlive_threads(stage);
                     let starter = starter_of(stage, run.pid());
                     stage.facts(|facts| facts.starter = Some(starter));
-                    // Where it died with one of them, that shows at once.
+                    // If the run died with one of these threads, that shows at once.
                     let _ = tokio::time::timeout(stage.units(1.0), run.ended()).await;
                     Ok(())
                 })
@@ -117,7 +120,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// A service that stays up, and is started again without delay.
+/// Makes a case of a service that stays up. If it ends, it is started again after 1 ms.
 fn case(
     drive: impl for<'a> Fn(&'a Stage<'a>) -> super::Local<'a, Result<(), Halt>> + 'static,
 ) -> Case {
@@ -126,7 +129,8 @@ fn case(
         .real_time()
 }
 
-/// Has the service's state kept in a folder that is gone with what is returned.
+/// Makes a new folder the service's `state`. The folder is removed when the returned value is
+/// dropped.
 pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
     let folder = Folder::new();
     folder.made()?;
@@ -134,7 +138,7 @@ pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
     Ok(folder)
 }
 
-/// Begins, and returns when the run does nothing more.
+/// Begins, and returns when the first run has answered. The run then has nothing left to do.
 async fn begin_first<'a>(stage: &'a Stage<'a>) -> Result<(Live<'a>, Run), Halt> {
     let live = stage.begin_apart().await?;
     let run = stage.started().await?;
@@ -145,32 +149,32 @@ async fn begin_first<'a>(stage: &'a Stage<'a>) -> Result<(Live<'a>, Run), Halt> 
     }
 }
 
-/// Whether the run answers. It does nothing about that but live.
+/// Asks the run for an answer, and returns whether one came. Answering changes nothing in the run.
 pub(super) async fn answers(stage: &Stage<'_>, run: &Run) -> bool {
     stage.wait(run.hygiene()).await.flatten().is_some()
 }
 
-/// Waits for what should come about, as long as it is not late.
+/// Waits for something that should happen, until it is late.
 pub(super) async fn give_it_time<T>(stage: &Stage<'_>, what: impl Future<Output = T>) {
     let late = stage.profile().tolerance() + stage.units(0.1);
-    // real-time: only where it does not come about is it so long.
+    // real-time: this takes so long only if the thing does not happen.
     let _ = tokio::time::timeout(late, what).await;
 }
 
-/// real-time: how long threads of the pool are waited for, which end by the machine's clock.
+/// real-time: how long to wait for threads of the blocking pool, which end by the machine's clock.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Waits until no thread of the pool is left, and holds the subject's own meanwhile: what it would
-/// have them do would keep them.
+/// Waits until no thread of the blocking pool is left, and blocks the subject's own thread
+/// meanwhile. Otherwise the subject could give the pool more to do, which would keep its threads.
 fn outlive_threads(stage: &Stage<'_>) {
     let start = Instant::now();
     while !stage.sim().pool().is_empty() && start.elapsed() < PATIENCE {
-        // real-time: nothing says that a thread has ended.
+        // real-time: no event says that a thread has ended.
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Which thread started that child.
+/// Returns which thread started that child.
 fn starter_of(stage: &Stage<'_>, pid: u32) -> Starter {
     let own = leaks::children_of(nix::unistd::gettid());
     if stage.sim().pool().has_left(pid) {

@@ -1,4 +1,4 @@
-//! Which ends are followed by a start.
+//! Trials for the rules about which ends are followed by a start.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// The policies that the subject can be put to.
+/// Returns the policies that the subject can be put to.
 fn policies(profile: &Profile) -> Vec<RestartPolicy> {
     match profile.policy {
         Setting::Configurable => vec![
@@ -73,12 +73,12 @@ fn policies(profile: &Profile) -> Vec<RestartPolicy> {
     }
 }
 
-/// How long a run lasts that is not about ends that come at once.
+/// Returns how long a run lasts in a case that is not about runs that end at once.
 fn soon(profile: &Profile) -> Duration {
     profile.unit() / 10
 }
 
-/// One end, under this policy, and what follows it.
+/// Makes a case of one end under this policy, and of what follows that end.
 fn one_end(label: String, policy: RestartPolicy, script: Script) -> Case {
     one_end_with(label, policy, script, |_| {})
 }
@@ -104,7 +104,8 @@ fn one_end_with(
     })
 }
 
-/// One end after the other, the last of which may not be followed by a start.
+/// Makes a case of one end after the other. The last one comes last because some policies let no
+/// start follow it.
 fn all_ends(policy: RestartPolicy, scripts: [Script; 4]) -> Case {
     let count = scripts.len();
     let each = Script::runs(0, Script::new());
@@ -145,7 +146,8 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
         Setting::Fixed(signal) => signal,
         _ => Signal::TERM,
     };
-    // That it goes willingly makes no success of it.
+    // A run that exits with 0 at the stop signal has failed all the same if the start timeout ended
+    // it.
     let willing = Script::new().on(signal, Script::new().exit(0)).stay();
     let times_out = profile.notification.is_some() && profile.start_timeout.is_configurable();
     let mut cases = Vec::new();
@@ -276,7 +278,7 @@ fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
             let _live = stage.begin().await?;
             stage.ended(3).await?;
             stage.started().await?;
-            // Time enough for another.
+            // Long enough for another run to start.
             tokio::time::sleep(stage.a_delay() * 2).await;
             Ok(())
         })
@@ -304,7 +306,7 @@ fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
     cases
 }
 
-/// The second of three crashes, under each strategy.
+/// Makes one case for each strategy: the second of three services crashes.
 fn sibling_strategy(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
     let strategies = profile.sibling_strategies.iter();
@@ -320,7 +322,7 @@ fn sibling_strategy(profile: &Profile) -> Vec<Case> {
                 })
                 .await?;
                 stage.ended(1).await?;
-                // The stops of the others may take longer than the delay.
+                // To stop the other services may take longer than the delay.
                 super::stops_passed(stage).await;
                 stage.next_run().await;
                 super::stops_passed(stage).await;

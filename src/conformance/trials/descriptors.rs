@@ -1,4 +1,5 @@
-//! What a child inherits: signal state, descriptors, environment, working directory.
+//! Trials for the rules about what a child inherits: signal state, descriptors, environment,
+//! working directory.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -95,7 +96,8 @@ pub(super) const TRIALS: &[Trial] = &[
                 })
             });
             let mut cases = vec![crashes];
-            // What a start that fails has opened shows where it is tried again and again.
+            // If a failed start leaves a descriptor open, that shows when the start is tried again
+            // and again.
             if profile.reports_start_failures && profile.retries_failed_starts {
                 cases.push(fails);
             }
@@ -156,13 +158,14 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// real-time: how long others of the process have to close what they opened meanwhile.
+/// real-time: how long other threads of the process have to close what they opened meanwhile.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How many of the descriptors that came from each look to the next stay open. Where it looks as if they grew, others
-/// of the process have time to close theirs; the subject, which is held meanwhile, closes nothing.
+/// Returns, for each look but the first, how many of the descriptors that came since the look
+/// before stay open. If they seem to grow, other threads of the process get time to close theirs.
+/// The subject closes nothing meanwhile, because its thread is blocked.
 fn left_by_each(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
-    // What the last two have open is theirs.
+    // The last two looks are left out: their descriptors may still be in use.
     let seen = &seen[..seen.len().saturating_sub(2)];
     let start = Instant::now();
     loop {
@@ -175,12 +178,12 @@ fn left_by_each(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
         if !rules::are_growing(&left) || start.elapsed() > SETTLE {
             return left;
         }
-        // real-time: nothing says that another thread has closed something.
+        // real-time: no event says that another thread has closed something.
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Has the first run say what it inherited.
+/// Has the first run report what it inherited.
 async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     let _live = stage.begin().await?;
     let run = stage.started().await?;

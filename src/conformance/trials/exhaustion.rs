@@ -1,4 +1,4 @@
-//! What happens when something runs out, or is not there.
+//! Trials for the rules about what happens when something runs out, or is not there.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
@@ -101,7 +101,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         stage.pass(2.5).await;
                         fs::remove_dir(&path).map_err(|error| Halt::of("the folder", &error))?;
                         clear(stage);
-                        // What was refused is asked for again.
+                        // If the subject has refused to begin, ask it again.
                         let _live = match live {
                             Ok(live) => live,
                             Err(_) => stage.begin().await?,
@@ -119,12 +119,12 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// Writes down that the fault is gone.
+/// Records that the fault is gone.
 fn clear(stage: &Stage<'_>) {
     mark(stage, CLEARED);
 }
 
-/// Writes down that something happens now.
+/// Records that something happens now.
 fn mark(stage: &Stage<'_>, fact: &'static str) {
     let nanos = stage.sim().now().since_origin().as_nanos();
     stage.facts(|facts| {
@@ -133,8 +133,9 @@ fn mark(stage: &Stage<'_>, fact: &'static str) {
     });
 }
 
-/// What a start takes runs short for two starts: while the service runs, as it happens to most, and
-/// before its first start. A stop, where there is one, shows that nothing is stuck afterwards.
+/// Makes two cases in which something that a start needs runs short for two starts: while the
+/// service runs, which is how it mostly happens, and before its first start. If the subject can
+/// stop, a stop shows that nothing is stuck afterwards.
 fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
     let unit = profile.unit();
     let runs = Case::new("while it runs", Script::new().stay(), move |stage| {
@@ -166,7 +167,7 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
                     begun => {
                         drop(short);
                         clear(stage);
-                        // What was refused is asked for again.
+                        // If the subject has refused to begin, ask it again.
                         match begun {
                             Ok(live) => live,
                             Err(_) => stage.begin().await?,
@@ -182,7 +183,7 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
         .into()
 }
 
-/// Waits until two starts have failed; false where one succeeds.
+/// Waits until two starts have failed. Returns false if one succeeds.
 async fn fails_twice(stage: &Stage<'_>) -> Result<bool, Halt> {
     let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
     let agent = stage.agent();
@@ -193,7 +194,7 @@ async fn fails_twice(stage: &Stage<'_>) -> Result<bool, Halt> {
     }
 }
 
-/// Waits for the next run, and stops it where that can be asked.
+/// Waits for the next run, and stops it if the subject can stop.
 async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
     settled(stage).await?;
     if stage.profile().stop.is_some() {
@@ -202,7 +203,8 @@ async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A program that cannot be executed for two starts. What `spoil` returns is held as long.
+/// Makes a case of a program that cannot be executed for two starts. What `spoil` returns is held
+/// until the right program is in place.
 fn broken_for_a_while(
     label: &str,
     profile: &Profile,
@@ -220,7 +222,7 @@ fn broken_for_a_while(
             let _live = stage.begin().await?;
             let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
             stage.heard(2, failed).await?;
-            // Its place is taken at once by the right one.
+            // The right program replaces it in one step.
             let right = folder.path("right");
             symlink(stage.agent().program(), &right)
                 .and_then(|()| fs::rename(&right, &program))

@@ -1,4 +1,4 @@
-//! How ends are told apart.
+//! Trials for the rules about how ends are told apart.
 
 use crate::conformance::trial::{Case, Trial};
 use crate::policy::RestartPolicy;
@@ -52,7 +52,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// A run that ends so.
+/// Returns the script of a run that ends with this status.
 fn ending(status: ExitStatus) -> Script {
     match status {
         ExitStatus::Exited { code } => Script::new().exit(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -60,7 +60,8 @@ fn ending(status: ExitStatus) -> Script {
     }
 }
 
-/// One end after the other where nothing comes between them, else a case for each.
+/// Makes one case with one end after the other if the subject restarts freely, else one case for
+/// each end.
 fn ends(profile: &Profile, statuses: &[ExitStatus]) -> Vec<Case> {
     let count = statuses.len();
     if super::restarts_freely(profile) {
@@ -81,7 +82,7 @@ fn case(label: &str, script: Script, runs: usize) -> Case {
         Box::pin(async move {
             let _live = stage.begin().await?;
             stage.ended(runs).await?;
-            // Until it was reported.
+            // Wait until the subject has reported the end.
             tokio::time::sleep(stage.profile().tolerance()).await;
             stage.pass(0.2).await;
             Ok(())
@@ -93,7 +94,7 @@ fn case(label: &str, script: Script, runs: usize) -> Case {
     })
 }
 
-/// Ends that are listed as success, and ends that are not.
+/// Makes cases of ends that are listed as success, and of ends that are not.
 fn clean_set(profile: &Profile) -> Vec<Case> {
     let signaled = |signal| ExitStatus::Signaled {
         signal,

@@ -1,4 +1,4 @@
-//! How many starts there are.
+//! Trials for the rules about how many starts there are.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         if let RestartLimit::Window { within, .. } = stage.service().limit {
                             tokio::time::sleep(within.saturating_mul(2)).await;
                         }
-                        // A slow retry shows, too.
+                        // Wait so long that a slow retry shows, too.
                         stage.pass(60.0).await;
                         tokio::time::sleep(stage.a_delay() * 2).await;
                         Ok(())
@@ -93,7 +93,7 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// It is asked for, with delays that do not grow.
+    /// Asks for this limit, and for delays that do not grow.
     pub(super) fn ask(self) -> impl Fn(&mut Service) + Copy + 'static {
         move |service| {
             service.limit = self.limit;
@@ -102,7 +102,8 @@ impl Limit {
     }
 }
 
-/// So many restarts in a row, and within a period that is long enough for all of them.
+/// Returns the limits that the subject can be put to: so many restarts in a row, and so many within
+/// a period that is long enough for all of them. A limit that is fixed is taken as it is.
 pub(super) fn limits(profile: &Profile, restarts: u32) -> Vec<Limit> {
     let restarts = NonZeroU32::new(restarts).unwrap_or(NonZeroU32::MIN);
     let mut limits = Vec::new();
@@ -128,7 +129,8 @@ pub(super) fn limits(profile: &Profile, restarts: u32) -> Vec<Limit> {
     limits
 }
 
-/// Crashes until no more runs come, or `beyond` runs more than are allowed.
+/// Makes a case of crashes until no more runs come, or until there were `beyond` runs more than are
+/// allowed.
 fn crashes(profile: &Profile, limit: &Limit, beyond: usize) -> Case {
     flapping(limit.label, super::crash(profile), profile, limit, beyond)
 }
@@ -244,7 +246,7 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
     let cases = limits.into_iter().map(|(label, limit)| {
         let case = Case::new(label, super::crash(profile), |stage| {
             Box::pin(async move {
-                // Being refused is an answer.
+                // The subject may also refuse the limit.
                 let Ok(_live) = stage.begin().await else {
                     return Ok(());
                 };
@@ -257,7 +259,7 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
     cases.collect()
 }
 
-/// The second of three is given up, under each scope.
+/// Makes one case for each scope: the subject gives up the second of three services.
 fn give_up_scope(profile: &Profile) -> Vec<Case> {
     let Some(limit) = limits(profile, 2).into_iter().next() else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What is done for each rule, in files as the rules are.
+//! The cases of each rule. The files are those of the rules.
 
 mod backoff;
 mod concurrency;
@@ -31,7 +31,8 @@ fn restarts(profile: &Profile) -> bool {
     profile.policy.is_supported() && profile.policy != Setting::Fixed(RestartPolicy::Never)
 }
 
-/// Whether any number of restarts can be asked for, in as little time as any.
+/// Whether the subject can be asked for any number of restarts, in as little time as the case
+/// likes: no limit and no delay is fixed.
 fn restarts_freely(profile: &Profile) -> bool {
     let limits = [profile.consecutive_limit, profile.window_limit];
     let is_limited = limits
@@ -40,12 +41,12 @@ fn restarts_freely(profile: &Profile) -> bool {
     restarts(profile) && !is_limited && !matches!(profile.delays, Setting::Fixed(_))
 }
 
-/// A run that fails after a fifth of a unit.
+/// Returns the script of a run that fails after a fifth of a unit.
 fn crash(profile: &Profile) -> Script {
     Script::new().run_for(profile.unit() / 5).exit(1)
 }
 
-/// A delay that cannot be chosen, at most; else none.
+/// Returns the longest first delay if the delays cannot be chosen, else zero.
 fn fixed_delay(profile: &Profile) -> Duration {
     match profile.delays {
         Setting::Fixed(delays) => delays.bounds(0).1,
@@ -53,8 +54,9 @@ fn fixed_delay(profile: &Profile) -> Duration {
     }
 }
 
-/// Has the subject begin with a group of three, the rule's own service the second. Their order is
-/// neither that of their names nor that of their agents, nor the reverse of one.
+/// Has the subject begin with a group of three services. The rule's own service is the second.
+/// Their order is neither the order of their names nor that of their agents, nor the reverse of one
+/// of these.
 async fn begin_three<'a>(
     stage: &'a Stage<'a>,
     others: &Script,
@@ -64,7 +66,7 @@ async fn begin_three<'a>(
     let last = stage.service_of("api", others.clone(), ask);
     let first = stage.service_of("store", others.clone(), ask);
     let mut group = ServiceGroup::new(vec![first, stage.service(), last]);
-    // What is not judged is as it can be.
+    // A setting that the rule does not judge gets a value that the subject supports.
     let profile = stage.profile();
     group.strategy = profile
         .sibling_strategies
@@ -76,13 +78,14 @@ async fn begin_three<'a>(
     stage.begin_group(group).await
 }
 
-/// Time enough to stop each service of a group, one after the other, and for something more.
+/// Waits long enough for each service of a group to be stopped, one after the other, and for
+/// something more.
 async fn stops_passed(stage: &Stage<'_>) {
     tokio::time::sleep(stage.service().grace * 3 + stage.profile().tolerance() * 4).await;
     stage.pass(1.0).await;
 }
 
-/// All trials, in the order of the rules.
+/// Returns all trials, in the order of the rules.
 pub(super) fn all() -> impl Iterator<Item = &'static Trial> {
     [
         start::TRIALS,

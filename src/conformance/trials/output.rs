@@ -1,4 +1,4 @@
-//! What becomes of what a service writes.
+//! Trials for the rules about what a service writes.
 
 use std::rc::Rc;
 
@@ -81,7 +81,8 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// A service of one run with a file for the output, which is read when `drive` is over.
+/// Makes a case of a service with one run and a file for its output. The case reads the file when
+/// `drive` is over.
 fn written(
     label: &str,
     script: Script,

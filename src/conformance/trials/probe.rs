@@ -1,4 +1,4 @@
-//! What follows where a service fails its probes.
+//! The cases of the rule about what follows when a service fails its probes.
 
 use std::num::NonZeroU32;
 
@@ -14,12 +14,13 @@ use crate::supervisor::Probe;
 /// How many failed probes in a row end a run.
 const MOST: NonZeroU32 = NonZeroU32::new(3).unwrap();
 
-/// A probe that fails.
+/// Returns the script of a probe that fails.
 fn fails() -> Script {
     Script::new().exit(1)
 }
 
-/// The first probes do this, then one that succeeds, and so on; all later ones succeed.
+/// Returns the scripts of the probes. For each row, `count` probes perform its script, and then one
+/// probe succeeds. All later probes succeed.
 fn probes(rows: &[(u32, Script)]) -> Script {
     let succeeds = || Script::new().exit(0);
     let rows = rows
@@ -32,9 +33,11 @@ fn probes(rows: &[(u32, Script)]) -> Script {
 
 type Drive = for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>;
 
-/// The cases of `probe-failure-policy`: three failures in a row, a period of two units, a timeout of one.
-/// The service takes half its grace to stop, in which there is room for a period, and then exits with 0.
-/// The delay is longer than a run, so that it shows whatever it is counted from.
+/// Returns the cases of `probe-failure-policy`. Three failures in a row end a run. The period is
+/// two units. The timeout is one unit, or four in the case with probes longer than the period.
+///
+/// The service takes half its grace to stop, in which there is room for a period, and then exits
+/// with 0. The delay is longer than a run, so that it shows whatever it is counted from.
 pub(super) fn cases(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
     let signal = signal_of(profile);
@@ -115,7 +118,7 @@ async fn answers(stage: &Stage<'_>, count: u32) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Nothing is to happen.
+/// Watches so many probes. The subject must not end the run.
 async fn look_on<'a>(stage: &'a Stage<'a>, count: u32) -> Result<(), Halt> {
     let _live = stage.begin().await?;
     answers(stage, count).await?;
@@ -123,7 +126,7 @@ async fn look_on<'a>(stage: &'a Stage<'a>, count: u32) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A run fails its probes, and the next does not.
+/// A run fails its probes and is ended. The next run does not fail enough probes to be ended.
 async fn fail<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     let _live = stage.begin().await?;
     answers(stage, MOST.get()).await?;
@@ -134,7 +137,7 @@ async fn fail<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A run fails its probes, and there is no other.
+/// A run fails its probes and is ended. There is no other run.
 async fn fail_for_good<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     let live = stage.begin().await?;
     answers(stage, MOST.get()).await?;
@@ -144,7 +147,7 @@ async fn fail_for_good<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A run ends by itself when one failed probe more would have ended it.
+/// A run ends by itself when one more failed probe would have ended it.
 async fn crash<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     let _live = stage.begin().await?;
     let run = stage.started().await?;

@@ -1,4 +1,4 @@
-//! When a service is up, and whether it still is.
+//! Trials for the rules about when a service is up, and whether it still is.
 
 use agent_stub::script::Placement;
 
@@ -101,7 +101,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     Box::pin(async move {
                         let _live = stage.begin().await?;
                         let run = stage.started().await?;
-                        // Past the last beat that there can be, and the silence after it.
+                        // Longer than until the last beat and the silence after it.
                         let ended = tokio::time::timeout(period * 4, run.ended()).await;
                         if ended.is_ok() {
                             stage.pass(1.0).await;
@@ -127,17 +127,18 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// Says on the subject's descriptor, and to the harness, that it is ready.
+/// Adds to a script that the run says that it is ready: on the subject's descriptor, and to the
+/// harness.
 pub(super) fn notify(script: Script, profile: &Profile) -> Script {
     script
         .ready_on_fd(profile.notification.unwrap_or_default())
         .ready()
 }
 
-/// Beats on the subject's descriptor, and for the harness.
+/// Adds a heartbeat to a script: on the subject's descriptor, and to the harness.
 fn beat(script: Script, profile: &Profile) -> Script {
     let descriptor = profile.notification.unwrap_or_default();
     let beats = format!("beat fd {descriptor}; beat");
-    // It is in the grammar, whatever the descriptor.
+    // This cannot fail: the grammar allows any descriptor.
     script.clone().then_do(&beats).unwrap_or(script)
 }

@@ -1,4 +1,4 @@
-//! What becomes of the dead.
+//! Trials for the rules about what becomes of ended processes.
 
 use std::process::Stdio;
 
@@ -23,7 +23,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     let live = stage.begin().await?;
                     let run = stage.started().await?;
                     stage.wait(run.ended()).await;
-                    // Where it restarts, two more runs.
+                    // Long enough for two more runs, if the subject restarts.
                     let rest =
                         stage.service().delays.bounds(0).1 + stage.service().delays.bounds(1).1;
                     tokio::time::sleep(rest).await;
@@ -57,7 +57,7 @@ pub(super) const TRIALS: &[Trial] = &[
                             runs.push(stage.started_of(name).await?);
                         }
                         stage.pass(1.0).await;
-                        // All of them, before anybody gets a turn.
+                        // All runs die before the subject gets a turn.
                         die_unnoticed(&runs.iter().collect::<Vec<_>>(), 1)?;
                         stage.outlast(stage.service().delays.bounds(0).1).await;
                         Ok(())
@@ -132,7 +132,8 @@ pub(super) const TRIALS: &[Trial] = &[
                     let bystander = stage.started_of(NAME).await?;
                     let _live = stage.begin().await?;
                     let run = settled(stage).await?;
-                    // A zombie before the service's, and still one after it.
+                    // The bystander is a zombie before the service is one, and still one after
+                    // that.
                     stage.wait(bystander.exit(7)).await;
                     stage.wait(run.exit(1)).await;
                     stage.pass(1.0).await;
@@ -146,18 +147,18 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// Has the service's run end, and waits until that was reported.
+/// Has the service's run end, and waits until the subject has reported that.
 async fn end_service(stage: &Stage<'_>, run: &Run) -> Result<(), Halt> {
     stage.wait(run.exit(7)).await;
     if stage.profile().reports_ends {
         let is_end = |notice: &Notice| matches!(notice, Notice::Ended(_));
-        // The rule says what is missing.
+        // If no report comes, the rule says so.
         give_it_time(stage, stage.heard(1, is_end)).await;
     }
     Ok(())
 }
 
-/// Waits until the orphan was reaped, and writes down when.
+/// Waits until the orphan was reaped, and records when that was.
 async fn see_reap(stage: &Stage<'_>, orphan: &Run) {
     orphan.reaped().await;
     let at = stage.sim().now().since_origin().as_nanos();
@@ -167,7 +168,7 @@ async fn see_reap(stage: &Stage<'_>, orphan: &Run) {
     });
 }
 
-/// Writes down which process the orphan came to, where it lives on.
+/// Records which process has adopted the orphan, if the orphan lives on.
 async fn see_parent(stage: &Stage<'_>, supervisor: u32, orphan: &Run) {
     if !answers(stage, orphan).await {
         return;

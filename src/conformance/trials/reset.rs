@@ -1,4 +1,4 @@
-//! When counting begins anew.
+//! Trials for the rules about when counting begins anew.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// How long a healthy run is.
+/// Returns how long a run must last to be healthy.
 fn healthy(profile: &Profile) -> Duration {
     match profile.reset_after {
         Setting::Fixed(after) => after,
@@ -36,13 +36,14 @@ fn healthy(profile: &Profile) -> Duration {
     }
 }
 
-/// Delays that double.
+/// Asks for delays that double.
 fn doubling(service: &mut Service) {
     let unit = service.delays.initial;
     service.delays = DelayCurve::exponential(unit, 2.0, unit * 60);
 }
 
-/// Two runs crash at once, the third after so long, and those after it at once again.
+/// Makes a case in which two runs crash at once, the third after `time`, and those after it at once
+/// again.
 fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
     let healthy = healthy(profile);
     let crash = super::crash(profile);
@@ -65,7 +66,7 @@ fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
 
 fn manual_reset(profile: &Profile) -> Vec<Case> {
     let script = Script::runs(2, super::crash(profile)).then(Script::new().stay());
-    // As many as there are until the reset.
+    // The limit is as many restarts as there are until the reset.
     let restarts = NonZeroU32::new(if profile.first_start_counts { 3 } else { 2 });
     let restarts = restarts.filter(|_| profile.consecutive_limit.is_configurable());
     let case = Case::new("", script, |stage| {

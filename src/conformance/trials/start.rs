@@ -1,4 +1,4 @@
-//! How a service comes up.
+//! Trials for the rules about how a service comes up.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 Box::pin(async move {
                     let _live = stage.begin().await?;
                     stage.started().await?;
-                    // Time enough for another.
+                    // Long enough for another run to start.
                     stage.pass(100.0).await;
                     Ok(())
                 })
@@ -54,7 +54,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// The minimum uptime that is asked for.
+/// Returns the minimum uptime that is asked for, or the fixed one.
 fn min_uptime(profile: &Profile) -> Duration {
     match profile.min_uptime {
         Setting::Fixed(time) => time,
@@ -87,7 +87,7 @@ fn up_criterion(profile: &Profile) -> Vec<Case> {
     cases
 }
 
-/// The last of so many runs has time to be up.
+/// Waits for so many runs to start, and then long enough for the last of them to be up.
 async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), Halt> {
     let _live = stage.begin().await?;
     for _ in 0..runs {
@@ -101,7 +101,7 @@ async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), Halt> {
     Ok(())
 }
 
-/// A first run that fails, under the policies that show that.
+/// Makes cases of a first run that fails, under the policies that show that.
 fn failures(
     profile: &Profile,
     script: &Script,
@@ -147,7 +147,8 @@ fn start_timeout(profile: &Profile) -> Vec<Case> {
         Setting::Fixed(signal) => signal,
         _ => Signal::TERM,
     };
-    // That it goes willingly makes no success of it.
+    // A run that exits with 0 at the stop signal has failed all the same if the start timeout ended
+    // it.
     let script = Script::new().on(signal, Script::new().exit(0)).stay();
     failures(profile, &script, move |service| {
         service.readiness = readiness;
@@ -165,7 +166,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
                     let sound = stage.service_of("sound", Script::new().stay(), &|_| {});
                     stage.begin_with(sound).await?;
                 }
-                // Being refused is what it is about.
+                // A refusal is no halt: it is what the rule asks for.
                 let _ = stage.begin().await;
                 Ok(())
             })
@@ -212,7 +213,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
     cases
 }
 
-/// Whoever is up takes a unit for it, and another to stop: who was the first shows in the times.
+/// Each service takes a unit until it is up, and a unit to stop. So the times show the order.
 fn order_and_reverse(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
     let readiness = match (profile.min_uptime, profile.notification) {

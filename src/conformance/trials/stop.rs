@@ -1,4 +1,4 @@
-//! How a service is ended.
+//! Trials for the rules about how a service is ended.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: |profile| {
             let grace = grace_of(profile, 7);
             let signal = signal_of(profile);
-            // In real time its own timer may be late.
+            // In real time the run's own timer may be late.
             let short = (Duration::from_millis(1) + profile.tolerance()).min(grace / 2);
             let slow = Script::new().run_for(grace - short).exit(0);
             let script = Script::new().on(signal, slow);
@@ -93,7 +93,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     };
                     tokio::join!(live.stop(), again);
                     stage.wait(run.ended()).await;
-                    // And once more when it is down.
+                    // Stop it once more when it is down.
                     stage.pass(1.0).await;
                     live.stop().await;
                     Ok(())
@@ -113,7 +113,7 @@ pub(super) const TRIALS: &[Trial] = &[
                             Seen::ByNobody => die_unnoticed(&[&run], code)?,
                             Seen::JustNow => {
                                 order_exit(&run, code)?;
-                                // At the same instant, without a tick of the clock.
+                                // The stop comes at the same instant: the clock does not advance.
                                 stage.wait(run.reaped()).await;
                             }
                             Seen::AMomentAgo => {
@@ -149,7 +149,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
     Trial {
         rule: "no-reused-pid-kill",
-        // One case: a thread can be watched but once.
+        // There is only one case: a thread can be watched only once.
         cases: |profile| {
             let unit = profile.unit();
             let crash = Script::new().run_for(unit).exit(1);
@@ -175,7 +175,8 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// Runs that end by themselves, and stops when none is there; then a run that is stopped.
+/// Plays runs that end by themselves, and stops the service when no run is there. If the subject
+/// can start it again, then plays a run that is stopped.
 async fn stop_the_dead<'a>(stage: &'a Stage<'a>, runs: &mut Vec<crate::Run>) -> Result<(), Halt> {
     let live = stage.begin().await?;
     let ends = if stage.profile().restarts() { 2 } else { 1 };
@@ -197,7 +198,7 @@ async fn stop_the_dead<'a>(stage: &'a Stage<'a>, runs: &mut Vec<crate::Run>) -> 
     Ok(())
 }
 
-/// What a stop of this subject sends.
+/// Returns the signal that a stop of this subject sends.
 pub(super) fn signal_of(profile: &Profile) -> Signal {
     match profile.stop_signal {
         Setting::Fixed(signal) => signal,
@@ -205,7 +206,7 @@ pub(super) fn signal_of(profile: &Profile) -> Signal {
     }
 }
 
-/// The grace where it is fixed, else so many units.
+/// Returns the grace if it is fixed, else so many units.
 pub(super) fn grace_of(profile: &Profile, units: u32) -> Duration {
     match profile.grace {
         Setting::Fixed(grace) => grace,
@@ -213,13 +214,13 @@ pub(super) fn grace_of(profile: &Profile, units: u32) -> Duration {
     }
 }
 
-/// Takes half its grace to stop.
+/// Returns the script of a run that takes half its grace to stop.
 pub(super) fn slow_to_stop(profile: &Profile) -> Script {
     let slow = Script::new().run_for(grace_of(profile, 5) / 2).exit(0);
     Script::new().on(signal_of(profile), slow)
 }
 
-/// The next run, when it has done what its script begins with.
+/// Waits for the next run, and until it has done what its script begins with.
 pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::Run, Halt> {
     let run = stage.started().await?;
     stage.pass(1.0).await;
@@ -232,10 +233,10 @@ pub(super) fn order_exit(run: &crate::Run, code: u8) -> Result<(), Halt> {
     order.map_err(|error| Halt(error.to_string()))
 }
 
-/// Whether the subject has seen a death.
+/// When the subject has seen a death.
 #[derive(Clone, Copy)]
 enum Seen {
-    /// The process is a zombie, and nobody had a turn since.
+    /// The process is a zombie, and the subject has had no turn since.
     ByNobody,
     /// It was reaped in this instant.
     JustNow,
@@ -245,35 +246,38 @@ enum Seen {
 /// real-time: how long the kernel may take to end a process, at most.
 const DEATH: Duration = Duration::from_secs(2);
 
-/// Has the runs exit, and holds this thread until all of them are zombies. A subject of this thread has
-/// not noticed any of it: what is asked of it before the next await finds them dead and unreaped.
+/// Has the runs exit, and blocks this thread until all of them are zombies. A subject on this
+/// thread has not noticed any of it. When it is told something before the next await, the runs are
+/// dead and unreaped.
 pub(super) fn die_unnoticed(runs: &[&crate::Run], code: u8) -> Result<(), Halt> {
     for run in runs {
         run.exit_at_once(code);
     }
     let start = Instant::now();
     for run in runs {
-        // What another thread, or a supervisor of its own process, has reaped by then is gone.
+        // If another thread, or a supervisor in its own process, has reaped a run by then, it is
+        // gone.
         while state_of(run.pid()).is_some_and(|state| !matches!(state, 'Z' | 'X')) {
             if start.elapsed() > DEATH {
                 return Err(Halt(format!("run {} does not exit", run.number())));
             }
-            // real-time: the runtime must not turn meanwhile, so that nobody can say that it is over.
+            // real-time: the runtime must not run meanwhile, so no event can say when the run is
+            // dead.
             std::thread::sleep(Duration::from_micros(50));
         }
     }
     Ok(())
 }
 
-/// How a process stands, as /proc/PID/stat has it: after its name, which may hold anything, in
-/// parentheses. `None` where there is none.
+/// Returns the state of a process, a letter in /proc/PID/stat. `None` if there is no such process.
+/// The state follows the process's name, which is in parentheses and may hold any character.
 fn state_of(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
     rest.trim_start().chars().next()
 }
 
-/// Begins, stops, and looks on until the run has ended and the grace is over.
+/// Begins, stops, and watches until one unit after the run has ended.
 async fn stop_once<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
     let live = stage.begin().await?;
     let run = settled(stage).await?;

@@ -1,4 +1,4 @@
-//! What becomes of descendants.
+//! Trials for the rules about what becomes of descendants.
 
 use std::process::Stdio;
 
@@ -60,8 +60,8 @@ pub(super) const TRIALS: &[Trial] = &[
                 let script = Script::new().on(HARMLESS, Script::new().exit(0));
                 Case::new(label, script, move |stage| {
                     Box::pin(async move {
-                        // Two subjects of one process are in one group: what one does there must not be
-                        // taken for the other's doing.
+                        // Two subjects in this process are in one process group. What one subject
+                        // does to the group must not be taken for the other's doing.
                         let _alone = ALONE.lock().await;
                         stand_by(stage).await?;
                         let live = stage.begin().await?;
@@ -118,7 +118,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "daemonizer",
         cases: |profile| {
             let unit = profile.unit();
-            // Longer than a delay that cannot be chosen.
+            // The daemon outlives the delay, also a delay that cannot be chosen.
             let delay = super::fixed_delay(profile);
             let daemon = Script::new().run_for(unit * 10 + delay).exit(1);
             let daemonizes = Script::new()
@@ -141,18 +141,18 @@ pub(super) const TRIALS: &[Trial] = &[
     },
 ];
 
-/// A signal that does nothing to those that do not trap it.
+/// A signal that does nothing to a process that does not trap it.
 const HARMLESS: Signal = Signal::URG;
 
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Starts a process in the subject's own group, which traps that signal.
+/// Starts a process in the subject's own process group, which traps `HARMLESS`.
 async fn stand_by(stage: &Stage<'_>) -> Result<(), Halt> {
     const NAME: &str = "bystander";
     let agent = stage.sim().agent(NAME, Script::new().count(HARMLESS));
     let mut command = agent.command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    // The end of the sim is its end.
+    // The process ends when the sim ends.
     let child = command.spawn();
     child.map_err(|error| Halt(format!("the bystander was not started: {error}")))?;
     let started = stage.wait(agent.started()).await;

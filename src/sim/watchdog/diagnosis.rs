@@ -10,7 +10,7 @@ use crate::sim::foreign::children_of;
 use crate::sim::kernel::{doing, unheard_signals};
 
 impl Watched {
-    /// What everything is blocked on.
+    /// Says what everything is blocked on.
     pub(super) fn diagnose(
         &self,
         server: &Server,
@@ -19,7 +19,7 @@ impl Watched {
         is_held: bool,
         time_passes: bool,
     ) -> String {
-        // What another thread forks closes it for a moment.
+        // A fork of another thread closes the gate for a moment.
         let opened = self.sight.opened.lock();
         let opened = *opened.unwrap_or_else(PoisonError::into_inner);
         let is_open = self.sight.is_open.load(Ordering::Relaxed)
@@ -91,7 +91,7 @@ impl Watched {
         };
         for &pid in foreign {
             let mut text = format!("a child that is no agent runs{waits}: {}", program_of(pid));
-            // A shell waits for what it has started.
+            // A shell waits for what it has started, so the text names the last process below it.
             match last_below(pid, server.address()) {
                 below if below == pid => text += &format!(", which {}", doing(pid)),
                 below => {
@@ -121,7 +121,8 @@ impl Watched {
     }
 }
 
-/// The process at the end of the line that begins with this one: always the last child that lives and is no agent.
+/// The process at the end of the line that begins with `pid` and goes on with the last child that lives and is no
+/// agent.
 fn last_below(pid: u32, address: &str) -> u32 {
     let is_agent = |pid| mentions(pid, address).unwrap_or(false);
     let mut last = pid;

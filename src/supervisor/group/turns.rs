@@ -1,4 +1,4 @@
-//! Whose turn it is in a group, to be started or to be ended.
+//! Decides which child of a group is started or ended next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::super::life::Request;
 use super::GroupOutcome;
 use crate::policy::{GiveUpScope, SiblingStrategy};
 
-/// A child, and what it does; `None` until it has said so.
+/// A child and its state, which is `None` until the child reports one.
 struct Child {
     agent_id: String,
     supervisor: Supervisor,
@@ -18,7 +18,7 @@ struct Child {
 }
 
 impl Child {
-    /// Whether it has a process.
+    /// Whether the child has a process, or is about to have one.
     fn runs(&self) -> bool {
         matches!(
             self.state,
@@ -31,26 +31,27 @@ impl Child {
     }
 }
 
-/// How a child is to be ended.
+/// Why a child is to be ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// To be started again.
+    /// It will be started again.
     Replaced,
-    /// For good.
+    /// It stays down for good.
     Stopped,
 }
 
-/// The children of a group, by their places, and what is to be done about them. What a child does is
-/// only known from what it has said: requests that come too late for it mean nothing to it.
+/// The children of a group, by their places, and what is to be done with them. The group knows a
+/// child's state only from the child's reports, which may be out of date. A child ignores a request
+/// that comes too late, so this does no harm.
 pub(super) struct Turns {
     children: Vec<Child>,
     strategy: SiblingStrategy,
     give_up: GiveUpScope,
-    /// Who is to be started, the first first.
+    /// The children to start. The first of them starts first.
     starting: BTreeSet<usize>,
-    /// Who is to be ended, the last first, and whether it was told.
+    /// The children to end, and whether each was told to. The last of them ends first.
     ending: BTreeMap<usize, (Ending, bool)>,
-    /// Who was given up first.
+    /// The child that was given up first, and its outcome.
     given_up: Option<(usize, Outcome)>,
     is_stopped: bool,
 }
@@ -68,7 +69,7 @@ impl Turns {
         }
     }
 
-    /// A child that is started after the others.
+    /// Adds a child that is started after the others.
     pub(super) fn add(&mut self, agent_id: String, supervisor: Supervisor) {
         self.starting.insert(self.children.len());
         self.children.push(Child {
@@ -78,7 +79,8 @@ impl Turns {
         });
     }
 
-    /// Goes on until all rest, the handle was dropped, or a child is gone.
+    /// Starts and ends children until all of them rest, the handle is dropped, or a child's task is
+    /// gone.
     pub(super) async fn take(
         mut self,
         mut news: mpsc::UnboundedReceiver<(usize, Option<State>)>,
@@ -89,7 +91,7 @@ impl Turns {
             self.end_in_turn();
             self.start_in_turn();
             tokio::select! {
-                // A stop that is already there beats every start.
+                // A stop that has already arrived comes before every start.
                 biased;
                 stop = stops.recv() => match stop {
                     Some(()) => self.stop(),
@@ -111,7 +113,8 @@ impl Turns {
         }));
     }
 
-    /// Tells the last of those that are to be ended, if it has not been told.
+    /// Tells the last child that is to be ended to end, unless it was told before. Drops those that
+    /// have ended from the list.
     fn end_in_turn(&mut self) {
         while let Some(mut last) = self.ending.last_entry() {
             let child = &self.children[*last.key()];
@@ -134,7 +137,8 @@ impl Turns {
         }
     }
 
-    /// Starts the first of those that are to be started, where nothing has to end before.
+    /// Starts the first child that is to be started, unless another child has to end or to finish
+    /// its delay before.
     fn start_in_turn(&mut self) {
         let backs_off = |place: &usize| {
             let state = &self.children[*place].state;
@@ -157,7 +161,8 @@ impl Turns {
     fn start(&mut self, place: usize) {
         let child = &mut self.children[place];
         child.supervisor.order(Request::Go);
-        // It will say so, but what comes before that must not take it for one that is down.
+        // The child will report this state itself. Until then nobody must take it for a child that
+        // is down.
         child.state = Some(State::Starting);
     }
 
@@ -165,7 +170,7 @@ impl Turns {
         self.children[place].state = Some(state.clone());
         match state {
             State::BackingOff => self.replace(place),
-            // A restart of one that was up, and of nobody else.
+            // Only this child is restarted, and it was up before.
             State::Waiting
                 if !self.starting.contains(&place) && !self.ending.contains_key(&place) =>
             {
@@ -182,7 +187,7 @@ impl Turns {
         }
     }
 
-    /// One is to be restarted, and others with it.
+    /// Prepares the replacement of the children that are restarted together with this one.
     fn replace(&mut self, place: usize) {
         let is_ended = |place: &usize| {
             let ending = self.ending.get(place);
@@ -205,7 +210,7 @@ impl Turns {
         }
     }
 
-    /// These are to be ended for good.
+    /// Marks these children to be ended for good.
     fn end(&mut self, places: Vec<usize>) {
         for place in places {
             self.starting.remove(&place);
