@@ -244,7 +244,8 @@ fn chosen(times: u32) -> Result<(), Box<dyn Error>> {
         f64::from(times) / took,
         virtual_time.as_secs_f64() / 3600.0 / took
     );
-    let contrast = times.min(100);
+    // Many of these get stuck, for a second each.
+    let contrast = times.min(20);
     // Without the gate a sim may get stuck.
     let sim = Sim::builder()
         .without_gate()
