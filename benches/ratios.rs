@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::waitpid;
+use supervise_harness::backoff::{BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter};
+use supervise_harness::clock::FakeClock;
 use supervise_harness::conformance::{self, Reference};
-use supervise_harness::{
-    BackoffStrategy, CancellationToken, ConstantBackoff, Decision, ExponentialBackoff, FakeClock,
-    Jitter, RestartLoop, RestartPolicy, RestartTracker, RunEnd, Script, Sim, SpawnerOptions,
-    Starter, Timestamp, stub,
+use supervise_harness::supervisor::{
+    Decision, RestartLoop, RestartPolicy, RestartTracker, RunEnd, SpawnerOptions, Starter,
 };
+use supervise_harness::{CancellationToken, Script, Sim, Timestamp, stub};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use supervise_harness::Signal;
 use supervise_harness::conformance::{self, Session, Subject, SubjectError};
 use supervise_harness::rules::{DelayCurve, Profile, Rest, Service, Setting, StopReturn};
-use supervise_harness::{RestartPolicy, Signal};
+use supervise_harness::supervisor::RestartPolicy;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 

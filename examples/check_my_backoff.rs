@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use supervise_harness::BackoffStrategy;
+use supervise_harness::backoff::BackoffStrategy;
 use supervise_harness::properties::{self, BackoffParams, Curve, JitterLaw};
 
 const INITIAL: Duration = Duration::from_millis(250);

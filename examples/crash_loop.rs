@@ -6,9 +6,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use supervise_harness::{
-    ExponentialBackoff, Readiness, RestartLimit, RestartTracker, SpawnerOptions, State, Supervisor,
-    SupervisorEvent, stub,
+use supervise_harness::backoff::ExponentialBackoff;
+use supervise_harness::stub;
+use supervise_harness::supervisor::{
+    Readiness, RestartLimit, RestartTracker, SpawnerOptions, State, Supervisor, SupervisorEvent,
 };
 
 #[tokio::main(flavor = "current_thread")]

@@ -19,7 +19,7 @@ pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::BackoffStrategy;
+/// use supervise_harness::backoff::BackoffStrategy;
 ///
 /// let mut squares = |attempt: u32| Duration::from_secs(u64::from(attempt).pow(2));
 /// assert_eq!(squares.next_delay(3), Duration::from_secs(9));

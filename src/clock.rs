@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::Timestamp;
+use crate::timestamp::Timestamp;
 
 pub use fake::FakeClock;
 use fake::FakeSleep;
@@ -21,7 +21,7 @@ use fake::FakeSleep;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use supervise_harness::{Clock, FakeClock};
+/// use supervise_harness::clock::{Clock, FakeClock};
 ///
 /// let fake = FakeClock::new();
 /// let clock: Arc<dyn Clock> = Arc::new(fake.clone());

@@ -1,9 +1,9 @@
 //! A test harness for process supervision. It brings:
 //!
 //! - a child process that crashes, hangs or gets ready exactly when your test says so;
-//! - building blocks for a supervisor of your own;
-//! - a clock that a test moves by hand;
-//! - checks of the laws that supervisors keep.
+//! - one virtual clock for your code and its children;
+//! - a catalogue of rules, and checks of the laws that supervisors keep;
+//! - building blocks for a supervisor of your own.
 //!
 //! # Virtual time over real processes
 //!
@@ -48,46 +48,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Starting and watching
+//! # A supervisor against named rules
 //!
-//! - A [`Spawner`] starts an agent. The agent inherits one end of a socket pair and its standard
-//!   streams, and no other descriptor.
-//! - An [`AgentHandle`] stops the agent: it sends TERM to the agent's process group, waits for a
-//!   grace period, and then sends KILL.
-//! - A [`Watcher`] waits for the agent's end.
+//! [`rules`] is a catalogue of rules that supervisors keep. Each one judges a [`Timeline`].
 //!
-//! # Deciding and delaying
+//! # Parts of a supervisor
 //!
-//! - A [`RestartTracker`] decides what follows the end of a run: a restart, no restart, or giving
-//!   up.
-//! - A [`BackoffStrategy`] says how long to wait before the restart.
-//!
-//! Both are pure: they read no clock and do no I/O.
-//!
-//! ```
-//! use std::time::Duration;
-//! use supervise_harness::{BackoffStrategy, ExponentialBackoff};
-//!
-//! let mut backoff = ExponentialBackoff::default();
-//! assert_eq!(backoff.next_delay(3), Duration::from_secs(8));
-//! assert_eq!(backoff.next_delay(u32::MAX), Duration::from_secs(60));
-//! ```
-//!
-//! # Keeping it running
-//!
-//! - A [`RestartLoop`] tries to start something until a start succeeds or the loop gives up.
-//! - A [`Supervisor`] keeps an agent running over many runs, and reports what it does as events.
-//! - A [`SupervisorGroup`] keeps several agents running. It starts them in order, and it has a rule
-//!   for what happens to the others when one of them ends.
-//!
-//! Many of these parts follow the Go package `supervise`, which starts a process, waits for its end
-//! and starts it again after a backoff. The documentation of an item names that package where the
-//! item comes from it.
-//!
-//! # Time
-//!
-//! Every part that waits takes the time from a [`Clock`]: either tokio's clock, or a [`FakeClock`],
-//! on which an hour passes as soon as a test says so.
+//! - [`supervisor`] has building blocks, and a reference supervisor that is made of them.
+//! - [`backoff`] has strategies that say how long to wait before a restart.
+//! - [`clock`] has clocks: tokio's, and one on which an hour passes as soon as a test says so.
 #![cfg_attr(
     feature = "properties",
     doc = "
@@ -102,6 +71,7 @@
 
 // The modules are in the order of the data flow: a module imports only from modules above it.
 mod causes;
+
 mod said;
 
 mod variables;
@@ -110,25 +80,17 @@ mod timestamp;
 
 mod status;
 
-mod backoff;
+pub mod backoff;
 
-mod policy;
+pub mod clock;
 
-mod clock;
+mod pidfd;
 
-mod process;
-
-mod spawner;
-
-mod watcher;
-
-mod restart_loop;
-
-mod supervisor;
+pub mod supervisor;
 
 mod timeline;
 
-mod agent;
+mod script;
 
 pub mod leaks;
 
@@ -142,34 +104,15 @@ pub mod properties;
 #[cfg(feature = "properties")]
 pub mod conformance;
 
-pub use agent::{Agent, Following, Run, Script};
 pub use agent_stub as stub;
 pub use agent_stub::Signal;
-pub use backoff::{
-    BackoffError, BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff,
-    ExponentialBackoffBuilder, Jitter, LinearBackoff,
-};
-pub use clock::{Clock, FakeClock, Sleep, TokioClock};
-pub use policy::{
-    Decision, EndCause, GaveUp, GiveUpScope, PolicyError, RestartLimit, RestartPolicy,
-    RestartTracker, RestartTrackerBuilder, RunEnd, SiblingStrategy,
-};
-pub use process::WatchResult;
-pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
+pub use script::Script;
+pub use sim::agent::{Agent, Following, Run};
 pub use sim::{BodyResult, Sim, SimBuilder, SimError, SimFailure, SimHandle};
-pub use spawner::{
-    AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
-};
 pub use status::ExitStatus;
-pub use supervisor::{
-    GroupOutcome, Orphans, Outcome, Probe, ProbeFailure, Readiness, RunError, State, Status,
-    Supervisor, SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents,
-    SupervisorGroup, SupervisorGroupBuilder,
-};
 pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;
 pub use tokio_util::sync::CancellationToken;
-pub use watcher::{WatchError, Watcher};
 
 #[cfg(test)]
 #[path = "../fixtures/sweeper.rs"]

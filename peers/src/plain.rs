@@ -8,7 +8,8 @@ use supervise_harness::rules::{
     Daemonizer, DelayCurve, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
     Setting, StopReturn, StopScope,
 };
-use supervise_harness::{ExitStatus, RestartPolicy, Signal};
+use supervise_harness::supervisor::RestartPolicy;
+use supervise_harness::{ExitStatus, Signal};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 

@@ -7,12 +7,14 @@ use processkit::{
     Command, Mechanism, Outcome, ProcessGroup, StdioMode, StopReason, SupervisionEvent,
     SupervisionSession, Supervisor,
 };
+use supervise_harness::backoff::Jitter;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
     Daemonizer, Environment, Notice, OwnGroup, Profile, Rest, Service, Setting, StopReturn,
     StopScope,
 };
-use supervise_harness::{EndCause, ExitStatus, Jitter, RestartLimit, RestartPolicy, Signal};
+use supervise_harness::supervisor::{EndCause, RestartLimit, RestartPolicy};
+use supervise_harness::{ExitStatus, Signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;

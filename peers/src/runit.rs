@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use supervise_harness::Signal;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
     CrashFate, Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, Rest, Service,
     Setting, StopReturn, StopScope, Time,
 };
-use supervise_harness::{RestartPolicy, Signal};
+use supervise_harness::supervisor::RestartPolicy;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 

@@ -8,7 +8,7 @@ use super::{BackoffError, BackoffStrategy, bounds, whole_nanos};
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{BackoffStrategy, ConstantBackoff};
+/// use supervise_harness::backoff::{BackoffStrategy, ConstantBackoff};
 ///
 /// let mut backoff = ConstantBackoff::new(Duration::from_secs(3));
 /// assert_eq!(backoff.next_delay(0), backoff.next_delay(u32::MAX));
@@ -36,12 +36,12 @@ impl BackoffStrategy for ConstantBackoff {
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{BackoffStrategy, LinearBackoff};
+/// use supervise_harness::backoff::{BackoffStrategy, LinearBackoff};
 ///
 /// let seconds = Duration::from_secs;
 /// let mut backoff = LinearBackoff::new(seconds(1), seconds(2), seconds(4))?;
 /// assert_eq!([0, 1, 2, u32::MAX].map(|n| backoff.next_delay(n)), [1, 3, 4, 4].map(seconds));
-/// # Ok::<(), supervise_harness::BackoffError>(())
+/// # Ok::<(), supervise_harness::backoff::BackoffError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

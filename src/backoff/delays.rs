@@ -14,13 +14,13 @@ use super::{BackoffError, BackoffStrategy};
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{BackoffStrategy, Delays};
+/// use supervise_harness::backoff::{BackoffStrategy, Delays};
 ///
 /// let seconds = Duration::from_secs;
 /// let mut backoff = Delays::new([1, 5].map(seconds))?;
 /// assert_eq!([0, 1, 2, 3].map(|n| backoff.next_delay(n)), [1, 5, 5, 5].map(seconds));
 /// assert_eq!(backoff.next_delay(0), seconds(1));
-/// # Ok::<(), supervise_harness::BackoffError>(())
+/// # Ok::<(), supervise_harness::backoff::BackoffError>(())
 /// ```
 pub struct Delays<I> {
     schedule: Box<dyn FnMut() -> I + Send>,
@@ -52,11 +52,11 @@ impl<I: Iterator<Item = Duration>> Delays<I> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use supervise_harness::{BackoffStrategy, Delays};
+    /// use supervise_harness::backoff::{BackoffStrategy, Delays};
     ///
     /// let mut backoff = Delays::from_fn(|| (0..).map(|n| Duration::from_millis(100 << n.min(5))))?;
     /// assert_eq!(backoff.next_delay(0), Duration::from_millis(100));
-    /// # Ok::<(), supervise_harness::BackoffError>(())
+    /// # Ok::<(), supervise_harness::backoff::BackoffError>(())
     /// ```
     ///
     /// # Errors

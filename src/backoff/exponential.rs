@@ -45,7 +45,7 @@ pub enum Jitter {
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{BackoffStrategy, ExponentialBackoff, Jitter};
+/// use supervise_harness::backoff::{BackoffStrategy, ExponentialBackoff, Jitter};
 ///
 /// let millis = Duration::from_millis;
 /// let mut backoff = ExponentialBackoff::builder().initial(millis(100)).max(millis(500)).build()?;
@@ -53,7 +53,7 @@ pub enum Jitter {
 ///
 /// let mut jittered = ExponentialBackoff::builder().jitter(Jitter::Full).seed(7).build()?;
 /// assert!(jittered.next_delay(10_000) <= Duration::from_secs(60));
-/// # Ok::<(), supervise_harness::BackoffError>(())
+/// # Ok::<(), supervise_harness::backoff::BackoffError>(())
 /// ```
 #[derive(Debug)]
 #[must_use]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::Timestamp;
+use crate::timestamp::Timestamp;
 
 use super::block_on::park_on;
 use super::{Clock, Kind, Sleep};
@@ -24,7 +24,7 @@ use super::{Clock, Kind, Sleep};
 /// ```
 /// use std::thread;
 /// use std::time::Duration;
-/// use supervise_harness::{Clock, FakeClock};
+/// use supervise_harness::clock::{Clock, FakeClock};
 ///
 /// let clock = FakeClock::new();
 /// let sleeper = thread::spawn({

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::stage::{Halt, Live, Stage};
 use super::subject::Subject;
-use crate::agent::Script;
 use crate::rules::{Observed, Service};
+use crate::script::Script;
 use crate::sim::Sim;
 
 /// What a subject is told about its service.

@@ -5,19 +5,19 @@ use std::fs::OpenOptions;
 use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::causes::WithCauses;
-use crate::policy::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::rules::{
     CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
 };
-use crate::spawner::{AgentStdio, SpawnerOptions};
+use crate::supervisor::{AgentStdio, SpawnerOptions};
+use crate::supervisor::{GiveUpScope, RestartTracker, SiblingStrategy};
 use crate::supervisor::{
     GroupOutcome, Orphans, Outcome, Supervisor, SupervisorBuilder, SupervisorEvent,
     SupervisorEvents, SupervisorGroup,
 };
 
-/// Our own [`Supervisor`](crate::Supervisor) as a subject, and several of them as a
-/// [`SupervisorGroup`](crate::SupervisorGroup). It passes every rule.
+/// Our own [`Supervisor`](crate::supervisor::Supervisor) as a subject, and several of them as a
+/// [`SupervisorGroup`](crate::supervisor::SupervisorGroup). It passes every rule.
 ///
 /// The rules about a supervisor that is killed need it in a process of its own: see
 /// [`Apart`](super::Apart).

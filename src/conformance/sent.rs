@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 
 use super::calls::{self, Call};
-use crate::Signal;
+use agent_stub::Signal;
 
 /// A signal to a process, or to the group of a process, that was gone: the signal and the number.
 pub(super) type Stray = (Signal, u32);

@@ -12,7 +12,7 @@ use nix::unistd::gettid;
 use super::calls::{self, Call};
 use super::held::Hold;
 use super::stage::Halt;
-use crate::agent::at_work;
+use crate::sim::agent::at_work;
 
 /// What runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +251,7 @@ mod tests {
             assert_eq!(errno(io::pipe()), none);
             assert_eq!(errno(forked()), none);
             let pid = std::process::id();
-            assert_eq!(errno(crate::process::open_pidfd(pid)), none);
+            assert_eq!(errno(crate::pidfd::open_pidfd(pid)), none);
             assert_eq!(errno(thread::spawn(io::pipe).join().unwrap()), none);
             let flags = nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_GETFD);
             assert_eq!(flags.err(), None);
@@ -265,8 +265,8 @@ mod tests {
     #[test]
     fn the_harness_lacks_nothing_on_the_thread_that_it_shares() {
         on_a_thread(|| {
-            let shared = crate::agent::Shared::new(
-                crate::agent::Server::new(crate::timeline::TimelineClock::Virtual).unwrap(),
+            let shared = crate::sim::agent::Shared::new(
+                crate::sim::agent::Server::new(crate::timeline::TimelineClock::Virtual).unwrap(),
                 true,
             );
             let shortage = Shortage::of(Lack::Descriptors).unwrap();

@@ -15,14 +15,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::subject::{AnySession, AnySubject, Local, SubjectError};
-use crate::agent::{Agent, Run, Script};
-use crate::process::{open_pidfd, send_signal};
+use crate::pidfd::{open_pidfd, send_signal};
 use crate::rules::{
     Call, Control, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, Rest, Service,
     ServiceGroup,
 };
+use crate::script::Script;
 use crate::sim::SimHandle;
-use crate::{Signal, Timestamp};
+use crate::sim::agent::{Agent, Run};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// How long the harness waits for a subject, in units.
 const PATIENCE: u32 = 300;

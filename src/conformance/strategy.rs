@@ -2,8 +2,8 @@
 //! ready-made checks of `properties` judge it.
 
 use super::subject::AnySubject;
-use crate::Jitter;
 use crate::backoff::BackoffStrategy;
+use crate::backoff::Jitter;
 use crate::properties::{self, BackoffParams, Curve, JitterLaw};
 use crate::rules::{Profile, Rule, Service, Verdict};
 

@@ -1,7 +1,7 @@
 //! The cases that the harness plays so that a rule has something to judge.
 
-use crate::Script;
 use crate::rules::{Profile, Service};
+use crate::script::Script;
 
 use super::stage::{Halt, Stage};
 use super::subject::Local;

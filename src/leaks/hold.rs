@@ -12,7 +12,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::proc::{self, Identity};
-use crate::process::{self, ended_status, is_own_lack, open_pidfd, reap_zombie, send_signal};
+use crate::pidfd;
+use crate::pidfd::{ended_status, is_own_lack, open_pidfd, reap_zombie, send_signal};
 use crate::status::ExitStatus;
 
 /// real-time: how long a killed process may take to end. Without this limit, a process that is stuck in
@@ -54,7 +55,7 @@ impl Held {
             Ok(pidfd) => pidfd,
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(Reach::Gone),
             Err(error) if is_own_lack(&error) && self.is_child => {
-                return Ok(match process::is_unreaped_child(self.identity.pid) {
+                return Ok(match pidfd::is_unreaped_child(self.identity.pid) {
                     true => Reach::Number,
                     false => Reach::Gone,
                 });
@@ -74,7 +75,7 @@ impl Held {
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let sent = match self.reach()? {
             Reach::Pidfd(pidfd) => send_signal(pidfd.as_fd(), Some(signal)),
-            Reach::Number => process::signal_child(self.identity.pid, signal),
+            Reach::Number => pidfd::signal_child(self.identity.pid, signal),
             Reach::Gone => return Ok(false),
         };
         match sent {
@@ -103,7 +104,7 @@ impl Held {
             },
             Ok(Reach::Number) => {
                 let pid = self.identity.pid;
-                while process::is_unreaped_child(pid) && process::ended_child(pid).is_none() {
+                while pidfd::is_unreaped_child(pid) && pidfd::ended_child(pid).is_none() {
                     if Instant::now() > deadline {
                         return false;
                     }
@@ -120,7 +121,7 @@ impl Held {
     pub(super) fn ended(&self) -> Option<ExitStatus> {
         match self.reach().ok()? {
             Reach::Pidfd(pidfd) => ended_status(pidfd.as_fd()),
-            Reach::Number => process::ended_child(self.identity.pid),
+            Reach::Number => pidfd::ended_child(self.identity.pid),
             Reach::Gone => None,
         }
     }
@@ -129,7 +130,7 @@ impl Held {
     pub(super) fn reap(&self) -> Option<ExitStatus> {
         match self.reach().ok()? {
             Reach::Pidfd(pidfd) => reap_zombie(pidfd.as_fd()),
-            Reach::Number => process::reap_child(self.identity.pid),
+            Reach::Number => pidfd::reap_child(self.identity.pid),
             Reach::Gone => None,
         }
     }
@@ -220,11 +221,11 @@ mod tests {
     fn a_child_is_ended_by_its_number() {
         let (mut child, held) = sleeper();
         let pid = held.identity.pid;
-        assert!(process::is_unreaped_child(pid));
-        process::signal_child(pid, Signal::KILL).unwrap();
+        assert!(pidfd::is_unreaped_child(pid));
+        pidfd::signal_child(pid, Signal::KILL).unwrap();
         assert!(held.wait_for_end());
-        assert!(process::reap_child(pid).is_some());
-        assert!(!process::is_unreaped_child(pid));
+        assert!(pidfd::reap_child(pid).is_some());
+        assert!(!pidfd::is_unreaped_child(pid));
         child.wait().unwrap_err();
     }
 }

@@ -6,7 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
 use crate::rules::registered;
-use crate::{Decision, EndCause, ExitStatus, RestartPolicy, RunEnd, Signal, Timestamp};
+use crate::status::ExitStatus;
+use crate::supervisor::{Decision, EndCause, RestartPolicy, RunEnd};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 use super::generated::{at, broken, cases, crash, made, restarted};
 use super::strategies::{policies, run_ends, signals};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{BackoffError, ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
+use crate::backoff::{BackoffError, ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 
 /// How the delays grow, without jitter. Below, n is the attempt, from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]

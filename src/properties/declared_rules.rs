@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{
-    Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd, Signal, Timestamp,
+use crate::supervisor::{
+    Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 };
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// Decides what follows the end of a run. [`RestartTracker`] is a decider.
 pub trait Decider {
@@ -133,7 +135,7 @@ impl RestartRules {
     ///
     /// # Errors
     ///
-    /// The same as of [`RestartTrackerBuilder::build`](crate::RestartTrackerBuilder::build) and of
+    /// The same as of [`RestartTrackerBuilder::build`](crate::supervisor::RestartTrackerBuilder::build) and of
     /// the constructors of [`RestartLimit`].
     pub fn tracker(&self) -> Result<RestartTracker, PolicyError> {
         let limit = match self.limit {
@@ -195,7 +197,7 @@ impl Default for RestartParams {
 }
 
 impl RestartParams {
-    /// Declares what holds for [`RestartTracker`] and [`RestartLoop`](crate::RestartLoop): a closed
+    /// Declares what holds for [`RestartTracker`] and [`RestartLoop`](crate::supervisor::RestartLoop): a closed
     /// window, a first start that does not count, and delays that count from the end.
     ///
     /// # Panics

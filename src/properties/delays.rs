@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::BackoffStrategy;
+use crate::backoff::BackoffStrategy;
 use crate::rules::registered;
 
 use super::declared::{duration, nanos};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use crate::{Decision, RunEnd, Timestamp};
+use crate::supervisor::{Decision, RunEnd};
+use crate::timestamp::Timestamp;
 
 use super::delays::message;
 use super::report::replay;

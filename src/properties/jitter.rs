@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::BackoffStrategy;
+use crate::backoff::BackoffStrategy;
 use crate::rules::registered;
 
 use super::declared::{duration, nanos};

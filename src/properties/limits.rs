@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
 use crate::rules::registered;
-use crate::{Decision, RestartPolicy, RunEnd, Timestamp};
+use crate::supervisor::{Decision, RestartPolicy, RunEnd};
+use crate::timestamp::Timestamp;
 
 use super::declared_rules::WindowEdge;
 use super::generated::{

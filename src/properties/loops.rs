@@ -7,8 +7,11 @@ use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::BackoffStrategy;
+use crate::clock::{Clock, FakeClock};
 use crate::rules::registered;
-use crate::{BackoffStrategy, Clock, FakeClock, Starter, Timestamp};
+use crate::supervisor::Starter;
+use crate::timestamp::Timestamp;
 
 use super::declared_rules::DelayOrigin;
 use super::generated::{Failed, broken, cases};

@@ -16,7 +16,7 @@
 //!     .build()?;
 //! let report = properties::backoff(factory, &params);
 //! assert_eq!(report.with("fail"), ["delay-capped"]); // 102.4 s
-//! # Ok::<(), supervise_harness::BackoffError>(())
+//! # Ok::<(), supervise_harness::backoff::BackoffError>(())
 //! ```
 //!
 //! The checks make all their random draws from the seed `SUPERVISE_SEED`, or from 0 if it is not
@@ -36,7 +36,7 @@ pub mod strategies;
 
 use std::fmt::Display;
 
-use crate::BackoffStrategy;
+use crate::backoff::BackoffStrategy;
 
 pub use crate::rules::{Rule, Verdict, Violation};
 pub use decisions::{
@@ -127,7 +127,7 @@ pub fn restart<D: Decider, E: Display>(
 /// Checks a restart loop on a fake clock. A restart loop starts something until a start succeeds.
 ///
 /// ```
-/// use supervise_harness::RestartLoop;
+/// use supervise_harness::supervisor::RestartLoop;
 /// use supervise_harness::properties::{self, LoopCase, RestartParams};
 ///
 /// let run = async |case: LoopCase| {

@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
 use crate::rules::registered;
-use crate::{Decision, RestartPolicy, RunEnd, Timestamp};
+use crate::supervisor::{Decision, RestartPolicy, RunEnd};
+use crate::timestamp::Timestamp;
 
 use super::generated::{Failed, broken, cases, crash, made, restarts_until_it_stops};
 use super::strategies::durations;

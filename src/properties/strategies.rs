@@ -5,7 +5,8 @@
 //!
 //! use proptest::prelude::*;
 //! use supervise_harness::properties::strategies;
-//! use supervise_harness::{Decision, RestartPolicy, RestartTracker, Timestamp};
+//! use supervise_harness::supervisor::{Decision, RestartPolicy, RestartTracker};
+//! use supervise_harness::Timestamp;
 //!
 //! let minute = Duration::from_secs(60);
 //! proptest!(|(end in strategies::run_ends(minute))| {
@@ -21,10 +22,10 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
-use crate::{
-    EndCause, ExitStatus, ExponentialBackoff, ExponentialBackoffBuilder, Jitter, RestartLimit,
-    RestartPolicy, RunEnd, Signal,
-};
+use crate::backoff::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
+use crate::status::ExitStatus;
+use crate::supervisor::{EndCause, RestartLimit, RestartPolicy, RunEnd};
+use agent_stub::Signal;
 
 /// Generates durations from 1 ns to `most`. Short and long ones are equally frequent: each power of
 /// two has the same probability. Shrinks towards 1 ns.

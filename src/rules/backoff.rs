@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
-use crate::Timestamp;
 use crate::timeline::RunSpan;
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

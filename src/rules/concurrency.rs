@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Call, Check, Control, Group, Need, Notice, Observed, Rule, Verdict, WhenRestarting};
-use crate::Timestamp;
 use crate::supervisor::Readiness;
 use crate::timeline::{RunSpan, What, Who};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

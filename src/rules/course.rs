@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{Call, Control, DelayOrigin, Notice, Observed, Rest, Verdict};
-use crate::Timestamp;
-use crate::policy::RestartPolicy;
 use crate::supervisor::Readiness;
+use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;
+use crate::timestamp::Timestamp;
 
 /// How many restarts there may have been before a given restart, counted from 0. `least` and `most`
 /// differ if it is not known whether counting began anew.

@@ -1,7 +1,8 @@
 //! What happens to the children of a supervisor that dies.
 
 use super::{Call, Check, Control, CrashFate, Group, Need, Observed, Rule, Starter, Verdict};
-use crate::{ExitStatus, Timestamp};
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
 
 /// Name of a fact: after the crash, the trial asked a run something, and the run answered. So the
 /// run is alive, and no signal is on its way to it.
@@ -193,7 +194,7 @@ fn no_duplicate_after_crash(observed: &Observed) -> Verdict {
             format!("it is refused: {error}"),
         );
     }
-    let is_new = |run: &crate::RunSpan| run.run > left.run;
+    let is_new = |run: &crate::timeline::RunSpan| run.run > left.run;
     if observed.runs().iter().any(is_new) {
         Verdict::Pass
     } else {

@@ -1,9 +1,9 @@
 //! Which ends of a run are followed by a restart.
 
 use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, StopReturn, Verdict};
-use crate::Timestamp;
-use crate::policy::RestartPolicy;
+use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

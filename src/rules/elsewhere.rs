@@ -16,7 +16,7 @@ fn stopped_again(last: &[&str]) -> Observed {
     events.extend(last);
     let observed = told(observed(&events), Control::Begin, 0.0, Some(0.0));
     let mut observed = told(observed, Control::Restart, 0.5, Some(1.0));
-    observed.service.policy = crate::RestartPolicy::Never;
+    observed.service.policy = crate::supervisor::RestartPolicy::Never;
     observed
 }
 
@@ -125,7 +125,10 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
         observed.service.readiness = readiness;
         observed
     };
-    let (exec, uptime) = (crate::Readiness::Exec, crate::Readiness::MinUptime(SECOND));
+    let (exec, uptime) = (
+        crate::supervisor::Readiness::Exec,
+        crate::supervisor::Readiness::MinUptime(SECOND),
+    );
     expect("up-criterion", &up(0.95, exec), "pass");
     expect("up-criterion", &up(0.85, exec), "fail: up at 0.850s");
     expect("up-criterion", &up(1.95, uptime), "pass");
@@ -139,7 +142,7 @@ fn a_hello_or_a_look_may_take_as_long_as_the_machine_may_be_late() {
         let exit = format!("+{at}  worker#1  exit  signal=SIGTERM");
         let events = ["+1.000  worker#1  start", &exit, "+2.000  worker#2  start"];
         let mut observed = in_real_time(observed(&events));
-        observed.service.readiness = crate::Readiness::Notified;
+        observed.service.readiness = crate::supervisor::Readiness::Notified;
         observed.service.start_timeout = Some(SECOND * 5);
         observed
     };
@@ -196,7 +199,7 @@ fn what_was_asked_for_is_nobodys_decision() {
         "+0.000  worker#2  start",
     ];
     let mut asked = told(observed(&events), Control::Restart, 1.0, Some(1.0));
-    asked.service.policy = crate::RestartPolicy::Never;
+    asked.service.policy = crate::supervisor::RestartPolicy::Never;
     for id in [
         "policy-matrix",
         "min-spacing",
@@ -221,13 +224,14 @@ fn a_limit_may_be_why_nothing_follows() {
         "+1.000  worker#2  exit  code=1",
     ]);
     elsewhere("policy-matrix", &observed, "fail");
-    observed.service.limit = crate::RestartLimit::Consecutive(std::num::NonZeroU32::MIN);
+    observed.service.limit =
+        crate::supervisor::RestartLimit::Consecutive(std::num::NonZeroU32::MIN);
     elsewhere("policy-matrix", &observed, "pass");
     elsewhere("limit-boundary", &observed, "pass");
     // A timeline alone does not show what came after it.
     observed.end = at(4.0);
     elsewhere("limit-boundary", &observed, "pass");
-    observed.service.limit = crate::RestartLimit::Consecutive(2.try_into().unwrap());
+    observed.service.limit = crate::supervisor::RestartLimit::Consecutive(2.try_into().unwrap());
     elsewhere("limit-boundary", &observed, "unknown");
 }
 
@@ -239,7 +243,8 @@ fn a_timeline_of_the_machines_clock_breaks_nothing_where_virtual_time_is_declare
         "+3.000  worker#2  start",
     ]);
     let events = observed.timeline.events().to_vec();
-    observed.timeline = crate::Timeline::new(crate::TimelineClock::Real, events);
+    observed.timeline =
+        crate::timeline::Timeline::new(crate::timeline::TimelineClock::Real, events);
     elsewhere("delay-curve", &observed, "unknown");
     observed.profile.time = Time::Real {
         unit: SECOND,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Check, Control, Group, Need, Notice, Noticed, Observed, Rule, Verdict};
+use crate::status::ExitStatus;
 use crate::timeline::RunSpan;
-use crate::{ExitStatus, Timestamp};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

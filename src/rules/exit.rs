@@ -1,8 +1,9 @@
 //! How a supervisor tells the ends of runs apart.
 
 use super::{Check, Control, Group, Need, Observed, Rest, Rule, Verdict};
+use crate::status::ExitStatus;
 use crate::timeline::RunSpan;
-use crate::{ExitStatus, Timestamp};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

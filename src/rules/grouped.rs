@@ -3,8 +3,8 @@
 
 use super::unseeded::{SECOND, expect, observed, told};
 use super::{Control, Observed, Service, ServiceGroup};
-use crate::policy::{GiveUpScope, RestartLimit, SiblingStrategy};
 use crate::supervisor::Readiness;
+use crate::supervisor::{GiveUpScope, RestartLimit, SiblingStrategy};
 
 fn in_group(
     mut observed: Observed,

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{Call, Check, Control, Group, LimitCounts, Need, Observed, Rest, Rule, Verdict};
-use crate::policy::{EndCause, RestartLimit};
+use crate::status::ExitStatus;
+use crate::supervisor::{EndCause, RestartLimit};
 use crate::timeline::RunSpan;
-use crate::{ExitStatus, Timestamp};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

@@ -1,8 +1,8 @@
 //! What a rule needs a subject's profile to declare.
 
 use super::{Profile, Setting, StopScope, Time};
-use crate::Signal;
-use crate::policy::RestartPolicy;
+use crate::supervisor::RestartPolicy;
+use agent_stub::Signal;
 
 /// Something that a rule needs a subject's [`Profile`] to declare. Most variants name the field
 /// that must be set.
@@ -145,11 +145,11 @@ impl Need {
             Need::ChosenDelays => profile.delays.is_configurable(),
             Need::Jitter => {
                 profile.jitter
-                    || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::Jitter::None)
+                    || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::backoff::Jitter::None)
             }
             Need::PlainDelays => match profile.delays {
                 Setting::Unsupported => false,
-                Setting::Fixed(curve) => curve.jitter == crate::Jitter::None,
+                Setting::Fixed(curve) => curve.jitter == crate::backoff::Jitter::None,
                 Setting::Configurable => true,
             },
             Need::Strategy => profile.lends_strategy,

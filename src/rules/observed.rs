@@ -8,10 +8,12 @@ use std::time::Duration;
 use agent_stub::Hygiene;
 
 use super::{Profile, Service, ServiceGroup, Verdict, Violation};
-use crate::policy::EndCause;
+use crate::status::ExitStatus;
+use crate::supervisor::EndCause;
 use crate::supervisor::Readiness;
 use crate::timeline::{Event, RunSpan, Timeline, What, Who};
-use crate::{ExitStatus, Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// A report that a subject makes about its service.
 #[derive(Clone, Debug, PartialEq, Eq)]

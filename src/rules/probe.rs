@@ -1,10 +1,12 @@
 //! What happens when a service fails its probes.
 
 use super::{Control, Observed, Rest, Verdict};
-use crate::policy::RestartPolicy;
+use crate::status::ExitStatus;
 use crate::supervisor::Probe;
+use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;
-use crate::{ExitStatus, Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// The name of the agent whose runs are the probes.
 pub(crate) const PROBE: &str = "probe";

@@ -3,8 +3,8 @@
 
 use super::unseeded::{SECOND, at, expect, observed, told};
 use super::{Call, Control, DelayCurve, Observed, Rest};
-use crate::policy::RestartPolicy;
 use crate::supervisor::Probe;
+use crate::supervisor::RestartPolicy;
 
 const ID: &str = "probe-failure-policy";
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::DelayCurve;
 #[cfg(feature = "properties")]
 use super::Service;
-use crate::Signal;
-use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 #[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
+use crate::supervisor::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
+use agent_stub::Signal;
 
 /// Whether a subject has a feature, and whether the service can configure it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -256,7 +256,7 @@ pub struct Profile {
     /// further notification.
     pub watchdog: Setting<Duration>,
     /// Whether the subject probes a service. The service can then choose everything in its
-    /// [`Probe`](crate::Probe).
+    /// [`Probe`](crate::supervisor::Probe).
     pub probe: bool,
     /// How long a service may take until it is up.
     pub start_timeout: Setting<Duration>,
@@ -451,7 +451,7 @@ impl Profile {
         if self.delays.is_configurable() && self.jitter {
             service.delays.jitter = jitter;
         } else if self.delays.is_configurable() {
-            service.delays.jitter = crate::Jitter::None;
+            service.delays.jitter = crate::backoff::Jitter::None;
         }
         let limit = match service.limit {
             RestartLimit::Window { .. } => &self.window_limit,

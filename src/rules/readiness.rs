@@ -1,8 +1,8 @@
 //! When a service is up, and whether it is still healthy.
 
 use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict, probe};
-use crate::Timestamp;
 use crate::timeline::{What, Who};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

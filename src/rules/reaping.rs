@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Call, Check, Control, Group, Need, Observed, Rule, Verdict};
-use crate::Timestamp;
 use crate::timeline::{Event, RunSpan, What, Who};
+use crate::timestamp::Timestamp;
 
 /// The name of the descendant that becomes an orphan.
 pub(crate) const ORPHAN: &str = "orphan";

@@ -1,7 +1,7 @@
 //! When the supervisor begins to count from zero again.
 
 use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
-use crate::Timestamp;
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -64,20 +64,20 @@ fn steps(observed: &Observed) -> Result<Vec<Step>, Verdict> {
             "starts that failed have delays of their own",
         ));
     }
-    if observed.service.readiness == crate::Readiness::Notified {
+    if observed.service.readiness == crate::supervisor::Readiness::Notified {
         return Err(Verdict::unknown(
             "from when on its runs were up is not known",
         ));
     }
     let is_short = |timeout| match observed.service.readiness {
-        crate::Readiness::MinUptime(time) => timeout <= time,
+        crate::supervisor::Readiness::MinUptime(time) => timeout <= time,
         _ => false,
     };
     if observed.service.start_timeout.is_some_and(is_short) || observed.service.probe.is_some() {
         return Err(Verdict::unknown("how long its runs were up is not known"));
     }
     let until_up = match observed.service.readiness {
-        crate::Readiness::MinUptime(time) => time,
+        crate::supervisor::Readiness::MinUptime(time) => time,
         _ => std::time::Duration::ZERO,
     };
     let mut steps = Vec::new();

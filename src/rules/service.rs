@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::Notice;
 use crate::backoff::{BackoffError, ExponentialBackoff, Jitter};
-use crate::policy::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
+use crate::status::ExitStatus;
+use crate::supervisor::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 use crate::supervisor::{Probe, Readiness};
-use crate::{ExitStatus, Signal};
+use agent_stub::Signal;
 
 /// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the
 /// jitter. n is the number of restarts before, from 0.
@@ -93,7 +94,7 @@ impl DelayCurve {
     ///
     /// # Errors
     ///
-    /// As [`ExponentialBackoffBuilder::build`](crate::ExponentialBackoffBuilder::build).
+    /// As [`ExponentialBackoffBuilder::build`](crate::backoff::ExponentialBackoffBuilder::build).
     pub fn strategy(&self, seed: Option<u64>) -> Result<ExponentialBackoff, BackoffError> {
         let mut builder = ExponentialBackoff::builder()
             .initial(self.initial)

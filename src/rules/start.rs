@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Check, Control, Group, Need, Notice, Observed, Rule, Service, Verdict};
 use crate::backoff::Jitter;
-use crate::policy::RestartLimit;
+use crate::status::ExitStatus;
 use crate::supervisor::Readiness;
+use crate::supervisor::RestartLimit;
 use crate::timeline::{RunSpan, What};
-use crate::{ExitStatus, Timestamp};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

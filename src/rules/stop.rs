@@ -1,8 +1,10 @@
 //! How a service is stopped.
 
 use super::{Call, Check, Control, Group, Need, Observed, RepeatedStop, Rule, StopReturn, Verdict};
+use crate::status::ExitStatus;
 use crate::timeline::{RunSpan, What};
-use crate::{ExitStatus, Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

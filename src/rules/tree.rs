@@ -3,8 +3,9 @@
 use super::{
     Check, Control, Daemonizer, Group, Need, Observed, OwnGroup, Rule, StopScope, Verdict,
 };
+use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
-use crate::{ExitStatus, Timestamp};
+use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

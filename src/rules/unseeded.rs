@@ -10,7 +10,8 @@ use super::{
     Observed, SHORT, Service, rule,
 };
 use crate::conformance::{Reference, Subject};
-use crate::{ExitStatus, Timestamp};
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -118,7 +119,7 @@ fn children_may_start_together_or_fail_apart() {
             "+5.000  worker#2  start",
             start,
         ]);
-        observed.service.delays = observed.service.delays.jitter(crate::Jitter::Full);
+        observed.service.delays = observed.service.delays.jitter(crate::backoff::Jitter::Full);
         observed
     };
     let together = "+0.000  other#1   exit  code=1";
@@ -135,7 +136,7 @@ fn children_may_start_together_or_fail_apart() {
     let apart = herd("+1.000  other#1  exit  code=1", "+0.000  other#2  start");
     expect("herd-spacing", &apart, "unknown");
     let mut narrow = herd(together, "+0.000  other#2  start");
-    narrow.service.delays.jitter = crate::Jitter::None;
+    narrow.service.delays.jitter = crate::backoff::Jitter::None;
     expect("herd-spacing", &narrow, "unknown");
 }
 

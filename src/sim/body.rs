@@ -9,7 +9,7 @@ use std::thread::{self, ThreadId};
 
 use super::gate::Gate;
 use super::sight::Sight;
-use crate::agent::Shared;
+use crate::sim::agent::Shared;
 
 /// Wakes the body, and the tasks that it has spawned locally.
 ///

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::libc;
 use nix::unistd::{Pid, gettid};
 
-use crate::process::{ended_status, is_own_lack, open_pidfd};
+use crate::pidfd::{ended_status, is_own_lack, open_pidfd};
 
 use super::mark::{self, Mark};
 use super::sight::Sight;

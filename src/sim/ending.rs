@@ -12,9 +12,9 @@ use super::children::{self, Children};
 use super::foreign;
 use super::mark::Mark;
 use super::pool::Pool;
-use crate::agent::{Member, Server, Shared};
 use crate::leaks::{self, Found, Owner, Unreadable};
-use crate::process;
+use crate::pidfd;
+use crate::sim::agent::{Member, Server, Shared};
 
 /// real-time: how long a killed process may take to end.
 const DYING: Duration = Duration::from_secs(1);
@@ -54,12 +54,12 @@ pub(crate) fn children_alive(
 /// unwinding of a panicked body. Such a drop leaves the reaping to the next event of a runtime, which never comes.
 pub(crate) fn reap_killed(alive: &[u32]) {
     for &pid in alive.iter().filter(|pid| foreign::comes_to_end(**pid)) {
-        let Ok(pidfd) = process::open_pidfd(pid) else {
+        let Ok(pidfd) = pidfd::open_pidfd(pid) else {
             continue;
         };
         // The process was killed, so it ends. If it does not, it shows among what is left behind.
-        let _ = process::ends_within(pidfd.as_fd(), DYING);
-        process::reap_zombie(pidfd.as_fd());
+        let _ = pidfd::ends_within(pidfd.as_fd(), DYING);
+        pidfd::reap_zombie(pidfd.as_fd());
     }
 }
 
@@ -150,9 +150,9 @@ fn end_known(server: &Server) {
     }
     let known = server.alive().map(|(_, member)| member);
     for member in known.chain(server.zombies()) {
-        if process::is_unreaped_child(member.pid) {
+        if pidfd::is_unreaped_child(member.pid) {
             // The process was sent SIGKILL, or has ended, so the wait is short.
-            process::await_child(member.pid);
+            pidfd::await_child(member.pid);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 
-use crate::process::is_own_lack;
+use crate::pidfd::is_own_lack;
 
 use super::children;
 use super::mark::Mark;

@@ -35,8 +35,8 @@ use super::sight::Sight;
 use super::starved::{Waited, ran_for};
 use super::tellers::Tellers;
 use super::threads::{Activity, OthersChildren, Threads};
-use crate::Timestamp;
-use crate::agent::{KernelState, Locked, Member, Server, Shared};
+use crate::sim::agent::{KernelState, Locked, Member, Server, Shared};
+use crate::timestamp::Timestamp;
 
 /// real-time: how long the gate holds the runtime for something that is at work and is no agent. An agent comes to rest
 /// by itself. Anything else may not, and it may wait for something that only a task can do.

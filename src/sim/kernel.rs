@@ -4,7 +4,7 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use super::children;
-use crate::Signal;
+use agent_stub::Signal;
 
 /// The text about the call in which a thread of this process sleeps, if it sleeps as `std::thread::sleep` makes it
 /// sleep. The same text twice means the same sleep, or one like it at the same place. `None` if the thread does not

@@ -1,5 +1,6 @@
 //! Virtual time over real processes.
 
+pub(crate) mod agent;
 mod body;
 mod builder;
 mod children;
@@ -36,9 +37,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::LocalSet;
 use tokio::time::Instant as TokioInstant;
 
-use crate::Timestamp;
-use crate::agent::{Agent, Script, Server, Shared};
+use crate::script::Script;
+use crate::sim::agent::{Agent, Server, Shared};
 use crate::timeline::{Timeline, TimelineClock, Who};
+use crate::timestamp::Timestamp;
 
 use body::{Body, BodyWaker};
 pub use builder::{SimBuilder, SimError};

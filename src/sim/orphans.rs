@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use super::mark::Mark;
-use crate::agent::parent_and_start;
 use crate::leaks::Unreadable;
+use crate::sim::agent::parent_and_start;
 
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {

@@ -8,9 +8,9 @@ use std::time::Instant;
 use tokio::time::Instant as TokioInstant;
 
 use super::failure::panic_text;
-use crate::Timestamp;
-use crate::agent::Server;
+use crate::sim::agent::Server;
 use crate::timeline::{What, Who};
+use crate::timestamp::Timestamp;
 
 /// A task's panic.
 #[derive(Clone, Debug)]

@@ -10,7 +10,8 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::os::fd::AsFd;
 
 use super::children;
-use crate::process::{kernel_is_since, pid_of_pidfd};
+use crate::pidfd::kernel_is_since;
+use crate::pidfd::pid_of_pidfd;
 
 /// How many events are put in order at once, at most.
 const EVENTS: usize = 256;

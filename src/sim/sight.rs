@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::sync::Notify;
 
-use crate::agent::parent_and_start;
+use crate::sim::agent::parent_and_start;
 
 /// What the watchdog, and the gates of other sims, want to know about a sim and its gate.
 #[derive(Debug, Default)]

@@ -20,10 +20,11 @@ use super::kernel::sleep_of;
 use super::pool::Pool;
 use super::sight::Sight;
 use super::starved::{Starved, ready_with};
-use crate::agent::{Shared, parent_and_start};
-use crate::process::{ended_status, open_pidfd, send_signal};
+use crate::pidfd::{ended_status, open_pidfd, send_signal};
+use crate::sim::agent::{Shared, parent_and_start};
 use crate::timeline::{Timeline, TimelineClock};
-use crate::{Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// real-time: how often the watchdog looks.
 const LOOK: Duration = Duration::from_millis(20);
@@ -375,7 +376,7 @@ impl Watched {
         &self,
         clock: Duration,
         is_held: bool,
-        why: impl FnOnce(&crate::agent::Server, &[u32]) -> String,
+        why: impl FnOnce(&crate::sim::agent::Server, &[u32]) -> String,
     ) {
         if is_held && let Some(mut server) = self.shared.lock_within(LOCKED) {
             // Nobody has taken in what the agents did while the thread was held.

@@ -15,8 +15,8 @@ use super::orphans::{Adopter, Orphans};
 use super::{Probe, Readiness, Supervisor};
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::Clock;
-use crate::policy::RestartTracker;
-use crate::spawner::Spawner;
+use crate::supervisor::policy::RestartTracker;
+use crate::supervisor::spawner::Spawner;
 
 /// Why a supervisor cannot be started, or cannot carry out a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,7 +162,7 @@ impl SupervisorBuilder {
     /// Sets how long an agent that is up may be silent; above zero. A line that the agent writes to
     /// its socket, as for [`Readiness::Notified`], is a heartbeat. The supervisor kills an agent
     /// that misses a heartbeat at once, because the agent may be unable to act on a stop signal.
-    /// The run ends with [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout). Default:
+    /// The run ends with [`EndCause::WatchdogTimeout`](crate::supervisor::EndCause::WatchdogTimeout). Default:
     /// for ever.
     ///
     /// Source: `WatchdogSec=` of systemd.service(5).
@@ -173,7 +173,7 @@ impl SupervisorBuilder {
 
     /// Sets how to ask an agent that is up whether it is healthy. After as many failures in a row
     /// as the probe says, the supervisor stops the agent, and the run ends with
-    /// [`EndCause::Unhealthy`](crate::EndCause::Unhealthy). Default: the agent is not asked.
+    /// [`EndCause::Unhealthy`](crate::supervisor::EndCause::Unhealthy). Default: the agent is not asked.
     ///
     /// The supervisor finds and starts the probe's program as it does the agent's: with the same
     /// environment and working directory, and in a process group of its own. The probe's standard

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::ProbeFailure;
 use crate::causes::WithCauses;
-use crate::policy::{GaveUp, RunEnd};
-use crate::spawner::{CloseError, SpawnError};
 use crate::status::ExitStatus;
+use crate::supervisor::policy::{GaveUp, RunEnd};
+use crate::supervisor::spawner::{CloseError, SpawnError};
+use crate::supervisor::watcher::WatchError;
 use crate::timestamp::Timestamp;
-use crate::watcher::WatchError;
 use agent_stub::Signal;
 
 /// Something that a supervisor did or saw. Runs are numbered from 1.
@@ -135,7 +135,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
-    /// The agent is down until it is its turn in its [`SupervisorGroup`](crate::SupervisorGroup).
+    /// The agent is down until it is its turn in its [`SupervisorGroup`](crate::supervisor::SupervisorGroup).
     Waiting,
     /// The agent was started, or is about to be, and is not up yet.
     Starting,

@@ -10,16 +10,16 @@ use tokio::sync::{mpsc, watch};
 use super::builder::{SupervisorBuilder, SupervisorError, runtime};
 use super::event::{Outcome, Status, SupervisorEvents};
 use super::life::Link;
-use crate::policy::{GiveUpScope, SiblingStrategy};
+use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
 use turns::Turns;
 
 /// Keeps several agents running together. They are the children of the group, and it keeps each one
-/// running as a [`Supervisor`](crate::Supervisor) does.
+/// running as a [`Supervisor`](crate::supervisor::Supervisor) does.
 ///
 /// Detailed operation, in addition to that of each child:
 ///
 /// 1. The group starts the children in the order in which the builder was given them. It starts
-///    each child when the child before it rests or is up, as its [`Readiness`](crate::Readiness)
+///    each child when the child before it rests or is up, as its [`Readiness`](crate::supervisor::Readiness)
 ///    defines it.
 /// 2. A child that is to be restarted waits for its own delay. Meanwhile the group stops the
 ///    children that the [`SiblingStrategy`] replaces with it, from the last to the first. It stops
@@ -37,7 +37,7 @@ use turns::Turns;
 /// Source: OTP `supervisor`; `After=` of systemd.unit(5).
 ///
 /// ```
-/// use supervise_harness::{
+/// use supervise_harness::supervisor::{
 ///     GroupOutcome, Readiness, SiblingStrategy, SpawnerOptions, Supervisor, SupervisorGroup,
 /// };
 ///

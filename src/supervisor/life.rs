@@ -14,10 +14,10 @@ use super::probe::{Failed, Probing};
 use super::readiness::Notifications;
 use super::{Readiness, SupervisorBuilder};
 use crate::clock::Sleep;
-use crate::policy::{Decision, EndCause, RunEnd};
-use crate::process::WatchResult;
-use crate::spawner::AgentHandle;
 use crate::status::ExitStatus;
+use crate::supervisor::policy::{Decision, EndCause, RunEnd};
+use crate::supervisor::process::WatchResult;
+use crate::supervisor::spawner::AgentHandle;
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 

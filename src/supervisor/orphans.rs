@@ -14,8 +14,9 @@ use nix::unistd::getsid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::process::{Process, open_pidfd, reap_zombie};
-use crate::spawner::{AgentHandle, SpawnError};
+use crate::pidfd::{open_pidfd, reap_zombie};
+use crate::supervisor::process::Process;
+use crate::supervisor::spawner::{AgentHandle, SpawnError};
 
 /// Makes orphans children of this process, and reaps them when they have ended.
 ///
@@ -31,7 +32,7 @@ use crate::spawner::{AgentHandle, SpawnError};
 ///   daemon's double fork. A process can only enter another session by making a new one, so this
 ///   process did not start the child.
 /// - A child in the process group of an agent or of a probe, other than the agent or probe itself,
-///   if its supervisor was [told](crate::SupervisorBuilder::orphans) of this value. This process
+///   if its supervisor was [told](crate::supervisor::SupervisorBuilder::orphans) of this value. This process
 ///   must not put other children of its own into that group. The pidfd of the agent or probe
 ///   identifies the group, so a reused number is not mistaken for it.
 ///

@@ -13,10 +13,10 @@ use super::SupervisorBuilder;
 use super::orphans::Adopter;
 use crate::causes::WithCauses;
 use crate::clock::Clock;
-use crate::spawner::{AgentHandle, SpawnError, Spawner};
 use crate::status::ExitStatus;
+use crate::supervisor::spawner::{AgentHandle, SpawnError, Spawner};
+use crate::supervisor::watcher::WatchError;
 use crate::timestamp::Timestamp;
-use crate::watcher::WatchError;
 use agent_stub::Signal;
 
 /// A command that tells whether a service is healthy. Exit code 0 means healthy, and any other end
@@ -40,7 +40,7 @@ use agent_stub::Signal;
 /// ```
 /// use std::num::NonZeroU32;
 /// use std::time::Duration;
-/// use supervise_harness::Probe;
+/// use supervise_harness::supervisor::Probe;
 ///
 /// let probe = Probe::new("curl")
 ///     .args(["--fail", "http://localhost:8080/health"])
@@ -277,7 +277,7 @@ impl Probing {
 mod tests {
     use super::*;
     use crate::clock::FakeClock;
-    use crate::spawner::SpawnerOptions;
+    use crate::supervisor::spawner::SpawnerOptions;
 
     /// No test can make a process that survives SIGKILL. Here SIGKILL was not sent yet.
     #[tokio::test]

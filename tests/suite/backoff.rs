@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use supervise_harness::{
+use supervise_harness::backoff::{
     BackoffStrategy, ConstantBackoff, Delays, ExponentialBackoff, Jitter, LinearBackoff,
 };
 

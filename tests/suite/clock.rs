@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use supervise_harness::{Clock, FakeClock, Sleep, Timestamp, TokioClock};
+use supervise_harness::Timestamp;
+use supervise_harness::clock::{Clock, FakeClock, Sleep, TokioClock};
 
 const SECOND: Duration = Duration::from_secs(1);
 

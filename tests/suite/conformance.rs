@@ -10,7 +10,7 @@ use supervise_harness::rules::{
     CrashFate, OwnGroup, Profile, RepeatedStop, Service, ServiceGroup, StopReturn, StopScope,
     Verdict, WhenRestarting,
 };
-use supervise_harness::{GiveUpScope, SiblingStrategy};
+use supervise_harness::supervisor::{GiveUpScope, SiblingStrategy};
 
 /// A `#[test]` for each rule.
 mod reference {

@@ -4,10 +4,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use supervise_harness::{
-    Agent, ConstantBackoff, Following, Readiness, RestartLimit, RestartTracker, Script, Signal,
-    Sim, SimHandle, Spawner, SpawnerOptions, Supervisor, SupervisorBuilder, Timeline,
+use supervise_harness::backoff::ConstantBackoff;
+use supervise_harness::supervisor::{
+    Readiness, RestartLimit, RestartTracker, Spawner, SpawnerOptions, Supervisor, SupervisorBuilder,
 };
+use supervise_harness::{Agent, Following, Script, Signal, Sim, SimHandle, Timeline};
 use tokio::time::sleep;
 
 fn seconds(seconds: u64) -> Duration {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::prctl::get_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use supervise_harness::{
+use supervise_harness::supervisor::{
     Orphans, Probe, RestartPolicy, RestartTracker, Supervisor, SupervisorEvent,
 };
 
@@ -92,7 +92,7 @@ fn what_an_agent_leaves_in_its_group_is_reaped() {
         let orphans = Orphans::adopt().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
-        let spawner = supervise_harness::SpawnerOptions::new()
+        let spawner = supervise_harness::supervisor::SpawnerOptions::new()
             .agent_path("/bin/sh")
             .args(["-c", "sleep 5 & echo $! > $0"])
             .arg(&path)
@@ -179,7 +179,7 @@ fn the_agents_statuses_are_their_supervisors_where_all_are_adopted() {
     alone(name, async || {
         let orphans = Orphans::adopt_all().unwrap();
         for code in 1..=50 {
-            let spawner = supervise_harness::SpawnerOptions::new()
+            let spawner = supervise_harness::supervisor::SpawnerOptions::new()
                 .agent_path("/bin/sh")
                 .args(["-c".to_owned(), format!("sleep 5 & exit {code}")])
                 .build()
@@ -215,7 +215,7 @@ fn the_probes_statuses_are_their_supervisors_where_all_are_adopted() {
                 .build()
                 .unwrap();
             other.block_on(async {
-                let spawner = supervise_harness::SpawnerOptions::new()
+                let spawner = supervise_harness::supervisor::SpawnerOptions::new()
                     .agent_path("/bin/sleep")
                     .args(["1000"])
                     .build()

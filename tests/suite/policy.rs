@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use rstest::rstest;
-use supervise_harness::{
-    Decision, EndCause, ExitStatus, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
-    RestartTrackerBuilder, RunEnd, Signal, Timestamp,
+use supervise_harness::supervisor::{
+    Decision, EndCause, PolicyError, RestartLimit, RestartPolicy, RestartTracker,
+    RestartTrackerBuilder, RunEnd,
 };
+use supervise_harness::{ExitStatus, Signal, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NANO: Duration = Duration::from_nanos(1);

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
+use supervise_harness::backoff::{
+    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff,
+};
 use supervise_harness::properties::{
     self, BackoffParams, BackoffParamsBuilder, Curve, DelayOrigin, JitterLaw, LoopCase, Report,
     RestartParams, RestartRules, WindowEdge, strategies,
 };
 use supervise_harness::rules::Verdict;
-use supervise_harness::{
-    BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff, RestartLoop,
-};
+use supervise_harness::supervisor::RestartLoop;
 
 use super::child;
 use broken_backoffs::{CAP, INITIAL};
@@ -183,7 +184,7 @@ fn the_exponential_backoff_passes_with_every_jitter(
 
 /// The factory that a builder is.
 fn seeded(
-    builder: &supervise_harness::ExponentialBackoffBuilder,
+    builder: &supervise_harness::backoff::ExponentialBackoffBuilder,
 ) -> impl Fn(Option<u64>) -> ExponentialBackoff {
     let builder = builder.clone();
     move |seed| match seed {
@@ -392,7 +393,8 @@ fn a_failing_case_is_the_smallest() {
 
 #[test]
 fn a_decider_that_cannot_be_made_has_shown_nothing() {
-    let none = |_: &RestartRules| Err::<supervise_harness::RestartTracker, _>("not today");
+    let none =
+        |_: &RestartRules| Err::<supervise_harness::supervisor::RestartTracker, _>("not today");
     let report = properties::restart(none, &RestartParams::new());
     assert!(!report.passed() && report.violations().next().is_none());
     let panic = std::panic::catch_unwind(|| report.assert()).unwrap_err();

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
-use supervise_harness::{
-    BackoffStrategy, CancellationToken, Clock, ConstantBackoff, ExponentialBackoff, FakeClock,
-    RestartError, RestartLoop, RestartLoopBuilder, RestartPolicy, Started, Starter, Timestamp,
+use supervise_harness::backoff::{BackoffStrategy, ConstantBackoff, ExponentialBackoff};
+use supervise_harness::clock::{Clock, FakeClock};
+use supervise_harness::supervisor::{
+    RestartError, RestartLoop, RestartLoopBuilder, RestartPolicy, Started, Starter,
 };
+use supervise_harness::{CancellationToken, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 

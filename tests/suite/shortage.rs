@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use supervise_harness::{
-    ConstantBackoff, RestartPolicy, RestartTracker, Signal, SpawnError, Supervisor,
-    SupervisorEvent, SupervisorEvents,
+use supervise_harness::Signal;
+use supervise_harness::backoff::ConstantBackoff;
+use supervise_harness::supervisor::{
+    RestartPolicy, RestartTracker, SpawnError, Supervisor, SupervisorEvent, SupervisorEvents,
 };
 
 use super::child;

@@ -13,7 +13,8 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal as NixSignal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::getpgid;
-use supervise_harness::{AgentStdio, Signal, SpawnError, SpawnerOptions};
+use supervise_harness::Signal;
+use supervise_harness::supervisor::{AgentStdio, SpawnError, SpawnerOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::child;

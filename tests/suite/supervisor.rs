@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use supervise_harness::{
-    ConstantBackoff, EndCause, ExitStatus, FakeClock, Outcome, Readiness, RestartLimit,
-    RestartPolicy, RestartTracker, Script, Signal, Sim, Spawner, SpawnerOptions, State, Supervisor,
-    SupervisorBuilder, SupervisorError, SupervisorEvent, SupervisorEvents,
+use supervise_harness::backoff::ConstantBackoff;
+use supervise_harness::clock::FakeClock;
+use supervise_harness::supervisor::{
+    EndCause, Outcome, Readiness, RestartLimit, RestartPolicy, RestartTracker, Spawner,
+    SpawnerOptions, State, Supervisor, SupervisorBuilder, SupervisorError, SupervisorEvent,
+    SupervisorEvents,
 };
+use supervise_harness::{ExitStatus, Script, Signal, Sim};
 use tempfile::TempDir;
 
 const MS: Duration = Duration::from_millis(1);

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use supervise_harness::{
-    Agent, ConstantBackoff, ExitStatus, FakeClock, GiveUpScope, GroupOutcome, Outcome, Readiness,
-    RestartLimit, RestartPolicy, RestartTracker, RunSpan, Script, SiblingStrategy, Signal, Sim,
-    SimHandle, SpawnerOptions, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
-    SupervisorGroup, SupervisorGroupBuilder, Timeline,
+use supervise_harness::backoff::ConstantBackoff;
+use supervise_harness::clock::FakeClock;
+use supervise_harness::supervisor::{
+    GiveUpScope, GroupOutcome, Outcome, Readiness, RestartLimit, RestartPolicy, RestartTracker,
+    SiblingStrategy, SpawnerOptions, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
+    SupervisorGroup, SupervisorGroupBuilder,
 };
+use supervise_harness::{Agent, ExitStatus, RunSpan, Script, Signal, Sim, SimHandle, Timeline};
 use tokio::time::sleep;
 
 fn seconds(seconds: u64) -> Duration {

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 
-use supervise_harness::{
-    Script, Sim, SimHandle, Supervisor, SupervisorBuilder, SupervisorError, SupervisorGroup,
+use supervise_harness::supervisor::{
+    Supervisor, SupervisorBuilder, SupervisorError, SupervisorGroup,
 };
+use supervise_harness::{Script, Sim, SimHandle};
 
 /// A supervisor of an agent of that name, with that lock.
 fn builder(sim: &SimHandle, name: &str, lock: &Path) -> SupervisorBuilder {

@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use agent_stub::Quoted;
-use supervise_harness::{
-    Agent, ConstantBackoff, EndCause, Outcome, Probe, Readiness, RestartPolicy, RestartTracker,
-    RunSpan, Script, Sim, SimHandle, SpawnerOptions, Supervisor, SupervisorBuilder,
-    SupervisorEvent, Timeline, What, Who,
+use supervise_harness::backoff::ConstantBackoff;
+use supervise_harness::supervisor::{
+    EndCause, Outcome, Probe, Readiness, RestartPolicy, RestartTracker, SpawnerOptions, Supervisor,
+    SupervisorBuilder, SupervisorEvent,
 };
+use supervise_harness::{Agent, RunSpan, Script, Sim, SimHandle, Timeline, What, Who};
 use tokio::time::sleep;
 
 fn seconds(seconds: u64) -> Duration {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use supervise_harness::stub::Hygiene;
-use supervise_harness::{Orphans, Script, Sim};
+use supervise_harness::supervisor::Orphans;
+use supervise_harness::{Script, Sim};
 use tokio::process::Command;
 
 use crate::child;

@@ -7,7 +7,8 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal as NixSignal, signal};
 use nix::sys::wait::waitpid;
-use supervise_harness::{AgentHandle, ExitStatus, Signal, SpawnError, WatchError};
+use supervise_harness::supervisor::{AgentHandle, SpawnError, WatchError};
+use supervise_harness::{ExitStatus, Signal};
 use tokio_util::sync::CancellationToken;
 
 use super::child;

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::words::{Message, Words};
 use crate::conformance::subject::{Session, SubjectError};
-use crate::process::{ends_within, open_pidfd};
+use crate::pidfd::ends_within;
+use crate::pidfd::open_pidfd;
 use crate::rules::{Control, Reporter, Rest, Service};
 
 /// real-time: how long the process may take to end when its session is dropped. After that it is

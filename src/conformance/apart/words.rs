@@ -10,9 +10,9 @@ use agent_stub::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::conformance::subject::SubjectError;
-use crate::policy::RestartPolicy;
 use crate::rules::{Control, DelayCurve, Notice, Rest, Service};
 use crate::status::ExitStatus;
+use crate::supervisor::RestartPolicy;
 
 /// One message: a list of words of any bytes. On the socket it is the number of words, then for
 /// each word its length and its bytes. The number and the lengths have 32 bits, little-endian.

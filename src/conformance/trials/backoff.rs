@@ -1,8 +1,9 @@
 //! Trials for the rules about how long it takes until the next start.
 
+use crate::backoff::Jitter;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile};
-use crate::{Jitter, Script};
+use crate::script::Script;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

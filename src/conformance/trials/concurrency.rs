@@ -1,10 +1,10 @@
 //! Trials for the rules about things that happen at the same time.
 
 use super::stop::{die_unnoticed, grace_of, settled, signal_of, slow_to_stop};
-use crate::Script;
 use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Time};
+use crate::script::Script;
 use crate::supervisor::Readiness;
 
 pub(super) const TRIALS: &[Trial] = &[

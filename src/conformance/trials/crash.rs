@@ -10,7 +10,8 @@ use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::leaks;
 use crate::rules::{ANSWERED, CrashFate, DelayCurve, Starter};
-use crate::{Run, Script};
+use crate::script::Script;
+use crate::sim::agent::Run;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use agent_stub::script::{self, Statement};
 
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{DelayCurve, Profile, Service, Setting};
+use crate::script::Script;
 use crate::supervisor::Readiness;
-use crate::{Script, Signal};
+use crate::supervisor::RestartPolicy;
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -7,15 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::stop::{order_exit, settled};
-use crate::Script;
 use crate::conformance::inheritance::{
     self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
 };
 use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{self, DelayCurve, Notice};
+use crate::script::Script;
+use crate::supervisor::RestartPolicy;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -5,13 +5,13 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::rc::Rc;
 
 use super::stop::{order_exit, settled};
-use crate::Script;
 use crate::conformance::folder::Folder;
 use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::{Halt, Live, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{CLEARED, DelayCurve, Notice, Profile, SHORT};
+use crate::script::Script;
+use crate::supervisor::RestartPolicy;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

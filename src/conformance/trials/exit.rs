@@ -1,9 +1,11 @@
 //! Trials for the rules about how ends are told apart.
 
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{DelayCurve, Profile};
-use crate::{ExitStatus, Script, Signal};
+use crate::script::Script;
+use crate::status::ExitStatus;
+use crate::supervisor::RestartPolicy;
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

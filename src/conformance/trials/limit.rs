@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::{RestartLimit, RestartPolicy};
 use crate::rules::{DelayCurve, Profile, Service, Setting};
-use crate::{Script, Signal};
+use crate::script::Script;
+use crate::supervisor::{RestartLimit, RestartPolicy};
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

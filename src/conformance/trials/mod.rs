@@ -22,9 +22,9 @@ use std::time::Duration;
 use super::stage::{Halt, Live, Stage};
 use super::subject::Local;
 use super::trial::Trial;
-use crate::Script;
-use crate::policy::RestartPolicy;
 use crate::rules::{Profile, Service, ServiceGroup, Setting};
+use crate::script::Script;
+use crate::supervisor::RestartPolicy;
 
 /// Whether the subject restarts anything.
 fn restarts(profile: &Profile) -> bool {

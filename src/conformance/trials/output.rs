@@ -8,9 +8,10 @@ use crate::conformance::folder::Folder;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::subject::Local;
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{FLOOD, LAST_WORDS, Setting};
-use crate::{Script, Signal};
+use crate::script::Script;
+use crate::supervisor::RestartPolicy;
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -3,13 +3,13 @@
 use std::num::NonZeroU32;
 
 use super::stop::{grace_of, order_exit, signal_of};
-use crate::Script;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::subject::Local;
 use crate::conformance::trial::Case;
-use crate::policy::RestartPolicy;
 use crate::rules::{DelayCurve, PROBE, Profile};
+use crate::script::Script;
 use crate::supervisor::Probe;
+use crate::supervisor::RestartPolicy;
 
 /// How many failed probes in a row end a run.
 const MOST: NonZeroU32 = NonZeroU32::new(3).unwrap();

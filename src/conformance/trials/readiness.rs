@@ -2,11 +2,11 @@
 
 use agent_stub::script::Placement;
 
-use crate::Script;
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{DelayCurve, Profile, Setting};
+use crate::script::Script;
 use crate::supervisor::Readiness;
+use crate::supervisor::RestartPolicy;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -8,9 +8,10 @@ use super::crash::{answers, give_it_time, with_state};
 use super::stop::{die_unnoticed, settled};
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartPolicy;
 use crate::rules::{DelayCurve, Notice, ORPHAN, PARENT, REAPED, SUPERVISOR};
-use crate::{Run, Script};
+use crate::script::Script;
+use crate::sim::agent::Run;
+use crate::supervisor::RestartPolicy;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

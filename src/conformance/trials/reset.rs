@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::Script;
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::RestartLimit;
 use crate::rules::{DelayCurve, Profile, Service, Setting};
+use crate::script::Script;
+use crate::supervisor::RestartLimit;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use crate::backoff::Jitter;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::policy::{RestartLimit, RestartPolicy};
 use crate::rules::{Profile, Service, Setting};
+use crate::script::Script;
 use crate::supervisor::Readiness;
-use crate::{Script, Signal};
+use crate::supervisor::{RestartLimit, RestartPolicy};
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

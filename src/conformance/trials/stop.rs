@@ -6,7 +6,8 @@ use crate::conformance::sent::Sent;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Setting};
-use crate::{Script, Signal};
+use crate::script::Script;
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {
@@ -163,7 +164,11 @@ pub(super) const TRIALS: &[Trial] = &[
                     })?;
                     let mut runs = Vec::new();
                     let halted = stop_the_dead(stage, &mut runs).await;
-                    let of_run = |pid| runs.iter().find(|r| r.pid() == pid).map(crate::Run::number);
+                    let of_run = |pid| {
+                        runs.iter()
+                            .find(|r| r.pid() == pid)
+                            .map(crate::sim::agent::Run::number)
+                    };
                     let strays = sent.strays().into_iter();
                     let strays = strays.map(|(signal, pid)| (signal, of_run(pid))).collect();
                     stage.facts(|facts| facts.strays = Some(strays));
@@ -177,7 +182,10 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Plays runs that end by themselves, and stops the service when no run is there. If the subject
 /// can start it again, then plays a run that is stopped.
-async fn stop_the_dead<'a>(stage: &'a Stage<'a>, runs: &mut Vec<crate::Run>) -> Result<(), Halt> {
+async fn stop_the_dead<'a>(
+    stage: &'a Stage<'a>,
+    runs: &mut Vec<crate::sim::agent::Run>,
+) -> Result<(), Halt> {
     let live = stage.begin().await?;
     let ends = if stage.profile().restarts() { 2 } else { 1 };
     for _ in 0..ends {
@@ -221,14 +229,14 @@ pub(super) fn slow_to_stop(profile: &Profile) -> Script {
 }
 
 /// Waits for the next run, and until it has done what its script begins with.
-pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::Run, Halt> {
+pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::sim::agent::Run, Halt> {
     let run = stage.started().await?;
     stage.pass(1.0).await;
     Ok(run)
 }
 
 /// Has a run exit, and does not wait until it has.
-pub(super) fn order_exit(run: &crate::Run, code: u8) -> Result<(), Halt> {
+pub(super) fn order_exit(run: &crate::sim::agent::Run, code: u8) -> Result<(), Halt> {
     let order = run.perform(&format!("exit {code}"));
     order.map_err(|error| Halt(error.to_string()))
 }
@@ -249,7 +257,7 @@ const DEATH: Duration = Duration::from_secs(2);
 /// Has the runs exit, and blocks this thread until all of them are zombies. A subject on this
 /// thread has not noticed any of it. When it is told something before the next await, the runs are
 /// dead and unreaped.
-pub(super) fn die_unnoticed(runs: &[&crate::Run], code: u8) -> Result<(), Halt> {
+pub(super) fn die_unnoticed(runs: &[&crate::sim::agent::Run], code: u8) -> Result<(), Halt> {
     for run in runs {
         run.exit_at_once(code);
     }

@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use super::stop::settled;
 use crate::conformance::stage::{Halt, Stage};
 use crate::conformance::trial::{Case, Trial};
-use crate::{Script, Signal};
+use crate::script::Script;
+use agent_stub::Signal;
 
 pub(super) const TRIALS: &[Trial] = &[
     Trial {

@@ -8,7 +8,7 @@ use super::super::Supervisor;
 use super::super::event::{Outcome, State};
 use super::super::life::Request;
 use super::GroupOutcome;
-use crate::policy::{GiveUpScope, SiblingStrategy};
+use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
 
 /// A child and its state, which is `None` until the child reports one.
 struct Child {

@@ -6,9 +6,11 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
+use supervise_harness::backoff::Jitter;
 use supervise_harness::conformance::{self, Plan, Reference, Step, Subject};
 use supervise_harness::rules::{self, DelayCurve, Observed, Service, Verdict};
-use supervise_harness::{Jitter, Probe, Readiness, RestartLimit, RestartPolicy, Script, Signal};
+use supervise_harness::supervisor::{Probe, Readiness, RestartLimit, RestartPolicy};
+use supervise_harness::{Script, Signal};
 
 use super::broken::Textbook;
 

@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use supervise_harness::Signal;
 use supervise_harness::conformance::{self, Report, Session, Subject, SubjectError};
 use supervise_harness::rules::{self, DelayCurve, Profile, Rest, Service, Setting, StopReturn};
-use supervise_harness::{RestartPolicy, Signal};
+use supervise_harness::supervisor::RestartPolicy;
 
 use super::broken::{Bug, Textbook};
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
-use supervise_harness::{Agent, RestartLimit, RestartTracker, Run, Script, Sim, Supervisor};
+use supervise_harness::supervisor::{RestartLimit, RestartTracker, Supervisor};
+use supervise_harness::{Agent, Run, Script, Sim};
 use tokio::process::Command;
 use tokio::time::sleep;
 

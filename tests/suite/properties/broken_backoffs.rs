@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use supervise_harness::BackoffStrategy;
+use supervise_harness::backoff::BackoffStrategy;
 
 pub(super) const INITIAL: Duration = Duration::from_millis(100);
 pub(super) const CAP: Duration = Duration::from_secs(10);

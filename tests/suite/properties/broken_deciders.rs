@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use supervise_harness::properties::{Decider, LimitRule, RestartRules};
-use supervise_harness::{
-    Decision, EndCause, ExitStatus, GaveUp, PolicyError, RestartLimit, RestartPolicy,
-    RestartTracker, RunEnd, Timestamp,
+use supervise_harness::supervisor::{
+    Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 };
+use supervise_harness::{ExitStatus, Timestamp};
 
 pub(super) type Made = Result<Box<dyn Decider>, PolicyError>;
 

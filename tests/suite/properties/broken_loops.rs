@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use supervise_harness::backoff::BackoffStrategy;
+use supervise_harness::clock::Clock;
 use supervise_harness::properties::LoopCase;
-use supervise_harness::{BackoffStrategy, Clock, Starter};
+use supervise_harness::supervisor::Starter;
 
 /// A hand-written loop; `wait` is its delay, and says whether it was cancelled.
 async fn looped(

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use supervise_harness::properties::strategies;
-use supervise_harness::{
-    Decision, EndCause, ExitStatus, GaveUp, RestartLimit, RestartPolicy, RestartTracker, Timestamp,
+use supervise_harness::supervisor::{
+    Decision, EndCause, GaveUp, RestartLimit, RestartPolicy, RestartTracker,
 };
+use supervise_harness::{ExitStatus, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use supervise_harness::rules::{self, DelayCurve, Observed, Profile, Service, Setting, Verdict};
-use supervise_harness::{RestartLimit, RestartPolicy, Script, Sim, Timeline};
+use supervise_harness::supervisor::{RestartLimit, RestartPolicy};
+use supervise_harness::{Script, Sim, Timeline};
 use tokio::process::Command;
 
 const fn secs(n: u64) -> Duration {

@@ -5,10 +5,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
-use supervise_harness::{
-    Agent, BackoffStrategy, ConstantBackoff, ExponentialBackoff, ExponentialBackoffBuilder, Probe,
-    Readiness, RestartLimit, RestartPolicy, RestartTracker, Script, Signal, stub,
+use supervise_harness::backoff::{
+    BackoffStrategy, ConstantBackoff, ExponentialBackoff, ExponentialBackoffBuilder,
 };
+use supervise_harness::supervisor::{
+    Probe, Readiness, RestartLimit, RestartPolicy, RestartTracker,
+};
+use supervise_harness::{Agent, Script, Signal, stub};
 use toml::Spanned;
 
 /// One file.
@@ -131,7 +134,7 @@ struct RawWindow {
 }
 
 impl TryFrom<RawLimit> for Limit {
-    type Error = supervise_harness::PolicyError;
+    type Error = supervise_harness::supervisor::PolicyError;
 
     fn try_from(raw: RawLimit) -> Result<Limit, Self::Error> {
         match raw {

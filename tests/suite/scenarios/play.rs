@@ -7,9 +7,8 @@ use std::io::{PipeReader, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
-use supervise_harness::{
-    Following, Sim, SimHandle, State, Status, Supervisor, Timeline, Timestamp, What,
-};
+use supervise_harness::supervisor::{State, Status, Supervisor};
+use supervise_harness::{Following, Sim, SimHandle, Timeline, Timestamp, What};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;

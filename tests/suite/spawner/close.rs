@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::wait::waitpid;
-use supervise_harness::{AgentHandle, CloseError, ExitStatus, Signal};
+use supervise_harness::supervisor::{AgentHandle, CloseError};
+use supervise_harness::{ExitStatus, Signal};
 use tokio_util::sync::CancellationToken;
 
 use super::super::child;

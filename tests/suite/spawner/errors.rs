@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use supervise_harness::{SpawnError, SpawnerOptions};
+use supervise_harness::supervisor::{SpawnError, SpawnerOptions};
 use tempfile::TempDir;
 
 use super::super::child;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use supervise_harness::{AgentHandle, SpawnerOptions};
+use supervise_harness::supervisor::{AgentHandle, SpawnerOptions};
 use tokio::runtime::{Builder, Runtime};
 
 /// real-time: no result depends on it; it turns a hang into a failure.

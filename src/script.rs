@@ -8,7 +8,7 @@ use agent_stub::script::{
     self, Channel, Content, Placement, Response, ScriptError, Statement, Stream,
 };
 
-use crate::Signal;
+use agent_stub::Signal;
 
 /// What an agent does in each of its runs. One script may be for all runs, or the first runs may
 /// have scripts of their own.

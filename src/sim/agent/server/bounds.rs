@@ -10,9 +10,9 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::Server;
-use crate::Timestamp;
-use crate::agent::member::Member;
+use crate::sim::agent::member::Member;
 use crate::timeline::{Timeline, Who};
+use crate::timestamp::Timestamp;
 
 /// How many lines one connection may say at one instant. On a real clock: within one second.
 const LINES: usize = 100_000;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use agent_stub::protocol::Order;
 
-use crate::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Where a process stands among those of the sim: by agent, by run, and then by who started whom. This
 /// order comes from the script and the code under test, never from which process was faster.

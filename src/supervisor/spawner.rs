@@ -19,7 +19,7 @@ use agent_stub::Signal;
 use nix::unistd::{AccessFlags, access};
 
 use crate::clock::Clock;
-use crate::process::{Process, WaitError};
+use crate::supervisor::process::{Process, WaitError};
 pub use error::SpawnError;
 pub use handle::{AgentHandle, CloseError, SignalError};
 use launch::{AGENT_FD, Launch, LaunchError};
@@ -35,7 +35,7 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 ///
 /// - its half of an AF_UNIX stream socket pair as descriptor 3, and its three standard streams. It
 ///   has no other descriptor, whatever this process has open, except for the
-///   [lock](crate::SupervisorBuilder::lock) of a supervisor that has one;
+///   [lock](crate::supervisor::SupervisorBuilder::lock) of a supervisor that has one;
 /// - this process's environment, the extra entries, `SUPERVISE_AGENT_ID`, `SUPERVISE_AGENT_FD=3`
 ///   and, if the options say so, `SUPERVISE_AGENT_RUNTIME_DIR`;
 /// - a process group of its own, no signal blocked and none ignored.
@@ -49,7 +49,7 @@ const ENV_RUNTIME_DIR: &str = "SUPERVISE_AGENT_RUNTIME_DIR";
 /// ```
 /// use std::io::{Read, Write};
 /// use std::net::Shutdown;
-/// use supervise_harness::SpawnerOptions;
+/// use supervise_harness::supervisor::SpawnerOptions;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,7 +13,7 @@ use super::super::member::{Connection, Member};
 use super::accept::{Hello, Stranger};
 use super::parent::{Parent, parent_and_start};
 use super::{Expected, Rank, Server};
-use crate::process::{ended_status, is_child, open_pidfd, reaped_status, send_signal};
+use crate::pidfd::{ended_status, is_child, open_pidfd, reaped_status, send_signal};
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 

@@ -1,13 +1,58 @@
-//! The supervisor, which keeps one agent running over many runs.
+//! The parts of a supervisor, and the reference supervisor that is made of them.
+//!
+//! # Starting and watching
+//!
+//! - A [`Spawner`] starts an agent. The agent inherits one end of a socket pair and its standard
+//!   streams, and no other descriptor.
+//! - An [`AgentHandle`] stops the agent: it sends TERM to the agent's process group, waits for a
+//!   grace period, and then sends KILL.
+//! - A [`Watcher`] waits for the agent's end.
+//!
+//! # Deciding
+//!
+//! A [`RestartTracker`] decides what follows the end of a run: a restart, no restart, or giving up.
+//! A [`BackoffStrategy`](crate::backoff::BackoffStrategy) says how long to wait before the restart.
+//! Both are pure: they read no clock and do no I/O.
+//!
+//! # Keeping it running
+//!
+//! - A [`RestartLoop`] tries to start something until a start succeeds or the loop gives up.
+//! - A [`Supervisor`] keeps an agent running over many runs, and reports what it does as events.
+//! - A [`SupervisorGroup`] keeps several agents running. It starts them in order, and it has a rule
+//!   for what happens to the others when one of them ends.
+//!
+//! Every part that waits takes the time from a [`Clock`](crate::clock::Clock).
+//!
+//! Many of these parts follow the Go package `supervise`, which starts a process, waits for its end
+//! and starts it again after a backoff. The documentation of an item names that package where the
+//! item comes from it.
+
+// In the order of the data flow: a module imports only from modules above it.
+mod policy;
+
+mod process;
+
+mod spawner;
+
+mod watcher;
+
+mod restart_loop;
+
+mod readiness;
+
+mod orphans;
+
+mod probe;
+
+mod event;
+
+mod lock;
 
 mod builder;
-mod event;
-mod group;
+
 mod life;
-mod lock;
-mod orphans;
-mod probe;
-mod readiness;
+
+mod group;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -15,8 +60,18 @@ pub use builder::{SupervisorBuilder, SupervisorError};
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
 pub use orphans::Orphans;
+pub use policy::{
+    Decision, EndCause, GaveUp, GiveUpScope, PolicyError, RestartLimit, RestartPolicy,
+    RestartTracker, RestartTrackerBuilder, RunEnd, SiblingStrategy,
+};
 pub use probe::{Probe, ProbeFailure};
+pub use process::WatchResult;
 pub use readiness::Readiness;
+pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
+pub use spawner::{
+    AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
+};
+pub use watcher::{WatchError, Watcher};
 
 use life::{Command, Request};
 
@@ -24,23 +79,23 @@ use life::{Command, Request};
 ///
 /// Detailed operation, from [`start`](SupervisorBuilder::start) on:
 ///
-/// 1. The supervisor spawns the agent as [`Spawner::spawn`](crate::Spawner::spawn) does. If the
-///    spawn fails, the run ends with [`EndCause::StartFailed`](crate::EndCause::StartFailed), and
+/// 1. The supervisor spawns the agent as [`Spawner::spawn`] does. If the
+///    spawn fails, the run ends with [`EndCause::StartFailed`], and
 ///    step 5 follows.
 /// 2. It waits until the agent is ready, as [`Readiness`] defines it. An agent that ends before it
 ///    is ready has failed to start, whatever its exit code. If the agent is not ready at the start
 ///    timeout, the supervisor stops it as in step 6, and the run ends with
-///    [`EndCause::StartTimeout`](crate::EndCause::StartTimeout).
+///    [`EndCause::StartTimeout`].
 /// 3. The agent is up. The time that makes a run healthy is measured from here. With a
 ///    [`watchdog`](SupervisorBuilder::watchdog), the supervisor kills an agent that misses a
 ///    heartbeat, and the run ends with
-///    [`EndCause::WatchdogTimeout`](crate::EndCause::WatchdogTimeout), and step 5 follows. With a
+///    [`EndCause::WatchdogTimeout`], and step 5 follows. With a
 ///    [`probe`](SupervisorBuilder::probe), the supervisor stops the agent as in step 6 after as
 ///    many failures in a row as the probe says, and the run ends with
-///    [`EndCause::Unhealthy`](crate::EndCause::Unhealthy).
+///    [`EndCause::Unhealthy`].
 /// 4. The agent ends. The supervisor reads its status and reaps it at once. Before the next run
 ///    starts, it kills what the agent left in its process group.
-/// 5. The [`RestartTracker`](crate::RestartTracker) decides. Before a restart the supervisor waits
+/// 5. The [`RestartTracker`] decides. Before a restart the supervisor waits
 ///    for the backoff's delay, counted from the end of the run. Then it goes to step 1 with the
 ///    next run's number. If there is no restart, it rests, with an [`Outcome`], until it is told to
 ///    start again.
@@ -62,8 +117,9 @@ use life::{Command, Request};
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{
-///     ExponentialBackoff, Outcome, RestartLimit, RestartTracker, SpawnerOptions, Supervisor,
+/// use supervise_harness::backoff::ExponentialBackoff;
+/// use supervise_harness::supervisor::{
+///     Outcome, RestartLimit, RestartTracker, SpawnerOptions, Supervisor,
 /// };
 ///
 /// # #[tokio::main(flavor = "current_thread")]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Server;
-use crate::process::{ended_status, open_pidfd, reaped_status};
+use crate::pidfd::{ended_status, open_pidfd, reaped_status};
 use crate::status::ExitStatus;
 
 /// The process that reaps a run.

@@ -11,7 +11,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::super::member::Connection;
 use super::Server;
-use crate::process::open_pidfd;
+use crate::pidfd::open_pidfd;
 use crate::timeline::Who;
 
 /// A connection whose process is no member yet.

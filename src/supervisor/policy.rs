@@ -39,8 +39,8 @@ pub enum Decision {
     /// Wait for the backoff's delay, then start again.
     Restart {
         /// The attempt to pass to
-        /// [`BackoffStrategy::next_delay`](crate::BackoffStrategy::next_delay). 0 means that the
-        /// count starts again: call [`BackoffStrategy::reset`](crate::BackoffStrategy::reset)
+        /// [`BackoffStrategy::next_delay`](crate::backoff::BackoffStrategy::next_delay). 0 means that the
+        /// count starts again: call [`BackoffStrategy::reset`](crate::backoff::BackoffStrategy::reset)
         /// first.
         attempt: u32,
     },

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{Process, TAKEN, WaitError, WatchResult};
-use crate::spawner::AgentHandle;
+use crate::supervisor::process::{Process, TAKEN, WaitError, WatchResult};
+use crate::supervisor::spawner::AgentHandle;
 
 /// Why [`Watcher::wait`] cannot return a status.
 #[derive(Debug, Error)]
@@ -44,7 +44,8 @@ pub enum WatchError {
 /// Source: `Watcher` of the Go package `supervise`, where the second wait fails; pidfd_open(2).
 ///
 /// ```
-/// use supervise_harness::{Signal, SpawnerOptions, WatchError};
+/// use supervise_harness::supervisor::{SpawnerOptions, WatchError};
+/// use supervise_harness::Signal;
 /// use tokio_util::sync::CancellationToken;
 ///
 /// # #[tokio::main(flavor = "current_thread")]

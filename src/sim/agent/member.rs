@@ -18,12 +18,13 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use super::server::{Parent, Rank};
-use crate::process::{
+use crate::pidfd::{
     ended_status, is_own_lack, kernel_is_since, reaped_status, send_signal, zombie_status,
 };
 use crate::status::ExitStatus;
 use crate::timeline::Who;
-use crate::{Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// `SO_PEERPIDFD` of linux/socket.h, which libc lacks. Since Linux 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
@@ -96,7 +97,7 @@ impl Connection {
         }
         // Before Linux 6.5. While the process is connected and waits for an answer, it cannot have been
         // reaped unseen and its number used again.
-        crate::process::open_pidfd(pid)
+        crate::pidfd::open_pidfd(pid)
     }
 
     /// Reads what is there, up to about `PER_LOOK` bytes: a process may go on writing without an end.

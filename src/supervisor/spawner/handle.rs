@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::process::{Process, TAKEN, WaitError, WatchResult};
+use crate::supervisor::process::{Process, TAKEN, WaitError, WatchResult};
 use crate::timestamp::Timestamp;
 
 /// A signal that could not be sent.

@@ -1,8 +1,9 @@
 //! How members end, and who says so.
 
 use super::{Parent, Server};
-use crate::agent::member::Member;
-use crate::process::{kernel_keeps_statuses, status_of_wait};
+use crate::pidfd::kernel_keeps_statuses;
+use crate::pidfd::status_of_wait;
+use crate::sim::agent::member::Member;
 use crate::status::ExitStatus;
 use crate::timeline::What;
 

@@ -20,7 +20,7 @@ impl SiblingStrategy {
     /// Whether a restart of the child at the place `restarted` replaces the child at `place`.
     ///
     /// ```
-    /// use supervise_harness::SiblingStrategy;
+    /// use supervise_harness::supervisor::SiblingStrategy;
     ///
     /// let replaced = |strategy: SiblingStrategy| [0, 1, 2].map(|place| strategy.replaces(1, place));
     /// assert_eq!(replaced(SiblingStrategy::OneForOne), [false, true, false]);
@@ -58,7 +58,7 @@ impl GiveUpScope {
     /// Whether giving up the child at the place `given_up` ends the child at `place`.
     ///
     /// ```
-    /// use supervise_harness::GiveUpScope;
+    /// use supervise_harness::supervisor::GiveUpScope;
     ///
     /// let ended = |scope: GiveUpScope| [0, 1, 2].map(|place| scope.ends(1, place));
     /// assert_eq!(ended(GiveUpScope::Child), [false, true, false]);

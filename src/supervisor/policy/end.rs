@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{ExitStatus, Signal};
+use crate::status::ExitStatus;
+use agent_stub::Signal;
 
 /// What ended a run, or prevented its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +38,8 @@ impl fmt::Display for EndCause {
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{EndCause, RunEnd, Signal};
+/// use supervise_harness::supervisor::{EndCause, RunEnd};
+/// use supervise_harness::Signal;
 ///
 /// let crash = RunEnd::exited(1).after(Duration::from_millis(200));
 /// let stopped = RunEnd::killed_by(Signal::TERM).on_request();

@@ -26,11 +26,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 
 use super::member::{KernelState, Member};
-use super::script::Script;
-use crate::process::pid_of_pidfd;
+use crate::pidfd::pid_of_pidfd;
+use crate::script::Script;
 use crate::timeline::{Instant, Recorder, TimelineClock, What, Who};
-use crate::{Signal, Timestamp};
+use crate::timestamp::Timestamp;
 use accept::Stranger;
+use agent_stub::Signal;
 use bounds::Spoken;
 use follow::Followed;
 use turns::Turns;

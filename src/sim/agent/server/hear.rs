@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_stub::protocol::{MessageError, Report};
 
 use super::{Expected, Server};
-use crate::agent::member::Member;
+use crate::sim::agent::member::Member;
 use crate::timeline::What;
 
 impl Server {

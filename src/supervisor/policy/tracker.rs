@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{ExitStatus, Signal, Timestamp};
+use crate::status::ExitStatus;
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 use super::limit::Count;
 use super::{Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RunEnd, period};
@@ -21,9 +23,10 @@ use super::{Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{
-///     Decision, RestartLimit, RestartPolicy, RestartTracker, RunEnd, Timestamp,
+/// use supervise_harness::supervisor::{
+///     Decision, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 /// };
+/// use supervise_harness::Timestamp;
 ///
 /// let mut tracker = RestartTracker::builder()
 ///     .policy(RestartPolicy::OnFailure)
@@ -35,7 +38,7 @@ use super::{Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy
 /// assert_eq!(tracker.decide(&crash, at(1)), Decision::Restart { attempt: 1 });
 /// let Decision::GiveUp(gave_up) = tracker.decide(&crash, at(2)) else { panic!() };
 /// assert_eq!(gave_up.to_string(), "gave up after 2 restarts within 60s: exit code 1");
-/// # Ok::<(), supervise_harness::PolicyError>(())
+/// # Ok::<(), supervise_harness::supervisor::PolicyError>(())
 /// ```
 ///
 /// Source: systemd.service(5) and systemd.unit(5); OTP `supervisor`; Docker's and Kubernetes's

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 use thiserror::Error;
 
-use crate::process::TAKEN;
+use crate::supervisor::process::TAKEN;
 
 /// Why an agent could not be started. Whatever the reason, no descriptor, child or zombie is left
 /// behind.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Server;
-use crate::Timestamp;
 use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
 use crate::timeline::{What, Who};
+use crate::timestamp::Timestamp;
 
 /// A supervisor that the server listens to.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ impl From<std::io::PipeWriter> for AgentStdio {
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{AgentStdio, SpawnError, SpawnerOptions};
+/// use supervise_harness::supervisor::{AgentStdio, SpawnError, SpawnerOptions};
 ///
 /// let spawner = SpawnerOptions::new()
 ///     .agent_path("/bin/sh")

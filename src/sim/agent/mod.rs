@@ -2,7 +2,6 @@
 
 mod locked;
 mod member;
-mod script;
 mod server;
 mod waits;
 
@@ -22,19 +21,20 @@ use agent_stub::{Hygiene, Quoted};
 use tokio::sync::Notify;
 use tokio::time::Instant as TokioInstant;
 
+use crate::script::Script;
 pub(crate) use locked::Locked;
 #[cfg(feature = "properties")]
 pub(crate) use locked::at_work;
 pub(crate) use member::{KernelState, Member};
-pub use script::Script;
 pub(crate) use server::{Server, parent_and_start};
 pub(crate) use waits::Waits;
 
-use crate::spawner::SpawnerOptions;
 use crate::status::ExitStatus;
+use crate::supervisor::SpawnerOptions;
 use crate::supervisor::SupervisorEvents;
 use crate::timeline::{What, Who};
-use crate::{Signal, Timestamp};
+use crate::timestamp::Timestamp;
+use agent_stub::Signal;
 
 /// The server, shared by the idle gate, the watchdog and the handles.
 #[derive(Debug)]
@@ -233,7 +233,7 @@ impl Agent {
         command
     }
 
-    /// The program and its arguments, as in [`command`](Agent::command), for a [`Spawner`](crate::Spawner).
+    /// The program and its arguments, as in [`command`](Agent::command), for a [`Spawner`](crate::supervisor::Spawner).
     pub fn spawner_options(&self) -> SpawnerOptions {
         SpawnerOptions::new()
             .agent_path(&self.program)
@@ -294,7 +294,7 @@ impl Agent {
     ///
     /// A process says hello a moment after its spawn has returned. So that moment decides beside which run a
     /// note about a start stands. A note about an end does not depend on it. The events of our own
-    /// [`Supervisor`](crate::Supervisor) have an order of their own: see [`follow`](Agent::follow).
+    /// [`Supervisor`](crate::supervisor::Supervisor) have an order of their own: see [`follow`](Agent::follow).
     pub fn note(&self, text: impl fmt::Display) {
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
         let who = |server: &Server| {
@@ -307,7 +307,7 @@ impl Agent {
         self.shared.note(now, who, text.to_string());
     }
 
-    /// Writes the events of a [`Supervisor`](crate::Supervisor) of this agent into the timeline. Each event
+    /// Writes the events of a [`Supervisor`](crate::supervisor::Supervisor) of this agent into the timeline. Each event
     /// is a note beside its run, at the instant at which the supervisor sent it: `started`, `ready`,
     /// `stopping SIGTERM`, `ended code=1`, `backing off 2s (attempt 3)`, `gave up after ...`.
     ///
@@ -325,7 +325,8 @@ impl Agent {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use supervise_harness::{RestartLimit, RestartTracker, Script, Sim, Supervisor};
+    /// use supervise_harness::supervisor::{RestartLimit, RestartTracker, Supervisor};
+    /// use supervise_harness::{Script, Sim};
     ///
     /// let timeline = Sim::new().run(async |sim| {
     ///     let worker = sim.agent("worker", Script::new().run_for(Duration::from_secs(5)).exit(1));

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    BackoffStrategy, Clock, Decision, EndCause, ExponentialBackoff, RestartLimit, RestartPolicy,
-    RestartTracker, RunEnd, TokioClock,
+use crate::backoff::{BackoffStrategy, ExponentialBackoff};
+use crate::clock::{Clock, TokioClock};
+use crate::supervisor::policy::{
+    Decision, EndCause, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 };
 
 /// Something that can be started. Each call of `start` is one attempt. Any
@@ -53,7 +54,9 @@ where
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{CancellationToken, Clock, FakeClock, RestartLoop};
+/// use supervise_harness::clock::{Clock, FakeClock};
+/// use supervise_harness::supervisor::RestartLoop;
+/// use supervise_harness::CancellationToken;
 ///
 /// let clock = FakeClock::new();
 /// let mut failures = 3;
