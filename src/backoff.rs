@@ -1,130 +1,18 @@
 //! Backoff strategies: how long to wait before the next start.
 
-mod curves;
-mod delays;
-mod exponential;
+// In the order of the data flow: a module imports only from modules above it.
+mod strategy;
 
-use std::time::Duration;
+mod error;
+
+mod curves;
+
+mod delays;
+
+mod exponential;
 
 pub use curves::{ConstantBackoff, LinearBackoff};
 pub use delays::Delays;
+pub use error::BackoffError;
 pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
-
-/// How long to wait before each restart.
-///
-/// These are strategies:
-/// - the backoffs of this crate;
-/// - a closure that takes the attempt and returns the delay;
-/// - the iterator of a retry crate, wrapped in [`Delays`].
-///
-/// ```
-/// use std::time::Duration;
-/// use supervise_harness::backoff::BackoffStrategy;
-///
-/// let mut squares = |attempt: u32| Duration::from_secs(u64::from(attempt).pow(2));
-/// assert_eq!(squares.next_delay(3), Duration::from_secs(9));
-/// ```
-///
-/// Source: `BackoffStrategy` of the Go package `supervise`.
-pub trait BackoffStrategy {
-    /// Returns the delay before restart number `attempt`. The first restart after a reset has the
-    /// number 0. This method should not panic for any `attempt`, `u32::MAX` included.
-    fn next_delay(&mut self, attempt: u32) -> Duration;
-
-    /// Starts the delays again after a healthy run: the next delay is the first one. A strategy
-    /// that looks only at `attempt` need not do anything.
-    fn reset(&mut self) {}
-}
-
-impl<F: FnMut(u32) -> Duration> BackoffStrategy for F {
-    fn next_delay(&mut self, attempt: u32) -> Duration {
-        self(attempt)
-    }
-}
-
-macro_rules! forward {
-    ($($pointer:ty),*) => {
-        $(impl BackoffStrategy for $pointer {
-            fn next_delay(&mut self, attempt: u32) -> Duration {
-                (**self).next_delay(attempt)
-            }
-
-            fn reset(&mut self) {
-                (**self).reset();
-            }
-        })*
-    };
-}
-
-// There is no impl for every `&mut S`: it would overlap with the impl for closures.
-forward!(
-    Box<dyn BackoffStrategy + Send + '_>,
-    &mut (dyn BackoffStrategy + Send + '_)
-);
-
-/// Why a backoff could not be built.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BackoffError {
-    /// A field is zero, which is not allowed for it.
-    #[error("{field} is 0s: expected a delay above zero ({alternative})")]
-    Zero {
-        /// The name of the field.
-        field: &'static str,
-        /// What to use instead of zero.
-        alternative: &'static str,
-    },
-    /// The cap is below the first delay.
-    #[error("max is {max:?}: expected at least initial, which is {initial:?}")]
-    MaxBelowInitial {
-        /// The first delay.
-        initial: Duration,
-        /// The cap.
-        max: Duration,
-    },
-    /// The multiplier is below 1, infinite or not a number.
-    #[error("multiplier is {value}: expected a finite number, 1 or more")]
-    Multiplier {
-        /// The refused multiplier.
-        value: f64,
-    },
-    /// The relative jitter is not a fraction from 0 to 1.
-    #[error("jitter is Relative({value}): expected a fraction from 0 to 1")]
-    RelativeJitter {
-        /// The refused value.
-        value: f64,
-    },
-    /// A delay has more nanoseconds than 64 bits can hold.
-    #[error("{field} is {value:?}: expected at most 584 years, {MAX_DELAY:?}")]
-    TooLong {
-        /// The name of the field.
-        field: &'static str,
-        /// The refused value.
-        value: Duration,
-    },
-    /// The iterator has no delays.
-    #[error("delays is empty: expected at least one delay")]
-    NoDelays,
-}
-
-/// The longest delay: delays are counted in 64 bits of nanoseconds.
-const MAX_DELAY: Duration = Duration::from_nanos(u64::MAX);
-
-/// Returns the delay in nanoseconds, or an error that names the field.
-fn whole_nanos(field: &'static str, value: Duration) -> Result<u64, BackoffError> {
-    u64::try_from(value.as_nanos()).map_err(|_| BackoffError::TooLong { field, value })
-}
-
-/// Checks a first delay and a cap, and returns both in nanoseconds.
-fn bounds(initial: Duration, max: Duration) -> Result<(u64, u64), BackoffError> {
-    if initial.is_zero() {
-        return Err(BackoffError::Zero {
-            field: "initial",
-            alternative: "for none at all, ConstantBackoff::new(Duration::ZERO)",
-        });
-    }
-    if max < initial {
-        return Err(BackoffError::MaxBelowInitial { initial, max });
-    }
-    Ok((whole_nanos("initial", initial)?, whole_nanos("max", max)?))
-}
+pub use strategy::BackoffStrategy;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{BackoffError, BackoffStrategy, bounds, whole_nanos};
+use super::error::{BackoffError, bounds, whole_nanos};
+use super::strategy::BackoffStrategy;
 
 /// The same delay before every restart.
 ///

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{BackoffError, BackoffStrategy};
+use super::error::BackoffError;
+use super::strategy::BackoffStrategy;
 
 /// Takes its delays from an iterator, such as those of the retry crates backon and tokio-retry.
 ///

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{BackoffError, BackoffStrategy, bounds};
+use super::error::{BackoffError, bounds};
+use super::strategy::BackoffStrategy;
 
 /// How random draws spread the delays. Below, `v` is `min(max, initial·multiplierⁿ)`. `U(a, b)` is
 /// a uniform draw from a to b, both included.

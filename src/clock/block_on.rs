@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::FakeClock;
+use super::fake::FakeClock;
+use super::park::Unpark;
+use super::sleep::Clock;
 
 /// How long, in real time, [`FakeClock::block_on`] waits for a wake from another thread when
 /// nothing else can happen.
@@ -45,7 +47,7 @@ impl FakeClock {
                 assert!(
                     self.wait_for_others(&own, &driver),
                     "the future waits at {}, but nobody sleeps on this clock and nothing woke it",
-                    super::Clock::now(self)
+                    Clock::now(self)
                 );
             }
         }
@@ -73,54 +75,5 @@ impl FakeClock {
             // Waits only a short time, because nobody is told of a waker that is dropped unused.
             thread::park_timeout(left.min(Duration::from_millis(20)));
         }
-    }
-}
-
-/// Runs a future on this thread. The thread sleeps while the future waits.
-pub(super) fn park_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let unpark = Unpark::this_thread();
-    let waker = Waker::from(Arc::clone(&unpark));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        unpark.woken.store(false, Ordering::Release);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        // `park` may return because of somebody else's unpark, or for no reason. The future was not
-        // woken then.
-        while !unpark.is_woken() {
-            thread::park();
-        }
-    }
-}
-
-/// Wakes a thread, and remembers that it did.
-struct Unpark {
-    thread: Thread,
-    woken: AtomicBool,
-}
-
-impl Unpark {
-    fn this_thread() -> Arc<Unpark> {
-        Arc::new(Unpark {
-            thread: thread::current(),
-            woken: AtomicBool::new(false),
-        })
-    }
-
-    fn is_woken(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
-    }
-}
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        self.thread.unpark();
     }
 }

@@ -1,113 +1,26 @@
-//! The settings of a supervisor.
+//! How a supervisor is set up, checked and started.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::control::Supervisor;
+use super::error::SupervisorError;
 use super::event::{State, Status, SupervisorEvents};
-use super::life::{Life, Link};
+use super::life::Life;
 use super::lock::Lock;
-use super::orphans::{Adopter, Orphans};
-use super::{Probe, Readiness, Supervisor};
+use super::orphans::Orphans;
+use super::probe::Probe;
+use super::readiness::Readiness;
+use super::request::Link;
+use super::settings::SupervisorBuilder;
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
-use crate::clock::Clock;
+
 use crate::supervisor::policy::RestartTracker;
 use crate::supervisor::spawner::Spawner;
-
-/// Why a supervisor cannot be started, or cannot carry out a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SupervisorError {
-    /// A period is 0 s, and must be above zero.
-    #[error("{field} is 0s: expected a period above zero ({instead})")]
-    ZeroPeriod {
-        /// The name of the setting.
-        field: &'static str,
-        /// What to use instead.
-        instead: &'static str,
-    },
-    /// The probe's program or arguments are invalid, as an empty path or a NUL byte is. It could
-    /// never be started.
-    #[error("the probe cannot be started, ever: {reason}")]
-    BadProbe {
-        /// The text of the spawner's error.
-        reason: String,
-    },
-    /// The group has no children.
-    #[error("a group needs a child: expected one or more")]
-    NoChildren,
-    /// Two children of a group have the same name, and nobody could tell which one is meant.
-    #[error("two children of the group are called {agent_id:?}: expected a name for each")]
-    SameName {
-        /// The name that both children have.
-        agent_id: String,
-    },
-    /// Another supervisor has the lock, or a process that a crashed supervisor left behind has it.
-    #[error("{} is locked{}: the service is in other hands", path.display(), by(*holder))]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-        /// The process that holds the lock: a supervisor, or an agent that a supervisor has left
-        /// behind. `None` if this is unknown.
-        holder: Option<u32>,
-    },
-    /// The lock file cannot be opened, locked or written.
-    #[error("cannot take the lock {}: {reason}", path.display())]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        /// The kernel's reason.
-        reason: String,
-    },
-    /// There is no tokio runtime to run the supervisor.
-    #[error("a supervisor needs a tokio runtime: start it inside one")]
-    NoRuntime,
-    /// The supervisor's task has ended: its runtime is gone, or the backoff panicked.
-    #[error("the supervisor has ended: its runtime is gone, or its backoff panicked")]
-    Gone,
-}
-
-/// The words that name the holder of the lock, or nothing.
-fn by(holder: Option<u32>) -> String {
-    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
-}
-
-/// Builds a [`Supervisor`].
-#[must_use]
-pub struct SupervisorBuilder {
-    pub(super) spawner: Spawner,
-    pub(super) agent_id: String,
-    pub(super) tracker: RestartTracker,
-    pub(super) backoff: Box<dyn BackoffStrategy + Send>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) readiness: Readiness,
-    pub(super) start_timeout: Option<Duration>,
-    pub(super) watchdog: Option<Duration>,
-    pub(super) probe: Option<Probe>,
-    pub(super) orphans: Option<Arc<Adopter>>,
-    lock_path: Option<PathBuf>,
-    /// Held as long as the supervisor lives.
-    pub(super) lock: Option<Lock>,
-}
-
-impl fmt::Debug for SupervisorBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorBuilder")
-            .field("spawner", &self.spawner)
-            .field("agent_id", &self.agent_id)
-            .field("tracker", &self.tracker)
-            .field("readiness", &self.readiness)
-            .field("start_timeout", &self.start_timeout)
-            .field("watchdog", &self.watchdog)
-            .field("probe", &self.probe)
-            .field("lock", &self.lock_path)
-            .finish_non_exhaustive()
-    }
-}
 
 impl Supervisor {
     /// Starts to build a supervisor of an agent named `agent_id`, which `spawner` starts. The

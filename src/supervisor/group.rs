@@ -1,15 +1,21 @@
 //! The supervisor group, which keeps several agents running together.
 
+// In the order of the data flow.
+mod outcome;
+
 mod turns;
 
+pub use outcome::GroupOutcome;
+
 use std::collections::BTreeSet;
-use std::fmt;
 
 use tokio::sync::{mpsc, watch};
 
-use super::builder::{SupervisorBuilder, SupervisorError, runtime};
-use super::event::{Outcome, Status, SupervisorEvents};
-use super::life::Link;
+use super::builder::runtime;
+use super::error::SupervisorError;
+use super::event::{Status, SupervisorEvents};
+use super::request::Link;
+use super::settings::SupervisorBuilder;
 use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
 use turns::Turns;
 
@@ -67,33 +73,6 @@ pub struct SupervisorGroup {
     stops: mpsc::UnboundedSender<()>,
     statuses: Vec<watch::Receiver<Status>>,
     outcome: watch::Receiver<Option<GroupOutcome>>,
-}
-
-/// How a group came to rest.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum GroupOutcome {
-    /// Each child came to rest by itself, and none was given up.
-    Finished,
-    /// A child was given up, and nothing is left running. If several were, this is the first one.
-    GaveUp {
-        /// The child's name, as given to `Supervisor::builder`.
-        agent_id: String,
-        /// How the child came to rest: [`Outcome::GaveUp`] or [`Outcome::Failed`].
-        outcome: Outcome,
-    },
-    /// The group was stopped.
-    Stopped,
-}
-
-impl fmt::Display for GroupOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GroupOutcome::Finished => f.write_str("finished"),
-            GroupOutcome::GaveUp { agent_id, outcome } => write!(f, "{agent_id:?}: {outcome}"),
-            GroupOutcome::Stopped => f.write_str("stopped"),
-        }
-    }
 }
 
 /// Builds a [`SupervisorGroup`].

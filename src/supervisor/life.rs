@@ -4,72 +4,23 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
+use super::notifications::Notifications;
 use super::orphans::Adopter;
-use super::probe::{Failed, Probing};
-use super::readiness::Notifications;
-use super::{Readiness, SupervisorBuilder};
+use super::probing::{Failed, Probing};
+use super::readiness::Readiness;
+use super::request::{Command, Link, Request};
+use super::run::{Run, RunOver};
+use super::settings::SupervisorBuilder;
 use crate::clock::Sleep;
 use crate::status::ExitStatus;
 use crate::supervisor::policy::{Decision, EndCause, RunEnd};
 use crate::supervisor::process::WatchResult;
-use crate::supervisor::spawner::AgentHandle;
-use crate::timestamp::Timestamp;
 use agent_stub::Signal;
-
-/// What the handle or the group asks of a supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    Stop,
-    Restart,
-    Start,
-    Reset,
-    /// End the run, if there is one, and wait for the turn in the group. No count changes.
-    Retire,
-    /// Start, if the child waits for its turn.
-    Go,
-}
-
-/// How a child of a group reports its state to the group. It is dropped together with the child's
-/// `Life`.
-pub(super) struct Link {
-    /// The child's place in the group.
-    pub(super) place: usize,
-    /// Receives the child's place and its state, or `None` when the child's task ends.
-    pub(super) news: mpsc::UnboundedSender<(usize, Option<State>)>,
-}
-
-impl Link {
-    fn tell(&self, news: Option<State>) {
-        // This fails if the group is gone. Nobody needs the state then.
-        let _ = self.news.send((self.place, news));
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.tell(None);
-    }
-}
-
-/// A request, and how to answer whoever made it.
-#[derive(Debug)]
-pub(super) struct Command {
-    pub(super) request: Request,
-    /// Receives the outcome that the supervisor rests with, or `None` if it does not rest.
-    pub(super) done: oneshot::Sender<Option<Outcome>>,
-}
-
-impl Command {
-    /// Answers the request. Whoever made it may no longer wait for the answer, which is no error.
-    fn done(self, outcome: Option<&Outcome>) {
-        let _ = self.done.send(outcome.cloned());
-    }
-}
 
 /// What the supervisor does next.
 enum Next {
@@ -85,32 +36,6 @@ enum Next {
     Rest(Outcome, Option<Command>),
     /// End, because the handle was dropped.
     End,
-}
-
-/// Why the supervisor no longer watches a run.
-enum RunOver {
-    /// The agent ended by itself.
-    Ended(WatchResult),
-    /// The agent was not ready in time.
-    TimedOut,
-    /// The agent missed a heartbeat.
-    Silent,
-    /// The agent failed its probes.
-    Unhealthy,
-    /// A request wants the agent stopped.
-    Asked(Command),
-    /// The handle was dropped.
-    Dropped,
-    /// Waiting for the agent failed, so nobody knows how it ended.
-    Lost(RunError),
-}
-
-/// An agent that runs.
-struct Run {
-    handle: AgentHandle,
-    notifications: Option<Notifications>,
-    /// When the agent was up; `None` before.
-    up: Option<Timestamp>,
 }
 
 pub(super) struct Life {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::SupervisorError;
+use super::error::SupervisorError;
 
 /// A lock on a file. It holds as long as a process has the open file: this process or an agent.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use std::time::Duration;
 
+use super::event::{Event, What, Who};
+use super::record::{Timeline, TimelineClock};
 use super::text::{VERSION, is_readable};
-use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 

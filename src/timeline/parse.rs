@@ -7,9 +7,10 @@ use std::time::Duration;
 use agent_stub::Signal;
 use agent_stub::script::Stream;
 
+use super::event::{Event, What, Who};
 use super::event::{SUBJECT, is_plain};
+use super::record::{Timeline, TimelineClock};
 use super::text::is_readable;
-use super::{Event, Timeline, TimelineClock, What, Who};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Event, Timeline, TimelineClock, What, Who};
+use super::event::{Event, What, Who};
+use super::record::{Timeline, TimelineClock};
 use crate::timestamp::Timestamp;
 
 /// When something happened: a time, and a step, since things that happen at one time happen in steps.

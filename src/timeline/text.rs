@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Timeline, TimelineClock, Who};
+use super::event::Who;
+use super::record::{Timeline, TimelineClock};
 use crate::timestamp::Timestamp;
 
 /// The version that is written, both of the text and of the JSON.

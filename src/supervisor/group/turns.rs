@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::{mpsc, watch};
 
-use super::super::Supervisor;
+use super::super::control::Supervisor;
 use super::super::event::{Outcome, State};
-use super::super::life::Request;
-use super::GroupOutcome;
+use super::super::request::Request;
+use super::outcome::GroupOutcome;
 use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
 
 /// A child and its state, which is `None` until the child reports one.

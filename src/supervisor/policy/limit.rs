@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::timestamp::Timestamp;
 
-use super::{PolicyError, period};
+use super::error::{PolicyError, period};
 
 /// How many automatic restarts are allowed before giving up. Only automatic restarts count. The
 /// first start does not count, and neither does a start that a person asks for.

@@ -6,8 +6,10 @@ use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
-use super::limit::Count;
-use super::{Decision, EndCause, GaveUp, PolicyError, RestartLimit, RestartPolicy, RunEnd, period};
+use super::decision::{Decision, GaveUp, RestartPolicy};
+use super::end::{EndCause, RunEnd};
+use super::error::{PolicyError, period};
+use super::limit::{Count, RestartLimit};
 
 /// Decides what follows each end of a run. It reads no clock: the caller passes the time.
 ///

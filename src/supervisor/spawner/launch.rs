@@ -9,7 +9,7 @@ use std::ptr;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::options::AgentStdio;
+use super::stdio::AgentStdio;
 
 /// The descriptor at which the agent finds its half of the socket pair.
 pub(super) const AGENT_FD: RawFd = 3;

@@ -1,8 +1,6 @@
 //! The options that an agent is started with.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,49 +8,11 @@ use std::time::Duration;
 
 use agent_stub::Signal;
 
-use super::{SpawnError, Spawner};
+use super::error::SpawnError;
+use super::stdio::AgentStdio;
 use crate::clock::{Clock, TokioClock};
 
-/// Where one of an agent's three standard streams leads.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub enum AgentStdio {
-    /// `/dev/null`.
-    #[default]
-    Null,
-    /// The same stream of this process. If it is closed here, it is closed in the agent, too.
-    Inherit,
-    /// An open file, pipe or socket. The [`Spawner`] keeps it open for later agents. If it is the
-    /// writing end of a pipe, the reader therefore sees the end of the pipe only when the spawner
-    /// is gone, too.
-    Fd(OwnedFd),
-}
-
-impl From<OwnedFd> for AgentStdio {
-    fn from(fd: OwnedFd) -> AgentStdio {
-        AgentStdio::Fd(fd)
-    }
-}
-
-impl From<File> for AgentStdio {
-    fn from(file: File) -> AgentStdio {
-        AgentStdio::Fd(file.into())
-    }
-}
-
-impl From<std::io::PipeReader> for AgentStdio {
-    fn from(pipe: std::io::PipeReader) -> AgentStdio {
-        AgentStdio::Fd(pipe.into())
-    }
-}
-
-impl From<std::io::PipeWriter> for AgentStdio {
-    fn from(pipe: std::io::PipeWriter) -> AgentStdio {
-        AgentStdio::Fd(pipe.into())
-    }
-}
-
-/// Builds a [`Spawner`]: the options that agents are started with.
+/// Builds a [`Spawner`](super::Spawner): the options that agents are started with.
 ///
 /// Source: `SpawnerOptions` of the Go package `supervise`.
 ///
@@ -194,16 +154,6 @@ impl SpawnerOptions {
     pub fn clock(mut self, clock: impl Clock + 'static) -> SpawnerOptions {
         self.clock = Arc::new(clock);
         self
-    }
-
-    /// Checks the options and creates a spawner. Opens nothing, starts nothing and does not look
-    /// for the program.
-    ///
-    /// # Errors
-    ///
-    /// [`SpawnError::NoAgentPath`], [`SpawnError::InvalidEnv`], [`SpawnError::InvalidValue`].
-    pub fn build(self) -> Result<Spawner, SpawnError> {
-        Spawner::new(self)
     }
 
     pub(super) fn check(&self) -> Result<(), SpawnError> {
