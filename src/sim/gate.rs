@@ -637,6 +637,8 @@ impl Gate {
             if is_let_go {
                 return (server, false);
             }
+            // If a connection waits for a descriptor, there is news all the time, and the pause would be none.
+            let is_short = server.is_short();
             // The lock is free during the pause, so that the watchdog can look.
             drop(server);
             let pause = match survey {
@@ -646,7 +648,11 @@ impl Gate {
                 _ => LOOK,
             };
             let paused = Instant::now();
-            self.wait_for_news(pause);
+            if is_short {
+                std::thread::sleep(pause);
+            } else {
+                self.wait_for_news(pause);
+            }
             if let Survey::Other = survey {
                 // Beside enough other work on the machine a pause is long, and nothing was done in it.
                 waited += paused.elapsed().min(LOOK);
