@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 
+use super::halt::Halt;
 use super::held::Hold;
-use super::stage::Halt;
 
 /// What a folder's name begins with. The process id and a counter follow.
 const PREFIX: &str = "supervise-harness-";

@@ -13,24 +13,46 @@
 //! One rule does not affect another: each case runs in a sim of its own. A subject that panics or
 //! hangs in a case affects only the verdict of that case's rule.
 
-mod apart;
-mod calls;
-mod folder;
-mod held;
-mod inheritance;
-mod observe;
+// A module imports only from modules above it.
 mod panics;
-mod play;
-mod reference;
-mod report;
+
+mod held;
+
+mod calls;
+
 mod sent;
+
+mod inheritance;
+
+mod halt;
+
+mod folder;
+
 mod shortage;
-mod stage;
-mod strategy;
+
 mod subject;
-mod suite;
+
+mod reference;
+
+mod apart;
+
+mod stage;
+
+mod live;
+
 mod trial;
+
 mod trials;
+
+mod strategy;
+
+mod report;
+
+mod play;
+
+mod observe;
+
+mod suite;
 
 pub use apart::{Apart, ApartSession, Placed, Program, serve};
 #[doc(hidden)]

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::stage::{Halt, Live, Stage};
+use super::halt::Halt;
+use super::live::Live;
+use super::stage::Stage;
 use super::subject::Subject;
 use crate::rules::{Observed, Service};
 use crate::script::Script;

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::halt::Halt;
 use super::held::{Held, Running};
 use super::inheritance;
 use super::panics;
 use super::report::{self, Line, Report};
-use super::stage::{self, Halt, Stage};
+use super::stage::{self, Stage};
 use super::strategy;
 use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};

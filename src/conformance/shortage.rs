@@ -10,8 +10,8 @@ use nix::libc;
 use nix::unistd::gettid;
 
 use super::calls::{self, Call};
+use super::halt::Halt;
 use super::held::Hold;
-use super::stage::Halt;
 use crate::sim::agent::at_work;
 
 /// What runs short.

@@ -3,19 +3,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-use super::subject::{AnySession, AnySubject, Local, SubjectError};
-use crate::pidfd::{open_pidfd, send_signal};
+use super::halt::Halt;
+use super::subject::{AnySession, AnySubject, SubjectError};
 use crate::rules::{
     Call, Control, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, Rest, Service,
     ServiceGroup,
@@ -24,36 +21,24 @@ use crate::script::Script;
 use crate::sim::SimHandle;
 use crate::sim::agent::{Agent, Run};
 use crate::timestamp::Timestamp;
-use agent_stub::Signal;
 
 /// How long the harness waits for a subject, in units.
 const PATIENCE: u32 = 300;
 
-/// Why a case was not played to its end. The rule judges what was seen until then all the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Halt(pub(super) String);
-
-impl Halt {
-    /// Makes a halt because the harness itself could not do its part: `what` failed with `error`.
-    pub(super) fn of(what: &str, error: &std::io::Error) -> Halt {
-        Halt(format!("{what}: {error}"))
-    }
-}
-
 /// What the subject has said and what it was told so far.
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     notices: Vec<Noticed>,
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
 }
 
 /// One case of a rule, while it is played.
 pub(super) struct Stage<'a> {
     sim: SimHandle,
-    subject: &'a dyn AnySubject,
+    pub(super) subject: &'a dyn AnySubject,
     profile: &'a Profile,
     service: RefCell<Service>,
-    group: RefCell<Option<ServiceGroup>>,
+    pub(super) group: RefCell<Option<ServiceGroup>>,
     log: Arc<Mutex<Log>>,
     /// Notified when the subject has said something.
     said: Arc<Notify>,
@@ -61,17 +46,9 @@ pub(super) struct Stage<'a> {
     agents: RefCell<BTreeMap<String, Agent>>,
     /// Held until `Stage::observed` has returned: dropping a session ends its supervisor, and the
     /// service with it.
-    sessions: RefCell<Vec<Rc<dyn AnySession>>>,
+    pub(super) sessions: RefCell<Vec<Rc<dyn AnySession>>>,
     /// When `Stage::observed` was called.
     end: Cell<Option<Timestamp>>,
-}
-
-/// A service that the subject keeps running.
-#[derive(Clone)]
-pub(super) struct Live<'a> {
-    name: String,
-    session: Rc<dyn AnySession>,
-    stage: &'a Stage<'a>,
 }
 
 /// Makes a service as the subject will be given it. It has the default settings in the profile's
@@ -209,57 +186,9 @@ impl<'a> Stage<'a> {
         self.pass(1.0).await;
     }
 
-    /// Has the subject begin with the service.
-    pub(super) async fn begin(&'a self) -> Result<Live<'a>, Halt> {
-        let service = self.service();
-        self.begin_with(service).await
-    }
-
-    /// Has the subject begin with another service.
-    pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, Halt> {
-        let started = self.subject.start(&service);
-        self.begun(&service.name, started).await
-    }
-
-    /// Has the subject begin with a group that includes the rule's service. Calls to the group are
-    /// logged as calls to that service.
-    pub(super) async fn begin_group(&'a self, group: ServiceGroup) -> Result<Live<'a>, Halt> {
-        *self.group.borrow_mut() = Some(group.clone());
-        let started = self.subject.start_group(&group);
-        self.begun(Stage::SERVICE, started).await
-    }
-
-    /// Has the subject begin with the service in a supervisor that is a process of its own. The
-    /// rule may judge that the subject refuses: the log of the calls has the error.
-    pub(super) async fn begin_apart(&'a self) -> Result<Live<'a>, Halt> {
-        let service = self.service();
-        let started = self.subject.start_apart(&service);
-        self.begun(&service.name, started).await
-    }
-
     /// Makes that folder the service's `state`.
     pub(super) fn keep_state_in(&self, folder: PathBuf) {
         self.service.borrow_mut().state = Some(folder);
-    }
-
-    async fn begun(
-        &'a self,
-        name: &str,
-        started: Local<'_, Result<Box<dyn AnySession>, SubjectError>>,
-    ) -> Result<Live<'a>, Halt> {
-        match self.told(name, Control::Begin, started).await {
-            Some(Ok(session)) => {
-                let session = Rc::from(session);
-                self.sessions.borrow_mut().push(Rc::clone(&session));
-                Ok(Live {
-                    name: name.to_owned(),
-                    session,
-                    stage: self,
-                })
-            }
-            Some(Err(error)) => Err(Halt(format!("the subject did not begin: {}", error.text()))),
-            None => Err(Halt("the subject's start has not returned".to_owned())),
-        }
     }
 
     /// Waits for the service's next run.
@@ -332,16 +261,6 @@ impl<'a> Stage<'a> {
             .ok()
     }
 
-    /// Waits for what follows an end. That is the next run. If none comes and the profile says that
-    /// the subject reports its rest, also waits for that.
-    pub(super) async fn followed(&self, live: &Live<'_>) -> Option<Run> {
-        let next = self.next_run().await;
-        if next.is_none() && self.profile.reports_rest {
-            live.outcome().await;
-        }
-        next
-    }
-
     /// Waits until `most` more runs have ended. Returns earlier if no more runs come or one does
     /// not end.
     pub(super) async fn flapped(&self, most: usize) {
@@ -363,7 +282,7 @@ impl<'a> Stage<'a> {
 
     /// Tells the subject something. Logs when that was, when the call returned, and with what.
     /// Returns `None` if the call did not return in time.
-    async fn told<T>(
+    pub(super) async fn told<T>(
         &self,
         name: &str,
         control: Control,
@@ -388,7 +307,7 @@ impl<'a> Stage<'a> {
         Some(answer)
     }
 
-    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+    pub(super) fn log(&self) -> std::sync::MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -414,7 +333,7 @@ impl<'a> Stage<'a> {
 }
 
 /// What a call to the subject returns.
-trait Answer {
+pub(super) trait Answer {
     fn write_down(&self, call: &mut Call);
 }
 
@@ -427,80 +346,5 @@ impl<T> Answer for Result<T, SubjectError> {
 impl Answer for Rest {
     fn write_down(&self, call: &mut Call) {
         call.rest = Some(self.clone());
-    }
-}
-
-impl Live<'_> {
-    async fn told(&self, control: Control, call: Local<'_, Result<(), SubjectError>>) -> bool {
-        let answer = self.stage.told(&self.name, control, call).await;
-        matches!(answer, Some(Ok(())))
-    }
-
-    /// Stops the service. Returns false if that failed or has not returned.
-    pub(super) async fn stop(&self) -> bool {
-        self.told(Control::Stop, self.session.stop()).await
-    }
-
-    /// Restarts the service. Returns false if that failed or has not returned.
-    pub(super) async fn restart(&self) -> bool {
-        self.told(Control::Restart, self.session.restart()).await
-    }
-
-    /// Starts the service if it is down. Returns false if that failed or has not returned.
-    pub(super) async fn start(&self) -> bool {
-        self.told(Control::Start, self.session.start()).await
-    }
-
-    /// Has the subject forget what it has counted. Returns false if that failed or has not
-    /// returned.
-    pub(super) async fn reset(&self) -> bool {
-        self.told(Control::Reset, self.session.reset()).await
-    }
-
-    /// Waits until the subject rests. Returns `None` if it does not come to rest in time.
-    pub(super) async fn outcome(&self) -> Option<Rest> {
-        let answer = self.session.outcome();
-        self.stage.told(&self.name, Control::Outcome, answer).await
-    }
-
-    /// Kills the service's supervisor, which is a process of its own, and waits until that process
-    /// has ended.
-    pub(super) async fn crash(&self) -> Result<(), Halt> {
-        let process = self.process()?;
-        let what = "the subject's process cannot be killed";
-        let pidfd = open_pidfd(process).map_err(|error| Halt::of(what, &error))?;
-        let kill = async {
-            send_signal(pidfd.as_fd(), Some(Signal::KILL))?;
-            // SAFETY: the `AsyncFd` borrows an `OwnedFd`, which is open and outlives it.
-            let ended =
-                unsafe { AsyncFd::register_with_interest(pidfd.as_fd(), Interest::READABLE) }?;
-            let _ready = ended.readable().await?;
-            Ok::<(), SubjectError>(())
-        };
-        match self.stage.told(&self.name, Control::Crash, kill).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Halt(format!("{what}: {}", error.text()))),
-            None => Err(Halt("the subject's process does not end".to_owned())),
-        }
-    }
-
-    /// Returns the process id of the service's supervisor.
-    pub(super) fn process(&self) -> Result<u32, Halt> {
-        let none = || Halt("the session does not name its supervisor's process".to_owned());
-        self.session.process().ok_or_else(none)
-    }
-
-    /// Ends the service's supervisor by dropping the session. There must be no other clone of this
-    /// `Live`, or the session would live on.
-    pub(super) fn end(self) {
-        let sim = self.stage.sim();
-        let mut call = Call::new(&self.name, Control::End, sim.now());
-        sim.note(format_args!("told `{}`: {}", self.name, Control::End));
-        let mut sessions = self.stage.sessions.borrow_mut();
-        sessions.retain(|held| !Rc::ptr_eq(held, &self.session));
-        drop(sessions);
-        drop(self.session);
-        call.to = Some(sim.now());
-        self.stage.log().calls.push(call);
     }
 }

@@ -3,7 +3,8 @@
 use crate::rules::{Profile, Service};
 use crate::script::Script;
 
-use super::stage::{Halt, Stage};
+use super::halt::Halt;
+use super::stage::Stage;
 use super::subject::Local;
 
 /// The cases that the harness plays for one rule.

@@ -5,15 +5,15 @@ use std::fmt::Display;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, registered};
 use crate::status::ExitStatus;
 use crate::supervisor::{Decision, EndCause, RestartPolicy, RunEnd};
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
+use super::declared_rules::{Decider, LimitRule, RestartParams, RestartRules};
 use super::generated::{at, broken, cases, crash, made, restarted};
 use super::strategies::{policies, run_ends, signals};
-use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
 pub(super) const MATRIX: &Rule = registered("policy-matrix");
 pub(super) const CLEAN: &Rule = registered("clean-set");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seed::seed;
 use crate::backoff::{BackoffError, ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
 
 /// How the delays grow, without jitter. Below, n is the attempt, from 0.
@@ -79,7 +80,7 @@ impl BackoffParams {
             jitter: JitterLaw::None,
             seedable: false,
             resolution: Duration::from_micros(1),
-            seed: super::seed(),
+            seed: seed(),
         })
     }
 

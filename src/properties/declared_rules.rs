@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seed::seed;
 use crate::supervisor::{
     Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 };
@@ -209,7 +210,7 @@ impl RestartParams {
             first_start_counts: false,
             delay_origin: DelayOrigin::End,
             cases: 64,
-            seed: super::seed(),
+            seed: seed(),
         }
     }
 

@@ -5,11 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::backoff::BackoffStrategy;
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, Violation, registered};
 
-use super::declared::{duration, nanos};
+use super::declared::{BackoffParams, JitterLaw, duration, nanos};
 use super::report::replay;
-use super::{BackoffParams, JitterLaw, Rule, Verdict, Violation};
 
 pub(super) const CURVE: &Rule = registered("delay-curve");
 pub(super) const CAPPED: &Rule = registered("delay-capped");

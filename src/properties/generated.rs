@@ -8,12 +8,13 @@ use std::time::Duration;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
+use crate::rules::{Rule, Verdict, Violation};
 use crate::supervisor::{Decision, RunEnd};
 use crate::timestamp::Timestamp;
 
+use super::declared_rules::{Decider, RestartParams, RestartRules};
 use super::delays::message;
 use super::report::replay;
-use super::{Decider, RestartParams, RestartRules, Rule, Verdict, Violation};
 
 /// Why a case did not pass.
 pub(super) enum Failed {

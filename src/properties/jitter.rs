@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::backoff::BackoffStrategy;
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, registered};
 
-use super::declared::{duration, nanos};
+use super::declared::{BackoffParams, JitterLaw, duration, nanos};
 use super::delays::{ATTEMPTS, Panicked, Probe, broken, verdict};
-use super::{BackoffParams, JitterLaw, Rule, Verdict};
 
 pub(super) const LAW: &Rule = registered("jitter-law");
 pub(super) const AT_CAP: &Rule = registered("jitter-at-cap");

@@ -6,16 +6,15 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, registered};
 use crate::supervisor::{Decision, RestartPolicy, RunEnd};
 use crate::timestamp::Timestamp;
 
-use super::declared_rules::WindowEdge;
+use super::declared_rules::{Decider, LimitRule, RestartParams, RestartRules, WindowEdge};
 use super::generated::{
     Failed, at, broken, cases, crash, made, restarted, restarts_until_it_stops,
 };
 use super::strategies::{durations, run_ends};
-use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
 pub(super) const BOUNDARY: &Rule = registered("limit-boundary");
 pub(super) const COUNTS: &Rule = registered("limit-counts");

@@ -9,14 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::BackoffStrategy;
 use crate::clock::{Clock, FakeClock};
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, registered};
 use crate::supervisor::Starter;
 use crate::timestamp::Timestamp;
 
-use super::declared_rules::DelayOrigin;
+use super::declared_rules::{DelayOrigin, RestartParams};
 use super::generated::{Failed, broken, cases};
 use super::strategies::durations;
-use super::{RestartParams, Rule, Verdict};
 
 pub(super) const SPACING: &Rule = registered("min-spacing");
 pub(super) const ORIGIN: &Rule = registered("delay-origin");

@@ -22,23 +22,35 @@
 //! The checks make all their random draws from the seed `SUPERVISE_SEED`, or from 0 if it is not
 //! set.
 
-mod decisions;
+// A module imports only from modules above it.
+mod seed;
+
 mod declared;
+
 mod declared_rules;
-mod delays;
-mod generated;
-mod jitter;
-mod limits;
-mod loops;
+
 mod report;
-mod resets;
+
+mod delays;
+
+mod jitter;
+
+mod generated;
+
 pub mod strategies;
 
-use std::fmt::Display;
+mod decisions;
 
-use crate::backoff::BackoffStrategy;
+mod limits;
+
+mod resets;
+
+mod loops;
+
+mod battery;
 
 pub use crate::rules::{Rule, Verdict, Violation};
+pub use battery::{backoff, restart, restart_loop};
 pub use decisions::{
     clean_set, no_start_after_stop, one_start_per_exit, policy_matrix, requested_death_not_failure,
     status_overrides,
@@ -56,97 +68,3 @@ pub use limits::{
 pub use loops::{FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing};
 pub use report::Report;
 pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};
-
-/// Checks a backoff against every rule for backoffs.
-///
-/// The factory makes a strategy, with the seed if it gets one. The checks call the factory many
-/// times, and ask the strategies for almost a hundred thousand delays. They catch and report a
-/// panic of the factory or of a strategy. The panic hook prints it as well.
-///
-/// A correct backoff fails by chance in at most one of 1/[`FALSE_ALARM_RATE`] runs.
-pub fn backoff<S: BackoffStrategy>(
-    factory: impl Fn(Option<u64>) -> S,
-    params: &BackoffParams,
-) -> Report {
-    let verdicts = vec![
-        (delays::CURVE, delay_curve(&factory, params)),
-        (delays::CAPPED, delay_capped(&factory, params)),
-        (delays::NO_OVERFLOW, delay_no_overflow(&factory, params)),
-        (delays::MONOTONE, delay_monotone(&factory, params)),
-        (jitter::LAW, jitter_law(&factory, params)),
-        (jitter::AT_CAP, jitter_at_cap(&factory, params)),
-        (jitter::SEEDED, jitter_seeded(&factory, params)),
-    ];
-    Report::new(params.seed, verdicts)
-}
-
-/// Checks a restart decider against every rule for restart decisions.
-///
-/// The factory makes a decider with the restart rules that it is given, or returns an error that
-/// says why it cannot. A check skips the cases whose restart rules are valid but refused by the
-/// factory. If the factory refuses all cases of a check, the verdict is `unsupported`.
-///
-/// ```
-/// use supervise_harness::properties::{self, RestartParams, RestartRules};
-///
-/// properties::restart(RestartRules::tracker, &RestartParams::new()).assert();
-/// ```
-///
-/// These are not checked here, because they need processes, several children or a wall clock:
-/// - the spacing of restarts of many children;
-/// - siblings;
-/// - the scope of giving up;
-/// - steps of the clock.
-pub fn restart<D: Decider, E: Display>(
-    factory: impl Fn(&RestartRules) -> Result<D, E>,
-    params: &RestartParams,
-) -> Report {
-    let f = &factory;
-    let verdicts = vec![
-        (decisions::MATRIX, policy_matrix(f, params)),
-        (decisions::CLEAN, clean_set(f, params)),
-        (decisions::OVERRIDES, status_overrides(f, params)),
-        (decisions::REQUESTED, requested_death_not_failure(f, params)),
-        (decisions::STOPPED, no_start_after_stop(f, params)),
-        (decisions::ONE_START, one_start_per_exit(f, params)),
-        (resets::AGAIN, manual_start_after_give_up(f, params)),
-        (limits::REFUSED, bad_limits_rejected(f, params)),
-        (limits::BOUNDARY, limit_boundary(f, params)),
-        (limits::COUNTS, limit_counts(f, params)),
-        (limits::KIND, window_kind(f, params)),
-        (limits::DEGENERATE, limit_degenerate(f, params)),
-        (limits::TERMINAL, give_up_is_terminal(f, params)),
-        (limits::CAUSE, give_up_reports_cause(f, params)),
-        (resets::HEALTHY, reset_after_healthy(f, params)),
-        (resets::EARLY, no_early_reset(f, params)),
-        (resets::MANUAL, manual_reset(f, params)),
-    ];
-    Report::new(params.seed, verdicts)
-}
-
-/// Checks a restart loop on a fake clock. A restart loop starts something until a start succeeds.
-///
-/// ```
-/// use supervise_harness::supervisor::RestartLoop;
-/// use supervise_harness::properties::{self, LoopCase, RestartParams};
-///
-/// let run = async |case: LoopCase| {
-///     let LoopCase { clock, backoff, cancel, mut starter } = case;
-///     let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
-///     let _ = restarts.run(&mut starter, &cancel).await;
-/// };
-/// properties::restart_loop(run, &RestartParams::new()).assert();
-/// ```
-pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Report {
-    let verdicts = vec![
-        (loops::SPACING, min_spacing(&run, params)),
-        (loops::ORIGIN, delay_origin(&run, params)),
-        (loops::INTERRUPTIBLE, backoff_interruptible(&run, params)),
-    ];
-    Report::new(params.seed, verdicts)
-}
-
-/// Returns `SUPERVISE_SEED`, or 0 if it is not set. Panics if it is not a number from 0 to 2⁶⁴ − 1.
-fn seed() -> u64 {
-    crate::variables::seed().unwrap_or_else(|error| panic!("{error}"))
-}

@@ -6,13 +6,13 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
 
-use crate::rules::registered;
+use crate::rules::{Rule, Verdict, registered};
 use crate::supervisor::{Decision, RestartPolicy, RunEnd};
 use crate::timestamp::Timestamp;
 
+use super::declared_rules::{Decider, LimitRule, RestartParams, RestartRules};
 use super::generated::{Failed, broken, cases, crash, made, restarts_until_it_stops};
 use super::strategies::durations;
-use super::{Decider, LimitRule, RestartParams, RestartRules, Rule, Verdict};
 
 pub(super) const HEALTHY: &Rule = registered("reset-after-healthy");
 pub(super) const EARLY: &Rule = registered("no-early-reset");

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::profile::DelayOrigin;
+use super::rule::{Check, Rule, Verdict};
 use crate::timeline::RunSpan;
 use crate::timestamp::Timestamp;
 

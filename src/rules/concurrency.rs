@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Call, Check, Control, Group, Need, Notice, Observed, Rule, Verdict, WhenRestarting};
+use super::call::{Call, Control};
+use super::group::Group;
+use super::instances::{alive, concurrent_restarts, one_instance};
+use super::need::Need;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::profile::WhenRestarting;
+use super::rule::{Check, Rule, Verdict};
 use crate::supervisor::Readiness;
 use crate::timeline::{RunSpan, What, Who};
 use crate::timestamp::Timestamp;
@@ -120,12 +127,6 @@ pub(super) const RULES: &[Rule] = &[
 /// How late something may show in the timeline.
 fn late(observed: &Observed) -> Duration {
     observed.profile.tolerance() + observed.granularity()
-}
-
-fn alive(observed: &Observed) -> Vec<RunSpan> {
-    let mut runs = observed.runs();
-    runs.retain(|run| run.exit.is_none());
-    runs
 }
 
 /// The stop that was asked for, if it returned without an error; otherwise the verdict is unknown.
@@ -325,48 +326,6 @@ fn no_respawn_in_grace(observed: &Observed) -> Verdict {
         ),
         None => Verdict::Pass,
     }
-}
-
-/// Whether exactly one run is alive when the observation ends.
-fn one_instance(observed: &Observed) -> Verdict {
-    let alive = alive(observed);
-    match &alive[..] {
-        [_] => Verdict::Pass,
-        [] => observed.broken(
-            None,
-            "one instance is alive",
-            format!("none is at {}", observed.end),
-        ),
-        [.., last] => observed.broken(
-            observed.start_of(last.run),
-            "one instance is alive",
-            format!("{} are at {}", alive.len(), observed.end),
-        ),
-    }
-}
-
-fn concurrent_restarts(observed: &Observed) -> Verdict {
-    let calls: Vec<&Call> = observed.calls_of(Control::Restart).collect();
-    let (Some(last), Some(first)) = (
-        calls.iter().map(|call| call.from).max(),
-        observed.runs().first().and_then(|run| run.exit),
-    ) else {
-        return Verdict::unknown("there was no restart");
-    };
-    if calls.len() < 2 || first < last {
-        return Verdict::unknown("the restarts were not asked for at once");
-    }
-    if calls.iter().any(|call| call.to.is_none()) {
-        return Verdict::unknown("a restart has not returned");
-    }
-    if let Some((one, other)) = observed.timeline.overlaps(&observed.service.name).first() {
-        return observed.broken(
-            observed.start_of(*other),
-            format!("run {other} starts when run {one} has ended"),
-            "both are alive".to_owned(),
-        );
-    }
-    one_instance(observed)
 }
 
 /// In the trial the subject is told to start while a restart waits for the end of the old run.

@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use super::{Call, Control, DelayOrigin, Notice, Observed, Rest, Verdict};
+use super::call::{Call, Control};
+use super::notice::Notice;
+use super::observed::Observed;
+use super::profile::DelayOrigin;
+use super::rest::Rest;
+use super::rule::Verdict;
 use crate::supervisor::Readiness;
 use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;

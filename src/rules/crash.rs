@@ -1,6 +1,12 @@
 //! What happens to the children of a supervisor that dies.
 
-use super::{Call, Check, Control, CrashFate, Group, Need, Observed, Rule, Starter, Verdict};
+use super::call::{Call, Control};
+use super::facts::Starter;
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::profile::CrashFate;
+use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 

@@ -1,6 +1,13 @@
 //! Which ends of a run are followed by a restart.
 
-use super::{Call, Check, Control, Group, Need, Notice, Observed, Rest, Rule, StopReturn, Verdict};
+use super::call::{Call, Control};
+use super::group::Group;
+use super::need::Need;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::profile::StopReturn;
+use super::rest::Rest;
+use super::rule::{Check, Rule, Verdict};
 use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;
 use crate::timestamp::Timestamp;

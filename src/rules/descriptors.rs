@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use agent_stub::{Hygiene, Signal};
 
-use super::{Check, Control, Environment, Group, Need, Notice, Observed, Rule, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::profile::Environment;
+use super::rule::{Check, Rule, Verdict};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

@@ -1,8 +1,12 @@
 //! Tests of the rules on timelines that no trial made, and on times that the harness sees late. The
 //! timelines are written by hand.
 
+use super::call::Control;
+use super::catalog::rule;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::profile::{StopReturn, Time};
 use super::unseeded::{SECOND, at, expect, observed, said, told};
-use super::{Control, Notice, Observed, StopReturn, Time, rule};
 
 /// A service whose first run a restart ends, and these events after that. Nobody looks any more
 /// after 100 s.

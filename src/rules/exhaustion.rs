@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Check, Control, Group, Need, Notice, Noticed, Observed, Rule, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::notice::{Notice, Noticed};
+use super::observed::Observed;
+use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
 use crate::timeline::RunSpan;
 use crate::timestamp::Timestamp;

@@ -1,6 +1,11 @@
 //! How a supervisor tells the ends of runs apart.
 
-use super::{Check, Control, Group, Need, Observed, Rest, Rule, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::rest::Rest;
+use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
 use crate::timeline::RunSpan;
 use crate::timestamp::Timestamp;

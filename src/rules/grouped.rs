@@ -1,8 +1,10 @@
 //! Tests of the rules about groups, on timelines written by hand: a service `worker` is started
 //! between `store` and `api`.
 
-use super::unseeded::{SECOND, expect, observed, told};
-use super::{Control, Observed, Service, ServiceGroup};
+use super::call::Control;
+use super::observed::Observed;
+use super::service::{Service, ServiceGroup};
+use super::unseeded::{SECOND, at, expect, observed, told};
 use crate::supervisor::Readiness;
 use crate::supervisor::{GiveUpScope, RestartLimit, SiblingStrategy};
 
@@ -213,7 +215,7 @@ fn a_strategy_may_not_show() {
     let restart = "+2.000  worker#2  start";
     expect(id, &crashed(strategy, &[]), "unknown");
     let mut soon = crashed(strategy, &[restart]);
-    soon.end = super::unseeded::at(8.0);
+    soon.end = at(8.0);
     expect(id, &soon, "unknown");
     let mut alone = crashed(strategy, &[restart]);
     alone.group = None;
@@ -288,7 +290,7 @@ fn a_scope_may_not_show() {
         "unknown",
     );
     let mut soon = given_up(scope, &[]);
-    soon.end = super::unseeded::at(20.0);
+    soon.end = at(20.0);
     expect(id, &soon, "unknown");
     let mut alone = given_up(scope, &[]);
     alone.group = None;

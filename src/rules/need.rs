@@ -1,6 +1,6 @@
 //! What a rule needs a subject's profile to declare.
 
-use super::{Profile, Setting, StopScope, Time};
+use super::profile::{Profile, Setting, StopScope, Time};
 use crate::supervisor::RestartPolicy;
 use agent_stub::Signal;
 

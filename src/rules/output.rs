@@ -1,6 +1,9 @@
 //! What happens to the output of a service.
 
-use super::{Check, Group, Need, Observed, Rule, Verdict};
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::rule::{Check, Rule, Verdict};
 use crate::timeline::{Event, What, Who};
 
 pub(super) const RULES: &[Rule] = &[

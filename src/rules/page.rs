@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Group, all};
+use super::catalog::all;
+use super::group::Group;
 
 /// Makes the documentation page of all rules, in Markdown. `docs/RULES.md` is this page.
 #[must_use]

@@ -1,6 +1,9 @@
 //! What happens when a service fails its probes.
 
-use super::{Control, Observed, Rest, Verdict};
+use super::call::Control;
+use super::observed::Observed;
+use super::rest::Rest;
+use super::rule::Verdict;
 use crate::status::ExitStatus;
 use crate::supervisor::Probe;
 use crate::supervisor::RestartPolicy;

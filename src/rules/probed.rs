@@ -1,8 +1,11 @@
 //! Tests of the verdicts on probes that none of our broken supervisors causes. The timelines are
 //! written by hand.
 
+use super::call::{Call, Control};
+use super::curve::DelayCurve;
+use super::observed::Observed;
+use super::rest::Rest;
 use super::unseeded::{SECOND, at, expect, observed, told};
-use super::{Call, Control, DelayCurve, Observed, Rest};
 use crate::supervisor::Probe;
 use crate::supervisor::RestartPolicy;
 

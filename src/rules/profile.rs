@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::DelayCurve;
+use super::curve::DelayCurve;
 #[cfg(feature = "properties")]
-use super::Service;
+use super::ends::Ends;
+#[cfg(feature = "properties")]
+use super::service::Service;
 #[cfg(feature = "properties")]
 use crate::supervisor::Readiness;
 use crate::supervisor::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
@@ -496,11 +498,11 @@ impl Profile {
             _ => {}
         }
         if !self.success_list {
-            service.success = super::Ends::default();
+            service.success = Ends::default();
         }
         if !self.override_lists {
-            service.prevent = super::Ends::default();
-            service.force = super::Ends::default();
+            service.prevent = Ends::default();
+            service.force = Ends::default();
         }
         if !self.output {
             service.output = None;

@@ -1,6 +1,12 @@
 //! When a service is up, and whether it is still healthy.
 
-use super::{Check, Group, Need, Notice, NotifyAccess, Observed, Rule, Verdict, probe};
+use super::group::Group;
+use super::need::Need;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::probe;
+use super::profile::NotifyAccess;
+use super::rule::{Check, Rule, Verdict};
 use crate::timeline::{What, Who};
 use crate::timestamp::Timestamp;
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Call, Check, Control, Group, Need, Observed, Rule, Verdict};
+use super::call::{Call, Control};
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::rule::{Check, Rule, Verdict};
 use crate::timeline::{Event, RunSpan, What, Who};
 use crate::timestamp::Timestamp;
 

@@ -1,6 +1,11 @@
 //! When the supervisor begins to count from zero again.
 
-use super::{Check, Control, DelayOrigin, Group, Need, Observed, Rule, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::profile::DelayOrigin;
+use super::rule::{Check, Rule, Verdict};
 use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[

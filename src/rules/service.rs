@@ -1,161 +1,17 @@
 //! What a subject is asked to keep running, and how.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::Notice;
-use crate::backoff::{BackoffError, ExponentialBackoff, Jitter};
+use super::curve::DelayCurve;
+use super::ends::Ends;
+use super::reporter::Reporter;
 use crate::status::ExitStatus;
 use crate::supervisor::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 use crate::supervisor::{Probe, Readiness};
 use agent_stub::Signal;
-
-/// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the
-/// jitter. n is the number of restarts before, from 0.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct DelayCurve {
-    /// The first delay.
-    pub initial: Duration,
-    /// The factor from each delay to the next. 1 gives a constant delay.
-    pub multiplier: f64,
-    /// The longest delay.
-    pub max: Duration,
-    /// How the delays are spread at random.
-    pub jitter: Jitter,
-}
-
-impl DelayCurve {
-    /// A curve with the same delay every time, without jitter.
-    #[must_use]
-    pub fn constant(delay: Duration) -> DelayCurve {
-        DelayCurve::exponential(delay, 1.0, delay)
-    }
-
-    /// A curve with a delay that grows, without jitter.
-    #[must_use]
-    pub fn exponential(initial: Duration, multiplier: f64, max: Duration) -> DelayCurve {
-        DelayCurve {
-            initial,
-            multiplier,
-            max,
-            jitter: Jitter::None,
-        }
-    }
-
-    /// Sets the jitter.
-    #[must_use]
-    pub fn jitter(mut self, jitter: Jitter) -> DelayCurve {
-        self.jitter = jitter;
-        self
-    }
-
-    /// The `n`-th delay, counted from 0, without jitter.
-    #[must_use]
-    pub fn delay(&self, n: u32) -> Duration {
-        let nominal = self.initial.as_secs_f64() * self.multiplier.powf(f64::from(n));
-        match Duration::try_from_secs_f64(nominal) {
-            Ok(delay) => delay.min(self.max),
-            Err(_) => self.max,
-        }
-    }
-
-    /// The shortest and the longest that the `n`-th delay, counted from 0, may be, jitter included.
-    /// Decorrelated jitter depends on the delay before, so for it these are only the outermost
-    /// bounds.
-    #[must_use]
-    pub fn bounds(&self, n: u32) -> (Duration, Duration) {
-        let v = self.delay(n);
-        match self.jitter {
-            Jitter::None => (v, v),
-            Jitter::Full => (Duration::ZERO, v),
-            Jitter::Equal => (v / 2, v),
-            Jitter::Relative(part) => {
-                // A jitter that is not a number or too large is refused elsewhere. Here it must not
-                // cause a panic.
-                let part = part.clamp(0.0, f64::from(u32::MAX)).max(0.0);
-                let most = Duration::try_from_secs_f64(v.as_secs_f64() * (1.0 + part));
-                (
-                    v.mul_f64((1.0 - part).max(0.0)),
-                    most.map_or(self.max, |most| most.min(self.max)),
-                )
-            }
-            Jitter::Decorrelated => (self.initial.min(self.max), self.max),
-        }
-    }
-
-    /// Builds our `ExponentialBackoff` with these delays. `seed` makes its jitter repeatable;
-    /// without one, the seed comes from the system.
-    ///
-    /// # Errors
-    ///
-    /// As [`ExponentialBackoffBuilder::build`](crate::backoff::ExponentialBackoffBuilder::build).
-    pub fn strategy(&self, seed: Option<u64>) -> Result<ExponentialBackoff, BackoffError> {
-        let mut builder = ExponentialBackoff::builder()
-            .initial(self.initial)
-            .multiplier(self.multiplier)
-            .max(self.max)
-            .jitter(self.jitter);
-        if let Some(seed) = seed {
-            builder = builder.seed(seed);
-        }
-        builder.build()
-    }
-}
-
-/// A set of ends of runs, by exit code and by signal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Ends {
-    /// Exit codes.
-    pub codes: BTreeSet<i32>,
-    /// Signals that kill a run.
-    pub signals: Vec<Signal>,
-}
-
-impl Ends {
-    /// Whether the set has that end.
-    #[must_use]
-    pub fn contains(&self, status: ExitStatus) -> bool {
-        match status {
-            ExitStatus::Exited { code } => self.codes.contains(&code),
-            ExitStatus::Signaled { signal, .. } => self.signals.contains(&signal),
-        }
-    }
-
-    /// Whether the set has no ends.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.codes.is_empty() && self.signals.is_empty()
-    }
-}
-
-/// Takes a subject's reports about its service. It is cheap to clone and may be sent to other
-/// threads.
-#[derive(Clone)]
-pub struct Reporter(Arc<dyn Fn(Notice) + Send + Sync>);
-
-impl Reporter {
-    pub(crate) fn new(sink: impl Fn(Notice) + Send + Sync + 'static) -> Reporter {
-        Reporter(Arc::new(sink))
-    }
-
-    /// Makes a report. The time of this call counts as the time of the report.
-    pub fn report(&self, notice: Notice) {
-        (self.0)(notice);
-    }
-}
-
-impl fmt::Debug for Reporter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reporter")
-    }
-}
 
 /// Several services that a subject is asked to keep running together.
 #[derive(Clone, Debug)]

@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Check, Control, Group, Need, Notice, Observed, Rule, Service, Verdict};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::notice::Notice;
+use super::observed::Observed;
+use super::rule::{Check, Rule, Verdict};
+use super::service::Service;
 use crate::backoff::Jitter;
 use crate::status::ExitStatus;
 use crate::supervisor::Readiness;

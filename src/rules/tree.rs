@@ -1,8 +1,11 @@
 //! What happens to the descendants of a service.
 
-use super::{
-    Check, Control, Daemonizer, Group, Need, Observed, OwnGroup, Rule, StopScope, Verdict,
-};
+use super::call::Control;
+use super::group::Group;
+use super::need::Need;
+use super::observed::Observed;
+use super::profile::{Daemonizer, OwnGroup, StopScope};
+use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 use crate::timestamp::Timestamp;

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use agent_stub::{Finding, Hygiene};
 
-use super::{
-    CLEARED, Call, Control, DelayCurve, DelayOrigin, Environment, Notice, Noticed, NotifyAccess,
-    Observed, SHORT, Service, rule,
-};
+use super::call::{Call, Control};
+use super::catalog::rule;
+use super::curve::DelayCurve;
+use super::exhaustion::{CLEARED, SHORT};
+use super::notice::{Notice, Noticed};
+use super::observed::Observed;
+use super::profile::{DelayOrigin, Environment, NotifyAccess};
+use super::service::Service;
 use crate::conformance::{Reference, Subject};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;

@@ -1,7 +1,10 @@
 //! Trials for the rules about things that happen at the same time.
 
+use super::scope::fixed_delay;
 use super::stop::{die_unnoticed, grace_of, settled, signal_of, slow_to_stop};
-use crate::conformance::stage::{Halt, Live, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::live::Live;
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Time};
 use crate::script::Script;
@@ -151,7 +154,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "control-responsive",
         cases: |profile| {
             let unit = profile.unit();
-            let delay = super::fixed_delay(profile);
+            let delay = fixed_delay(profile);
             vec![Case::new("", Script::new(), move |stage| {
                 Box::pin(async move {
                     const NAME: &str = "flapper";

@@ -4,9 +4,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::restarts;
+use super::scope::restarts;
 use crate::conformance::folder::Folder;
-use crate::conformance::stage::{Halt, Live, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::live::Live;
+use crate::conformance::stage::Stage;
+use crate::conformance::subject::Local;
 use crate::conformance::trial::{Case, Trial};
 use crate::leaks;
 use crate::rules::{ANSWERED, CrashFate, DelayCurve, Starter};
@@ -122,9 +125,7 @@ pub(super) const TRIALS: &[Trial] = &[
 ];
 
 /// Makes a case of a service that stays up. If it ends, it is started again after 1 ms.
-fn case(
-    drive: impl for<'a> Fn(&'a Stage<'a>) -> super::Local<'a, Result<(), Halt>> + 'static,
-) -> Case {
+fn case(drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>> + 'static) -> Case {
     Case::new("", Script::new(), drive)
         .ask(|service| service.delays = DelayCurve::constant(Duration::from_millis(1)))
         .real_time()

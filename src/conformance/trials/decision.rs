@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use agent_stub::script::{self, Statement};
 
+use super::limit::limits;
+use super::scope::{crash, restarts, restarts_freely};
+use super::trio::{begin_three, stops_passed};
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Service, Setting};
 use crate::script::Script;
@@ -36,10 +39,10 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         rule: "manual-start-after-give-up",
         cases: |profile| {
-            let cases = super::limit::limits(profile, 2).into_iter();
+            let cases = limits(profile, 2).into_iter();
             let cases = cases.map(|limit| {
                 let starts = profile.allowed_starts(limit.limit).unwrap_or(1);
-                let case = Case::new(limit.label, super::crash(profile), move |stage| {
+                let case = Case::new(limit.label, crash(profile), move |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
                         stage.flapped(starts).await;
@@ -153,7 +156,7 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
     let times_out = profile.notification.is_some() && profile.start_timeout.is_configurable();
     let mut cases = Vec::new();
     for policy in policies(profile) {
-        if policy != RestartPolicy::Never && super::restarts_freely(profile) {
+        if policy != RestartPolicy::Never && restarts_freely(profile) {
             let scripts = ends.each_ref().map(|(_, script)| script.clone());
             cases.push(all_ends(policy, scripts));
         } else {
@@ -208,8 +211,8 @@ fn no_start_after_stop(profile: &Profile) -> Vec<Case> {
         })
     });
     let mut cases = vec![up.ask(ask)];
-    if super::restarts(profile) && profile.delays.is_supported() {
-        let delayed = Case::new("in a delay", super::crash(profile), |stage| {
+    if restarts(profile) && profile.delays.is_supported() {
+        let delayed = Case::new("in a delay", crash(profile), |stage| {
             Box::pin(async move {
                 let live = stage.begin().await?;
                 stage.ended(1).await?;
@@ -269,7 +272,7 @@ fn status_overrides(profile: &Profile) -> Vec<Case> {
 
 fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
-    let crash = super::crash(profile);
+    let crash = crash(profile);
     let ask = |service: &mut Service| {
         service.delays = DelayCurve::constant(service.delays.initial);
     };
@@ -318,15 +321,15 @@ fn sibling_strategy(profile: &Profile) -> Vec<Case> {
         Case::new(format!("{strategy:?}"), script, move |stage| {
             Box::pin(async move {
                 let stays = Script::new().stay();
-                let _live = super::begin_three(stage, &stays, &|_| {}, |group| {
+                let _live = begin_three(stage, &stays, &|_| {}, |group| {
                     group.strategy = strategy;
                 })
                 .await?;
                 stage.ended(1).await?;
                 // To stop the other services may take longer than the delay.
-                super::stops_passed(stage).await;
+                stops_passed(stage).await;
                 stage.next_run().await;
-                super::stops_passed(stage).await;
+                stops_passed(stage).await;
                 Ok(())
             })
         })

@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::stop::{order_exit, settled};
+use crate::conformance::halt::Halt;
 use crate::conformance::inheritance::{
     self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
 };
 use crate::conformance::shortage::{Lack, Shortage};
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{self, DelayCurve, Notice};
 use crate::script::Script;

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use super::stop::{order_exit, settled};
 use crate::conformance::folder::Folder;
+use crate::conformance::halt::Halt;
+use crate::conformance::live::Live;
 use crate::conformance::shortage::{Lack, Shortage};
-use crate::conformance::stage::{Halt, Live, Stage};
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{CLEARED, DelayCurve, Notice, Profile, SHORT};
 use crate::script::Script;

@@ -1,5 +1,6 @@
 //! Trials for the rules about how ends are told apart.
 
+use super::scope::restarts_freely;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile};
 use crate::script::Script;
@@ -66,7 +67,7 @@ fn ending(status: ExitStatus) -> Script {
 /// each end.
 fn ends(profile: &Profile, statuses: &[ExitStatus]) -> Vec<Case> {
     let count = statuses.len();
-    if super::restarts_freely(profile) {
+    if restarts_freely(profile) {
         let mut script = Script::runs(0, Script::new());
         for status in statuses {
             script = script.then(Script::runs(1, ending(*status)));

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::scope::crash;
+use super::trio::{begin_three, stops_passed};
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Service, Setting};
 use crate::script::Script;
@@ -33,7 +35,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "give-up-is-terminal",
         cases: |profile| {
             let cases = limits(profile, 2).into_iter().map(|limit| {
-                let case = Case::new(limit.label, super::crash(profile), |stage| {
+                let case = Case::new(limit.label, crash(profile), |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
                         live.outcome().await;
@@ -133,7 +135,7 @@ pub(super) fn limits(profile: &Profile, restarts: u32) -> Vec<Limit> {
 /// Makes a case of crashes until no more runs come, or until there were `beyond` runs more than are
 /// allowed.
 fn crashes(profile: &Profile, limit: &Limit, beyond: usize) -> Case {
-    flapping(limit.label, super::crash(profile), profile, limit, beyond)
+    flapping(limit.label, crash(profile), profile, limit, beyond)
 }
 
 fn flapping(label: &str, script: Script, profile: &Profile, limit: &Limit, beyond: usize) -> Case {
@@ -185,7 +187,7 @@ fn limit_counts(profile: &Profile) -> Vec<Case> {
 
 fn window_kind(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
-    let crash = super::crash(profile);
+    let crash = crash(profile);
     let later = |time: Duration| Script::new().run_for(time).exit(1);
     let mut cases = Vec::new();
     for limit in limits(profile, 3) {
@@ -245,7 +247,7 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
         limits.push(("as many as there can be, within any time", limit));
     }
     let cases = limits.into_iter().map(|(label, limit)| {
-        let case = Case::new(label, super::crash(profile), |stage| {
+        let case = Case::new(label, crash(profile), |stage| {
             Box::pin(async move {
                 // The subject may also refuse the limit.
                 let Ok(_live) = stage.begin().await else {
@@ -269,17 +271,17 @@ fn give_up_scope(profile: &Profile) -> Vec<Case> {
     let scopes = profile.give_up_scopes.iter();
     let cases = scopes.map(|scope| {
         let scope = *scope;
-        let crash = super::crash(profile);
+        let crash = crash(profile);
         let case = Case::new(format!("{scope:?}"), crash, move |stage| {
             Box::pin(async move {
                 let stays = Script::new().stay();
-                let _live = super::begin_three(stage, &stays, &|_| {}, |group| {
+                let _live = begin_three(stage, &stays, &|_| {}, |group| {
                     group.give_up = scope;
                 })
                 .await?;
                 stage.flapped(starts).await;
                 tokio::time::sleep(stage.a_delay()).await;
-                super::stops_passed(stage).await;
+                stops_passed(stage).await;
                 Ok(())
             })
         });

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use agent_stub::script::Placement;
 
 use crate::conformance::folder::Folder;
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::stage::Stage;
 use crate::conformance::subject::Local;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{FLOOD, LAST_WORDS, Setting};

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::stop::{grace_of, order_exit, signal_of};
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::stage::Stage;
 use crate::conformance::subject::Local;
 use crate::conformance::trial::Case;
 use crate::rules::{DelayCurve, PROBE, Profile};

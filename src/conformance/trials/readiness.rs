@@ -2,6 +2,7 @@
 
 use agent_stub::script::Placement;
 
+use super::probe;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Setting};
 use crate::script::Script;
@@ -123,7 +124,7 @@ pub(super) const TRIALS: &[Trial] = &[
     },
     Trial {
         rule: "probe-failure-policy",
-        cases: super::probe::cases,
+        cases: probe::cases,
     },
 ];
 

@@ -6,7 +6,8 @@ use agent_stub::script::Placement;
 
 use super::crash::{answers, give_it_time, with_state};
 use super::stop::{die_unnoticed, settled};
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Notice, ORPHAN, PARENT, REAPED, SUPERVISOR};
 use crate::script::Script;

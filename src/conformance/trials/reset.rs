@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::scope::crash;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Service, Setting};
 use crate::script::Script;
@@ -46,7 +47,7 @@ fn doubling(service: &mut Service) {
 /// again.
 fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
     let healthy = healthy(profile);
-    let crash = super::crash(profile);
+    let crash = crash(profile);
     let script = Script::runs(2, crash.clone())
         .then(Script::runs(1, Script::new().run_for(time).exit(1)))
         .then(crash);
@@ -65,7 +66,7 @@ fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
 }
 
 fn manual_reset(profile: &Profile) -> Vec<Case> {
-    let script = Script::runs(2, super::crash(profile)).then(Script::new().stay());
+    let script = Script::runs(2, crash(profile)).then(Script::new().stay());
     // The limit is as many restarts as there are until the reset.
     let restarts = NonZeroU32::new(if profile.first_start_counts { 3 } else { 2 });
     let restarts = restarts.filter(|_| profile.consecutive_limit.is_configurable());

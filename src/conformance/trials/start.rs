@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use super::readiness::notify;
+use super::scope::restarts;
+use super::stop::signal_of;
+use super::trio::{begin_three, stops_passed};
 use crate::backoff::Jitter;
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::halt::Halt;
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{Profile, Service, Setting};
 use crate::script::Script;
@@ -74,7 +79,7 @@ fn up_criterion(profile: &Profile) -> Vec<Case> {
         let uptime = min_uptime(profile);
         let ask = move |service: &mut Service| service.readiness = Readiness::MinUptime(uptime);
         let stays = Script::new().stay();
-        let case = if super::restarts(profile) {
+        let case = if restarts(profile) {
             let early = Script::new().run_for(uptime / 2).exit(1);
             let script = Script::runs(1, early).then(stays);
             Case::new("a minimum uptime", script, |stage| {
@@ -127,7 +132,7 @@ fn failures(
     if chosen || profile.policy == Setting::Fixed(RestartPolicy::OnFailure) {
         add("restart on failure", RestartPolicy::OnFailure);
     }
-    if profile.reports_rest && (chosen || !super::restarts(profile)) {
+    if profile.reports_rest && (chosen || !restarts(profile)) {
         add("no restart", RestartPolicy::Never);
     }
     cases
@@ -223,12 +228,9 @@ fn order_and_reverse(profile: &Profile) -> Vec<Case> {
         (_, Some(_)) => Readiness::Notified,
         (Setting::Unsupported, None) => return Vec::new(),
     };
-    let script = Script::new().on(
-        super::stop::signal_of(profile),
-        Script::new().run_for(unit).exit(0),
-    );
+    let script = Script::new().on(signal_of(profile), Script::new().run_for(unit).exit(0));
     let script = match readiness {
-        Readiness::Notified => super::readiness::notify(script.run_for(unit), profile),
+        Readiness::Notified => notify(script.run_for(unit), profile),
         _ => script,
     };
     let script = script.stay();
@@ -237,7 +239,7 @@ fn order_and_reverse(profile: &Profile) -> Vec<Case> {
     let case = Case::new("", script, move |stage| {
         let others = others.clone();
         Box::pin(async move {
-            let live = super::begin_three(stage, &others, &ask, |_| {}).await?;
+            let live = begin_three(stage, &others, &ask, |_| {}).await?;
             for name in ["store", Stage::SERVICE, "api"] {
                 let run = stage.started_of(name).await?;
                 if readiness == Readiness::Notified {
@@ -249,7 +251,7 @@ fn order_and_reverse(profile: &Profile) -> Vec<Case> {
             }
             stage.pass(1.0).await;
             live.stop().await;
-            super::stops_passed(stage).await;
+            stops_passed(stage).await;
             Ok(())
         })
     });

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::conformance::halt::Halt;
 use crate::conformance::sent::Sent;
-use crate::conformance::stage::{Halt, Stage};
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::rules::{DelayCurve, Profile, Setting};
 use crate::script::Script;

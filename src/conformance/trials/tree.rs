@@ -6,8 +6,10 @@ use agent_stub::script::Placement;
 use nix::unistd::{Pid, getpgrp, getsid};
 use tokio::sync::Mutex;
 
-use super::stop::settled;
-use crate::conformance::stage::{Halt, Stage};
+use super::scope::fixed_delay;
+use super::stop::{settled, signal_of};
+use crate::conformance::halt::Halt;
+use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
 use crate::script::Script;
 use agent_stub::Signal;
@@ -38,7 +40,7 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         rule: "stop-scope",
         cases: |profile| {
-            let deaf = Script::new().ignore(super::stop::signal_of(profile));
+            let deaf = Script::new().ignore(signal_of(profile));
             let script = Script::new()
                 .start("near", Placement::SameGroup, deaf)
                 .start("far", Placement::OwnSession, Script::new());
@@ -87,7 +89,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "old-tree-gone",
         cases: |profile| {
             let unit = profile.unit();
-            let deaf = Script::new().ignore(super::stop::signal_of(profile));
+            let deaf = Script::new().ignore(signal_of(profile));
             let leaves = || Script::new().start("left", Placement::SameGroup, deaf.clone());
             let crash = Script::runs(1, leaves().run_for(unit).exit(1)).then(Script::new());
             let mut cases = vec![Case::new("after a crash", crash, |stage| {
@@ -120,7 +122,7 @@ pub(super) const TRIALS: &[Trial] = &[
         cases: |profile| {
             let unit = profile.unit();
             // The daemon outlives the delay, also a delay that cannot be chosen.
-            let delay = super::fixed_delay(profile);
+            let delay = fixed_delay(profile);
             let daemon = Script::new().run_for(unit * 10 + delay).exit(1);
             let daemonizes = Script::new()
                 .start("daemon", Placement::DoubleFork, daemon)
