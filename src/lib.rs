@@ -86,6 +86,8 @@ pub mod clock;
 
 mod pidfd;
 
+mod flock;
+
 pub mod supervisor;
 
 mod timeline;

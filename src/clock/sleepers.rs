@@ -41,10 +41,12 @@ impl State {
     /// Removes the watchers that now have what they wait for, and returns their wakers.
     pub(super) fn satisfied(&mut self) -> Vec<Waker> {
         let count = self.sleepers.len();
-        self.watchers
-            .extract_if(.., |_, (wanted, _)| *wanted <= count)
-            .map(|(_, (_, waker))| waker)
-            .collect()
+        let (satisfied, waiting) = std::mem::take(&mut self.watchers)
+            .into_iter()
+            .partition(|(_, (wanted, _))| *wanted <= count);
+        self.watchers = waiting;
+        let satisfied: BTreeMap<_, (usize, Waker)> = satisfied;
+        satisfied.into_values().map(|(_, waker)| waker).collect()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Once, OnceLock};
 
 use super::halt::Halt;
 use super::held::Hold;
+use crate::flock;
 
 /// What a folder's name begins with. The process id and a counter follow.
 const PREFIX: &str = "supervise-harness-";
@@ -67,7 +68,7 @@ fn make(path: &Path) -> io::Result<File> {
         // Another process may sweep the folder away before it is locked. Then it is made again.
         match File::open(path) {
             Ok(lock) => {
-                lock.lock()?;
+                flock::lock(&lock)?;
                 if is_at(&lock, path) {
                     return Ok(lock);
                 }
@@ -110,10 +111,15 @@ fn sweep(parent: &Path) {
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_str().is_some_and(has_our_name)
             && entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_ours && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+        if is_ours && is_free(&entry.path()) {
             let _ = remove(&entry.path());
         }
     }
+}
+
+/// Whether nobody has locked the folder, which can be opened.
+fn is_free(folder: &Path) -> bool {
+    File::open(folder).is_ok_and(|folder| flock::try_lock(&folder).unwrap_or(false))
 }
 
 fn has_our_name(name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The lock that says which supervisor a service belongs to.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::SupervisorError;
+use crate::flock;
 
 /// A lock on a file. It holds as long as a process has the open file: this process or an agent.
 #[derive(Debug)]
@@ -30,15 +31,11 @@ impl Lock {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(SupervisorError::Locked {
-                    path: path.to_owned(),
-                    holder: holder(&mut file),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        if !flock::try_lock(&file).map_err(failed)? {
+            return Err(SupervisorError::Locked {
+                path: path.to_owned(),
+                holder: holder(&mut file),
+            });
         }
         let lock = Lock {
             file: Arc::new(file),

@@ -106,7 +106,7 @@ impl<'a> Line<'a> {
 
     /// Returns an error at a byte offset, which may be in the middle of a character.
     fn error_at<T>(&self, offset: usize, expected: &'static str) -> Result<T> {
-        let offset = self.text.floor_char_boundary(offset);
+        let offset = floor_char_boundary(self.text, offset);
         let word = self.text[offset..].split(is_gap).next().unwrap_or_default();
         Err(TimelineError {
             line: self.number,
@@ -401,4 +401,11 @@ impl<'a> Line<'a> {
 
 fn is_gap(c: char) -> bool {
     matches!(c, ' ' | '\t')
+}
+/// The offset, or the beginning of the character in whose middle it is.
+fn floor_char_boundary(text: &str, offset: usize) -> usize {
+    let offset = offset.min(text.len());
+    (0..=offset)
+        .rfind(|place| text.is_char_boundary(*place))
+        .unwrap_or(0)
 }
