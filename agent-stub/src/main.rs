@@ -14,6 +14,7 @@ mod connection;
 mod descendant;
 mod hygiene;
 mod inherited;
+mod limits;
 mod line;
 mod options;
 mod perform;
