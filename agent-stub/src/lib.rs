@@ -31,15 +31,25 @@ compile_error!(
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-mod hygiene;
+// A module imports only from modules above it.
+mod signal;
+
+mod quoted;
+
+mod variables;
+
+mod limits;
+
+pub mod script;
+
 mod line;
+
+mod hygiene;
+
+pub mod protocol;
+
 #[cfg(target_os = "linux")]
 mod program;
-pub mod protocol;
-mod quoted;
-pub mod script;
-mod signal;
-mod variables;
 
 pub use hygiene::{Finding, Hygiene};
 #[cfg(target_os = "linux")]

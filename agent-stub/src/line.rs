@@ -3,16 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::limits::{MAX_LINE, MAX_ORDER};
 use crate::quoted::{self, Quoted};
 use crate::script::{ScriptError, Stream};
 use crate::signal::Signal;
-
-/// The most bytes that a line may have, its line end included: 64 KiB. Only a `do` order may be
-/// longer.
-pub const MAX_LINE: usize = 64 * 1024;
-
-/// The most bytes that a `do` order may have, its line end included: 8 MiB. It carries a script.
-pub const MAX_ORDER: usize = 8 * 1024 * 1024;
 
 /// How a `do` order begins.
 const DO: &[u8] = b"do ";

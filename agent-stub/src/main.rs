@@ -9,26 +9,51 @@
 // This program uses only a part of the shared modules; the library uses the rest.
 #![allow(dead_code, unreachable_pub)]
 
-mod agent;
-mod connection;
-mod descendant;
-mod hygiene;
-mod inherited;
-mod line;
-mod options;
-mod perform;
-mod protocol;
-mod quoted;
-mod script;
+// A module imports only from modules above it.
 mod signal;
-mod sys;
-mod trapped;
+
+mod quoted;
+
 mod variables;
+
+mod limits;
+
+mod script;
+
+mod line;
+
+mod hygiene;
+
+mod protocol;
+
+mod sys;
+
+mod complaint;
+
+mod inherited;
+
+mod connection;
+
+mod options;
+
+mod descendant;
+
 mod watch;
+
+mod writing;
+
+mod frame;
+
+mod agent;
+
+mod trapped;
+
+mod perform;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
+use complaint::complain;
 use options::Request;
 
 /// The exit code for bad options, for a script that cannot be parsed, and for a control connection
@@ -82,16 +107,6 @@ unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<OsString> {
 fn usage(error: &str) -> c_int {
     complain(error);
     USAGE
-}
-
-/// Writes a line to standard error, unless the write would block or SIGPIPE would kill the process.
-/// A failure is ignored, since there is nobody left to tell.
-fn complain(error: &str) {
-    let mut gone = [sys::Poll::gone(2)];
-    sys::wait_for(&mut gone, 0);
-    if !gone[0].is_gone() {
-        let _ = sys::write_now(2, format!("agent-stub: {error}\n").as_bytes());
-    }
 }
 
 /// Writes the text to standard output. Returns the exit code: 0, or 1 if a write fails.

@@ -8,9 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::agent::{Again, Agent, Frame, LOOK, Wait};
+use crate::agent::Agent;
 use crate::connection::address;
 use crate::descendant::{self, Family, Guard};
+use crate::frame::{Again, Frame, Wait};
 use crate::options::ClockChoice;
 use crate::protocol::Report;
 use crate::quoted::Quoted;
@@ -19,29 +20,14 @@ use crate::script::{
 };
 use crate::signal::Signal;
 use crate::sys::{self, Disposition};
-use crate::watch::{Watch, path};
+use crate::watch::{LOOK, Watch, path};
+use crate::writing::Writing;
 
 /// The exit code if another process holds the lock.
 const LOCK_HELD: i32 = 122;
 
-/// How many bytes one write to a writable pipe takes without blocking: PIPE_BUF.
-const CHUNK: usize = 4096;
-
 /// How many chunks the stub writes before it looks up.
 const CHUNKS: usize = 64;
-
-/// The length of a line of [`Content::Fill`], in bytes.
-const LINE: u64 = 64;
-
-/// A write that is under way.
-pub(crate) struct Writing {
-    stream: Stream,
-    content: Content,
-    /// How many bytes are written.
-    done: u64,
-    /// Whether the stub has told the harness that this write is blocked.
-    told: bool,
-}
 
 impl Agent {
     /// Does the statement, or begins it. By the harness's clock, a statement that others can see
@@ -89,12 +75,7 @@ impl Agent {
             }
             Statement::Start(descendant) => self.start(descendant),
             Statement::Write(stream, content) => {
-                self.go_on_writing(Writing {
-                    stream: *stream,
-                    content: content.clone(),
-                    done: 0,
-                    told: false,
-                });
+                self.go_on_writing(Writing::new(*stream, content.clone()));
             }
             Statement::Close(stream) => {
                 self.done(
@@ -263,11 +244,11 @@ impl Agent {
     pub(crate) fn go_on_writing(&mut self, mut writing: Writing) {
         let (stream, descriptor) = (writing.stream, writing.stream.descriptor());
         for _ in 0..CHUNKS {
-            let chunk = chunk(&writing.content, writing.done);
+            let chunk = writing.chunk();
             if chunk.is_empty() {
                 return self.say(&Report::Wrote(stream, writing.done));
             }
-            let is_at_once = writing.done == 0 && chunk.len() as u64 == length(&writing.content);
+            let is_at_once = writing.done == 0 && chunk.len() as u64 == writing.length();
             if is_at_once && self.options.clock == ClockChoice::Harness {
                 self.say(&Report::Writing(stream, chunk.len() as u64));
             }
@@ -374,12 +355,7 @@ impl Agent {
             }
             Destination::Control | Destination::Stdout => {
                 let content = Content::Text(Quoted(lines().into_bytes()));
-                self.go_on_writing(Writing {
-                    stream: Stream::Stdout,
-                    content,
-                    done: 0,
-                    told: false,
-                });
+                self.go_on_writing(Writing::new(Stream::Stdout, content));
             }
             Destination::File(file) => {
                 let written = OpenOptions::new()
@@ -457,39 +433,6 @@ fn count(file: &Path) -> io::Result<u64> {
     file.rewind()?;
     file.write_all(now.to_string().as_bytes())?;
     Ok(now)
-}
-
-/// Returns how many bytes the content has.
-fn length(content: &Content) -> u64 {
-    match content {
-        Content::Text(text) => text.0.len() as u64,
-        Content::Fill(total) => *total,
-    }
-}
-
-/// Returns the next chunk to write after the first `done` bytes. It is empty at the end.
-fn chunk(content: &Content, done: u64) -> Vec<u8> {
-    match content {
-        Content::Text(text) => {
-            let rest = usize::try_from(done)
-                .ok()
-                .and_then(|done| text.0.get(done..))
-                .unwrap_or(&[]);
-            rest[..rest.len().min(CHUNK)].to_vec()
-        }
-        Content::Fill(total) => {
-            // Make whole lines, from the one that contains the byte `done`, and cut them to fit.
-            let first = done - done % LINE;
-            let line =
-                |start| format!("{start:016} abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRST\n");
-            let lines: String = (0..=CHUNK as u64 / LINE)
-                .map(|n| line(first + n * LINE))
-                .collect();
-            let skip = usize::try_from(done - first).unwrap_or(0);
-            let left = usize::try_from(total - done).unwrap_or(CHUNK);
-            lines.as_bytes()[skip..][..left.min(CHUNK)].to_vec()
-        }
-    }
 }
 
 /// Opens the socket of sd_notify(3). It is connected, so that poll(2) says when the other end has

@@ -11,8 +11,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::hygiene::Finding;
+#[allow(
+    unused_imports,
+    reason = "the program shares this module and does not use `MAX_ORDER` from here"
+)]
+pub use crate::limits::{MAX_LINE, MAX_ORDER};
 use crate::line::Fields;
-pub use crate::line::{Lines, MAX_LINE, MAX_ORDER, MessageError};
+pub use crate::line::{Lines, MessageError};
 use crate::quoted::Quoted;
 use crate::script::{Script, Stream};
 use crate::signal::Signal;

@@ -5,8 +5,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 
-use crate::agent::{Agent, Frame};
+use crate::agent::Agent;
 use crate::connection::above_streams;
+use crate::frame::Frame;
 use crate::options::ClockChoice;
 use crate::protocol::Report;
 use crate::signal::Signal;

@@ -5,13 +5,16 @@ use std::fs::{OpenOptions, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::quoted::Quoted;
 use crate::sys;
 
-/// What a script waits for by polling. By the real clock the stub looks every
-/// [`LOOK`](crate::agent::LOOK). By the harness's clock it looks at each ping, so that no look
-/// depends on which process is faster.
+/// How often the stub polls for a change of which nothing tells it, such as the arrival of a file.
+pub(crate) const LOOK: Duration = Duration::from_millis(2);
+
+/// What a script waits for by polling. By the real clock the stub looks every [`LOOK`]. By the
+/// harness's clock it looks at each ping, so that no look depends on which process is faster.
 pub(crate) enum Watch {
     /// Waits until the file exists.
     File(Quoted),

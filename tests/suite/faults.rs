@@ -5,20 +5,25 @@
 
 mod agents;
 mod blind;
+mod bodies;
 mod bounds;
+mod calls;
 mod fake;
 mod foreign;
 mod hand;
+mod left_behind;
 mod parallel;
 mod said;
 mod scripts;
 mod stuck;
 mod subjects;
 mod texts;
+mod threads;
 
 use std::time::Duration;
 
-use supervise_harness::{Sim, SimFailure, Timeline};
+use supervise_harness::{Agent, Sim, SimFailure, Timeline};
+use tokio::process::{Child, Command};
 
 /// real-time: how long nothing moves before the watchdog ends a sim that is stuck for ever anyhow.
 const LIMIT: Duration = Duration::from_millis(900);
@@ -57,6 +62,11 @@ fn stuck(result: Result<Timeline, SimFailure>) -> String {
 #[track_caller]
 fn assert_contains(text: &str, part: &str) {
     assert!(text.contains(part), "expected {part:?} in:\n{text}");
+}
+
+/// Starts the agent. It goes on when the child is dropped.
+fn spawn(agent: &Agent) -> Child {
+    Command::from(agent.command()).spawn().unwrap()
 }
 
 /// Whether that process is still there, a zombie included.

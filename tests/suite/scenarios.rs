@@ -1,9 +1,14 @@
 //! The integration tests of `scenarios`: what the reference supervisor does with every kind of agent,
 //! as files in `fixtures/scenarios`, each with the timeline that it gives.
 
+mod agent;
+mod backoff;
 mod bad_files;
 mod model;
 mod play;
+mod settings;
+mod step;
+mod values;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{Response, Script, Statement};
-use crate::protocol::MAX_ORDER;
+use super::statement::{Response, Script, Statement};
+use crate::limits::MAX_ORDER;
 
 /// The longest script, as it prints: what one `do` order holds.
 pub(super) const MAX_SCRIPT: usize = MAX_ORDER - "do \n".len();

@@ -1,13 +1,15 @@
 //! From text to [`Script`].
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::length::{MAX_ARGUMENT, MAX_NAME, MAX_SCRIPT, printed};
-use super::{
-    Channel, Content, Descendant, Destination, Gate, Output, Placement, Response, SIZE_UNITS,
-    Script, Statement, Stream, TIME_UNITS,
+use super::statement::{
+    Channel, Content, Descendant, Destination, Gate, Output, Placement, Response, Script,
+    Statement, Stream,
 };
+use super::units::{SIZE_UNITS, TIME_UNITS};
 use crate::quoted::{self, Quoted};
 use crate::signal::Signal;
 
@@ -84,7 +86,15 @@ struct Parser<'a> {
 
 type Result<T> = std::result::Result<T, ScriptError>;
 
-pub(super) fn script(text: &str) -> Result<Script> {
+impl FromStr for Script {
+    type Err = ScriptError;
+
+    fn from_str(text: &str) -> std::result::Result<Script, ScriptError> {
+        script(text)
+    }
+}
+
+fn script(text: &str) -> Result<Script> {
     let mut parser = Parser {
         text,
         at: 0,
@@ -283,7 +293,7 @@ impl<'a> Parser<'a> {
         Ok(there)
     }
 
-    fn number<N: std::str::FromStr>(&mut self, expected: &str) -> Result<N> {
+    fn number<N: FromStr>(&mut self, expected: &str) -> Result<N> {
         match self.next {
             // `parse` would take a sign too, and what prints has none.
             Token::Word(word) if word.bytes().all(|b| b.is_ascii_digit()) => {

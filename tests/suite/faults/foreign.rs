@@ -1,11 +1,13 @@
-//! Children that are no agents: whose they are when a sim ends.
+//! Children that are no agents: whose they are when a sim ends, and how time waits for them.
+
+use std::time::Duration;
 
 use rstest::rstest;
 use supervise_harness::{Script, Sim};
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::{assert_contains, is_there, seconds};
+use super::{assert_contains, is_there, seconds, short, stuck};
 use crate::child;
 
 /// Starts a process that never ends by itself, and is no agent. Nobody waits for it.
@@ -142,4 +144,101 @@ fn wait_for_events(told: &std::sync::mpsc::Receiver<()>) {
         let mut events = [nix::sys::epoll::EpollEvent::empty()];
         epoll.wait(&mut events, EpollTimeout::from(10_u8)).unwrap();
     }
+}
+
+#[test]
+fn waiting_for_a_foreign_child_in_spawn_blocking() {
+    let text = stuck(short().try_run(async |_| {
+        let wait = || {
+            std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .status()
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+/// What is no agent has no virtual time, and takes as long as it takes.
+#[test]
+fn code_that_starts_one_foreign_child_after_the_other_is_not_stuck() {
+    let limit = Duration::from_millis(500);
+    let sim = Sim::builder().watchdog(limit).build().unwrap();
+    sim.run(async |_| {
+        let begun = std::time::Instant::now();
+        // real-time: three times the limit, in which each child takes a few milliseconds.
+        while begun.elapsed() < limit * 3 {
+            assert!(Command::new("true").status().await.unwrap().success());
+        }
+    });
+}
+
+#[test]
+fn waiting_for_a_foreign_child_of_a_thread() {
+    let text = stuck(short().try_run(async |_| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let status = std::process::Command::new("/bin/sleep")
+                .arg("1000")
+                .status();
+            let _ = tell.send(status);
+        });
+        let _ = told.await;
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
+fn what_a_shell_waits_for_is_named_with_what_it_is_at() {
+    let text = stuck(short().try_run(async |sim| {
+        let worker = sim.agent("worker", Script::new().stay());
+        let worker = worker.command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "\"$@\" & sleep 1000; exit 0", "sh"]);
+        shell.arg(worker.get_program()).args(worker.get_args());
+        let variables = worker
+            .get_envs()
+            .filter_map(|(key, value)| Some((key, value?)));
+        shell.envs(variables).status().await.unwrap();
+    }));
+    let line = "a child that is no agent runs, and time waits for it: sh, and below it sleep, which waits in nanosleep(2)";
+    assert_contains(&text, line);
+}
+
+#[test]
+fn waiting_for_a_foreign_process_that_lost_its_parent() {
+    let text = stuck(short().try_run(async |_| {
+        let mut shell = Command::new("sh");
+        let mut shell = shell
+            .args(["-c", "setsid sleep 1000 & exit 0"])
+            .spawn()
+            .unwrap();
+        shell.wait().await.unwrap();
+        tokio::time::sleep(seconds(1)).await;
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+}
+
+#[test]
+fn a_foreign_child_that_never_ends() {
+    let mut pid = None;
+    let text = stuck(short().try_run(async |_| {
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        pid = child.id();
+        child.wait().await.unwrap();
+    }));
+    assert_contains(
+        &text,
+        "a child that is no agent runs, and time waits for it: sleep",
+    );
+    assert!(!is_there(pid.unwrap()));
 }

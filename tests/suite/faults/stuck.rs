@@ -121,88 +121,6 @@ fn waiting_for_nothing_after_a_task_in_spawn_blocking() {
     assert_contains(&text, "no timer is pending");
 }
 
-#[test]
-fn waiting_for_a_foreign_child_in_spawn_blocking() {
-    let text = stuck(short().try_run(async |_| {
-        let wait = || {
-            std::process::Command::new("/bin/sleep")
-                .arg("1000")
-                .status()
-        };
-        tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
-    }));
-    assert_contains(
-        &text,
-        "a child that is no agent runs, and time waits for it: sleep",
-    );
-}
-
-/// What is no agent has no virtual time, and takes as long as it takes.
-#[test]
-fn code_that_starts_one_foreign_child_after_the_other_is_not_stuck() {
-    let limit = Duration::from_millis(500);
-    let sim = Sim::builder().watchdog(limit).build().unwrap();
-    sim.run(async |_| {
-        let begun = std::time::Instant::now();
-        // real-time: three times the limit, in which each child takes a few milliseconds.
-        while begun.elapsed() < limit * 3 {
-            assert!(Command::new("true").status().await.unwrap().success());
-        }
-    });
-}
-
-#[test]
-fn waiting_for_a_foreign_child_of_a_thread() {
-    let text = stuck(short().try_run(async |_| {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let status = std::process::Command::new("/bin/sleep")
-                .arg("1000")
-                .status();
-            let _ = tell.send(status);
-        });
-        let _ = told.await;
-    }));
-    assert_contains(
-        &text,
-        "a child that is no agent runs, and time waits for it: sleep",
-    );
-}
-
-#[test]
-fn what_a_shell_waits_for_is_named_with_what_it_is_at() {
-    let text = stuck(short().try_run(async |sim| {
-        let worker = sim.agent("worker", Script::new().stay());
-        let worker = worker.command();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "\"$@\" & sleep 1000; exit 0", "sh"]);
-        shell.arg(worker.get_program()).args(worker.get_args());
-        let variables = worker
-            .get_envs()
-            .filter_map(|(key, value)| Some((key, value?)));
-        shell.envs(variables).status().await.unwrap();
-    }));
-    let line = "a child that is no agent runs, and time waits for it: sh, and below it sleep, which waits in nanosleep(2)";
-    assert_contains(&text, line);
-}
-
-#[test]
-fn waiting_for_a_foreign_process_that_lost_its_parent() {
-    let text = stuck(short().try_run(async |_| {
-        let mut shell = Command::new("sh");
-        let mut shell = shell
-            .args(["-c", "setsid sleep 1000 & exit 0"])
-            .spawn()
-            .unwrap();
-        shell.wait().await.unwrap();
-        tokio::time::sleep(seconds(1)).await;
-    }));
-    assert_contains(
-        &text,
-        "a child that is no agent runs, and time waits for it: sleep",
-    );
-}
-
 /// Waits for an agent that does nothing until it is told to.
 async fn wait_for_ever(sim: &SimHandle) {
     let worker = sim.agent("worker", Script::new());
@@ -379,21 +297,6 @@ fn a_sim_in_which_something_moves_may_take_longer_than_the_limit() {
 }
 
 #[test]
-fn a_foreign_child_that_never_ends() {
-    let mut pid = None;
-    let text = stuck(short().try_run(async |_| {
-        let mut child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
-        pid = child.id();
-        child.wait().await.unwrap();
-    }));
-    assert_contains(
-        &text,
-        "a child that is no agent runs, and time waits for it: sleep",
-    );
-    assert!(!is_there(pid.unwrap()));
-}
-
-#[test]
 fn a_full_pipe_that_is_read_late_is_no_trouble() {
     let timeline = Sim::new()
         .try_run(async |sim| {
@@ -440,75 +343,4 @@ fn a_body_that_its_agents_end_lets_go_on_is_stuck_all_the_same() {
             play.join().unwrap();
         }
     });
-}
-
-/// A run that does nothing until it is told to.
-async fn started(sim: &SimHandle) -> (supervise_harness::Run, tokio::process::Child) {
-    let worker = sim.agent("worker", Script::new());
-    let mut command = Command::from(worker.command());
-    let child = command.kill_on_drop(true).spawn().unwrap();
-    (worker.started().await, child)
-}
-
-#[rstest]
-#[case::in_virtual_time(short())]
-#[case::in_real_time(short_real())]
-fn what_the_body_waits_for_is_named(#[case] sim: Sim) {
-    let text = stuck(sim.try_run(async |sim| {
-        let (run, _child) = started(&sim).await;
-        run.became_ready().await;
-    }));
-    let expected = "\n  the body's call of `Run::became_ready` has not returned: worker#1 has not become ready\n";
-    assert_contains(&text, expected);
-}
-
-#[test]
-fn a_start_that_the_body_waits_for_is_named() {
-    let text = stuck(short().try_run(async |sim| {
-        let worker = sim.agent("worker", Script::new());
-        worker.started().await;
-    }));
-    assert_contains(
-        &text,
-        "\n  the body's call of `Agent::started` has not returned: no further run of `worker` has started",
-    );
-}
-
-#[test]
-fn all_that_the_body_waits_for_at_once_is_named() {
-    let text = stuck(short().try_run(async |sim| {
-        let (run, _child) = started(&sim).await;
-        tokio::select! {
-            _ = run.ended() => {}
-            () = run.at_gate("half-way") => {}
-            () = std::future::pending() => {}
-        }
-    }));
-    assert_contains(
-        &text,
-        "\n  the body's call of `Run::at_gate` has not returned: worker#1 is not at its gate `half-way`\
-         \n  the body's call of `Run::ended` has not returned: worker#1 has not ended\n",
-    );
-}
-
-/// Neither is known to be what the body waits for.
-#[test]
-fn what_a_task_waits_for_or_what_the_body_only_keeps_is_not_named() {
-    let text = stuck(short().try_run(async |sim| {
-        let (run, _child) = started(&sim).await;
-        let of_task = run.clone();
-        let _task = tokio::spawn(async move { of_task.became_ready().await });
-        let of_local_task = run.clone();
-        let _task = tokio::task::spawn_local(async move { of_local_task.ended().await });
-        let mut kept = std::pin::pin!(run.at_gate("half-way"));
-        tokio::select! {
-            biased;
-            () = &mut kept => {}
-            () = sleep(seconds(1)) => {}
-        }
-        // Its last poll has nothing of what it keeps.
-        sleep(seconds(1)).await;
-        std::future::pending::<()>().await;
-    }));
-    assert!(!text.contains("the body's call"), "{text}");
 }

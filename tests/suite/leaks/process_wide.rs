@@ -10,7 +10,8 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use supervise_harness::leaks::{Builder, Guard};
 
-use super::{beside_a_busy_loop, let_starve, only, stub};
+use super::busy_loop::{beside_a_busy_loop, let_starve};
+use super::{only, stub};
 use crate::child;
 
 #[test]

@@ -14,7 +14,9 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::model::{AgentSpec, Moment, Request, Scenario, StateName, Step};
+use super::agent::AgentSpec;
+use super::model::Scenario;
+use super::step::{Moment, Request, StateName, Step};
 
 /// The longest that a scenario may take, in virtual time: a crash loop never ends by itself.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
