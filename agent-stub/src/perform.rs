@@ -1,6 +1,6 @@
 //! Performs one statement of a script.
 
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -321,18 +321,16 @@ impl Agent {
             .write(true)
             .custom_flags(sys::O_NONBLOCK)
             .open(path(file));
-        match opened.map(|opened| (opened.try_lock(), opened)) {
-            Ok((Ok(()), opened)) => {
+        match opened.and_then(|opened| Ok((sys::try_lock(&opened)?, opened))) {
+            Ok((true, opened)) => {
                 self.locks.push(opened);
                 self.say(&Report::Locked(file.clone()));
             }
-            Ok((Err(TryLockError::WouldBlock), _)) => {
+            Ok((false, _)) => {
                 self.warn(&format!("lock {file}: another process holds it"));
                 std::process::exit(LOCK_HELD);
             }
-            Ok((Err(TryLockError::Error(error)), _)) | Err(error) => {
-                self.fail(&format!("lock {file}: {error}"));
-            }
+            Err(error) => self.fail(&format!("lock {file}: {error}")),
         }
     }
 
@@ -420,7 +418,9 @@ fn count(file: &Path) -> io::Result<u64> {
         .write(true)
         .custom_flags(sys::O_NONBLOCK)
         .open(file)?;
-    file.try_lock().map_err(io::Error::from)?;
+    if !sys::try_lock(&file)? {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     let before = match text.trim() {

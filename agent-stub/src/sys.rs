@@ -1,8 +1,9 @@
 //! The few C library calls that std has no wrapper for, each behind a safe function.
 
 use std::ffi::{c_int, c_ulong, c_void};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -22,6 +23,7 @@ unsafe extern "C" {
     fn write(descriptor: c_int, bytes: *const c_void, length: usize) -> isize;
     fn read(descriptor: c_int, bytes: *mut c_void, length: usize) -> isize;
     fn send(descriptor: c_int, bytes: *const c_void, length: usize, flags: c_int) -> isize;
+    fn flock(descriptor: c_int, operation: c_int) -> c_int;
     fn poll(descriptors: *mut Poll, count: c_ulong, timeout: c_int) -> c_int;
     fn __errno_location() -> *mut c_int;
 }
@@ -32,11 +34,26 @@ const SIG_ERR: usize = usize::MAX;
 const PR_GET_PDEATHSIG: c_int = 2;
 const PR_SET_DUMPABLE: c_int = 4;
 const MSG_DONTWAIT: c_int = 0x40;
+const LOCK_EX: c_int = 2;
+const LOCK_NB: c_int = 4;
 const ENOTSOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
     95
 } else {
     88
 };
+
+/// Takes the lock of flock(2) on the open file. Returns false if somebody else has it. The method of std's `File` needs Rust
+/// 1.89.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: flock(2) takes two numbers and touches no memory of ours.
+    if unsafe { flock(file.as_raw_fd(), LOCK_EX | LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
+}
 
 /// The flag of open(2) that makes an open or a write fail where it would block.
 pub(crate) const O_NONBLOCK: i32 = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {

@@ -1,7 +1,7 @@
 //! Changes in the file system for which the stub has to poll, since nothing tells it of them.
 
 use std::ffi::OsStr;
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn is_locked(file: &Path) -> bool {
         .read(true)
         .custom_flags(sys::O_NONBLOCK)
         .open(file);
-    opened.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    opened.is_ok_and(|file| matches!(sys::try_lock(&file), Ok(false)))
 }
 
 pub(crate) fn path(text: &Quoted) -> &Path {

@@ -121,9 +121,17 @@ fn script(text: &str) -> Result<Script> {
     }
 }
 
+/// The offset, or the beginning of the character in whose middle it is. The method of `str` needs Rust 1.91.
+fn floor_char_boundary(text: &str, offset: usize) -> usize {
+    let offset = offset.min(text.len());
+    (0..=offset)
+        .rfind(|place| text.is_char_boundary(*place))
+        .unwrap_or(0)
+}
+
 impl<'a> Parser<'a> {
     fn error_at(&self, offset: usize, expected: impl Into<String>, found: String) -> ScriptError {
-        let before = &self.text[..self.text.floor_char_boundary(offset)];
+        let before = &self.text[..floor_char_boundary(self.text, offset)];
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
         ScriptError {
             line: before.matches('\n').count() + 1,
@@ -161,7 +169,7 @@ impl<'a> Parser<'a> {
             Some(b'"') => {
                 let (text, length) = quoted::read(&self.text[self.at..]).map_err(|bad| {
                     let offset = self.at + bad.offset;
-                    let found = match self.text[self.text.floor_char_boundary(offset)..]
+                    let found = match self.text[floor_char_boundary(self.text, offset)..]
                         .chars()
                         .next()
                     {

@@ -1,8 +1,10 @@
 //! Locks and gates.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 
 use agent_stub::Signal;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use rstest::rstest;
 
 use crate::support::{Told, ended, told};
@@ -18,7 +20,8 @@ fn holds_an_exclusive_lock_until_its_death(
     let mut first = told(how, &script);
     first.read_until("held\n");
     let file = File::open(&path).unwrap();
-    assert!(matches!(file.try_lock(), Err(TryLockError::WouldBlock)));
+    let (_, refused) = Flock::lock(file, FlockArg::LockExclusiveNonblock).unwrap_err();
+    assert_eq!(refused, Errno::EWOULDBLOCK);
 
     let mut second = told(how, &script);
     assert_eq!(ended(second.end()), "exit 122");

@@ -8,6 +8,7 @@ use crate::support::{
     BOUND, Owned, Start, Stub, Told, ended, inherit, program, readable_within,
     wait_until_nobody_reads,
 };
+use nix::fcntl::{Flock, FlockArg};
 
 /// A pipe that stays open at both ends and that nobody reads.
 fn unread_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
@@ -156,7 +157,7 @@ fn a_counter_that_is_locked_is_waited_for_and_does_not_block_it() {
     let directory = tempfile::tempdir().unwrap();
     let counter = directory.path().join("runs");
     let locked = std::fs::File::create(&counter).unwrap();
-    locked.lock().unwrap();
+    let locked = Flock::lock(locked, FlockArg::LockExclusive).unwrap();
     let script = format!("first 1 \"{}\" {{ exit 8 }}", counter.display());
     let stub = || {
         let mut stub = Stub::script(&script);
@@ -165,6 +166,6 @@ fn a_counter_that_is_locked_is_waited_for_and_does_not_block_it() {
     };
     let mut patient = stub();
     assert_eq!(end_without_control(stub()), "exit 123");
-    locked.unlock().unwrap();
+    drop(locked);
     assert_eq!(ended(patient.process.end()), "exit 8");
 }

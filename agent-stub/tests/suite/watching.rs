@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use agent_stub::{Quoted, Signal};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::support::{Stub, ended, readable_within};
 
@@ -97,13 +98,13 @@ fn a_counter_that_another_holds_is_looked_at_when_pinged() {
     let counter = directory.path().join("runs");
     let watching = format!("watching {}", Quoted::from(counter.to_str().unwrap()));
     let locked = File::create(&counter).unwrap();
-    locked.lock().unwrap();
+    let locked = Flock::lock(locked, FlockArg::LockExclusive).unwrap();
     let mut stub = Stub::waiting(&format!("first 1 {counter:?} {{ exit 8 }}"));
     stub.expect(&["turn 1", "rest 0"]);
     stub.order("go 1");
     stub.expect(&[&watching, "rest 1"]);
     assert_eq!(stub.ping(), [""; 0]);
-    locked.unlock().unwrap();
+    drop(locked);
     assert!(!readable_within(stub.control.socket.as_fd(), QUIET));
     assert_eq!(stub.ping(), ["turn 2", "rest 1"]);
     stub.order("go 2");
