@@ -23,7 +23,6 @@ use nix::unistd::Pid;
 use tokio::runtime::Handle;
 use tokio::time::Instant as TokioInstant;
 
-use super::body::BodyWaker;
 use super::children::{self, Children, ThreadsChildren, has_no_words, is_zombie};
 use super::foreign::{Foreigners, Known, Standing, children_of_thread, has_ended};
 use super::mark::Mark;
@@ -35,6 +34,7 @@ use super::sight::Sight;
 use super::starved::{Waited, ran_for};
 use super::tellers::Tellers;
 use super::threads::{Activity, OthersChildren, Threads};
+use super::waker::BodyWaker;
 use crate::sim::agent::{KernelState, Locked, Member, Server, Shared};
 use crate::timestamp::Timestamp;
 
