@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant as TokioInstant;
 
+#[cfg(feature = "properties")]
 use super::ending;
+#[cfg(feature = "properties")]
 use super::pool::Pool;
 use crate::script::Script;
 use crate::sim::agent::{Agent, Shared};

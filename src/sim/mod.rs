@@ -58,7 +58,9 @@ mod builder;
 mod run;
 
 pub use builder::{SimBuilder, SimError};
+#[cfg(feature = "properties")]
 pub(crate) use children::SimThread;
+#[cfg(feature = "properties")]
 pub(crate) use failure::panic_text;
 pub use failure::{BodyResult, SimFailure};
 pub use handle::SimHandle;
