@@ -20,7 +20,7 @@ pub(super) struct Stat {
     /// The state, as [`children::state`] has it.
     pub(super) state: Option<char>,
     /// Whether the process's only thread is on its way out, so that the process ends by itself.
-    pub(super) is_exiting: bool,
+    is_exiting: bool,
     /// Whether the process has only one thread.
     pub(super) is_single: bool,
 }

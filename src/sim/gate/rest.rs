@@ -1,4 +1,4 @@
-//! The rest of the agents: whether each of them waits, and whether what said so still does.
+//! Whether the agents are at rest: whether each of them waits, and whether what said that it rests still does.
 
 use std::time::Instant;
 

@@ -14,7 +14,7 @@ use crate::sim::failure::SimFailure;
 use crate::timeline::{Timeline, TimelineClock};
 
 /// real-time: how long the thread of an ended sim may take to come back before this process ends.
-pub(super) const COMING_BACK: Duration = Duration::from_secs(5);
+const COMING_BACK: Duration = Duration::from_secs(5);
 
 /// The exit code of a Rust test program in which a test has failed.
 const FAILED: libc::c_int = 101;

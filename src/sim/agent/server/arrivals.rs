@@ -1,4 +1,4 @@
-//! The processes that are no members: those that have connected, those that are expected, and those that have died.
+//! The processes that are no members: those that have connected, that are expected, or that have died as strangers.
 
 use std::io;
 

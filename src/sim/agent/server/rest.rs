@@ -1,4 +1,4 @@
-//! The rest of the members: which have come to rest, which are blocked, and which go on after a stop.
+//! Which members are at rest, which are blocked, and which go on after a stop.
 
 use super::state::Server;
 use crate::sim::agent::member::{KernelState, Member};

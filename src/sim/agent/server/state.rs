@@ -32,7 +32,7 @@ pub(super) const LISTENER: u64 = u64::MAX;
 pub(crate) struct Server {
     /// `None` once the server lets nobody in any more.
     pub(super) listener: Option<UnixListener>,
-    pub(super) address: String,
+    address: String,
     pub(super) epoll: Epoll,
     /// The connections whose process is no member yet, by their place.
     pub(super) strangers: HashMap<usize, Stranger>,
