@@ -6,8 +6,8 @@ use agent_stub::Signal;
 
 use super::found::{Fate, Found};
 use super::hold::Tie;
-use super::look::{self, Sight, Wanted};
-use super::proc::{Identity, Unreadable};
+use super::look::{self, Roots, Sight, Wanted};
+use super::proc::{self, Identity, Unreadable};
 
 /// How many rounds there are at most. Every round but the last has ended something.
 const ROUNDS: usize = 64;
@@ -165,4 +165,22 @@ impl Ending {
         let place = self.places.get(&identity)?;
         self.found.get_mut(*place)
     }
+}
+
+/// Ends these processes, whoever their parent is: those that bear one of the marks as a whole word
+/// in their environment or their arguments; and the roots, with all processes below them. It never
+/// ends this process. Returns what it found.
+pub(crate) fn end_processes_of(
+    marks: &[String],
+    roots: &[Identity],
+) -> Result<Vec<Found>, Unreadable> {
+    let mut ending = Ending::default();
+    ending.run(&Wanted {
+        marks,
+        // This process has made the marks, so no older process bears one.
+        since: proc::this_process()?.identity.start,
+        roots: Roots::These(roots),
+        leaders: &[],
+    })?;
+    Ok(ending.found)
 }

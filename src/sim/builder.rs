@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Sim;
+use super::simulation::Sim;
 use crate::variables::{self, VariableError};
 
 /// How long nothing may move before the watchdog ends the sim, by default: 10 s of real time.
@@ -135,5 +135,30 @@ impl SimBuilder {
             keep_alive: self.keep_alive,
             may_be_lost: self.may_be_lost,
         })
+    }
+}
+
+impl Default for Sim {
+    fn default() -> Sim {
+        Sim::new()
+    }
+}
+
+impl Sim {
+    /// Makes a sim in virtual time that fails if a process is left behind. The watchdog ends it when nothing has moved
+    /// for 10 s of real time, or for the seconds of `SUPERVISE_WATCHDOG`.
+    ///
+    /// # Panics
+    ///
+    /// With the [`SimError`] of a bad `SUPERVISE_SEED` or `SUPERVISE_WATCHDOG`.
+    #[track_caller]
+    pub fn new() -> Sim {
+        let sim = Sim::builder().build();
+        sim.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Returns a builder, for a sim with another seed, watchdog or clock.
+    pub fn builder() -> SimBuilder {
+        SimBuilder::default()
     }
 }

@@ -7,6 +7,7 @@ mod conformance;
 mod determinism;
 mod faults;
 mod follow;
+mod imports;
 mod killed;
 mod leaks;
 mod orphans;

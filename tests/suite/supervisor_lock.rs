@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use nix::fcntl::{Flock, FlockArg};
 use supervise_harness::supervisor::{
     Supervisor, SupervisorBuilder, SupervisorError, SupervisorGroup,
 };
@@ -125,7 +126,7 @@ fn a_group_whose_child_is_locked_starts_nothing_and_keeps_no_lock() {
     let folder = tempfile::tempdir().unwrap();
     let (free, taken) = (folder.path().join("free"), folder.path().join("taken"));
     let other = File::create(&taken).unwrap();
-    other.lock().unwrap();
+    let _other = Flock::lock(other, FlockArg::LockExclusive).unwrap();
     Sim::new().run(async |sim| {
         let group = SupervisorGroup::builder()
             .child(builder(&sim, "first", &free))
@@ -133,6 +134,6 @@ fn a_group_whose_child_is_locked_starts_nothing_and_keeps_no_lock() {
         assert_eq!(holder(&group.start().unwrap_err()), None);
         assert_eq!(sim.agent("first", Script::new()).runs(), 0);
         // What another test forks has it until its exec.
-        File::open(&free).unwrap().lock().unwrap();
+        Flock::lock(File::open(&free).unwrap(), FlockArg::LockExclusive).unwrap();
     });
 }

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
-use super::Server;
+use super::server::Server;
 
 thread_local! {
     /// Whether the harness works on this thread.

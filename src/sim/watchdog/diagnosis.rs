@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::Watched;
+use super::watched::Watched;
 use crate::sim::agent::Server;
 use crate::sim::children::{is_zombie, mentions, program_of};
 use crate::sim::foreign::children_of;

@@ -117,7 +117,7 @@ fn a_missing_program() {
         for path in ["/nowhere/program", "/dev/null/program"] {
             let error = error_of(program(path));
             assert!(
-                matches!(&error, SpawnError::NotFound { path: p, current_dir: None } if p == path),
+                matches!(&error, SpawnError::NotFound { path: p, current_dir: None } if p.as_path() == std::path::Path::new(path)),
                 "{error:?}"
             );
             assert!(error.to_string().contains(path), "{error}");

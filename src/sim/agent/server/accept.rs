@@ -1,64 +1,19 @@
 //! Accepts connections, and keeps them until their processes have said who they are.
 
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use agent_stub::protocol::{Lineage, MessageError, Report, VERSION};
+use agent_stub::protocol::{MessageError, Report, VERSION};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::super::member::Connection;
-use super::Server;
+use super::state::Server;
+use super::stranger::{Hello, Stranger};
 use crate::pidfd::open_pidfd;
+use crate::sim::agent::connection::Connection;
 use crate::timeline::Who;
 
-/// A connection whose process is no member yet.
-#[derive(Debug)]
-pub(super) struct Stranger {
-    pub(super) connection: Connection,
-    pub(super) pid: Option<u32>,
-    /// Who the process says it is, once it has said hello.
-    pub(super) hello: Option<Hello>,
-    /// What the process has said since then.
-    pub(super) said: VecDeque<Result<Report, MessageError>>,
-    /// A spare descriptor, which makes room for the pidfd of the process. Without one, the hello of
-    /// the process would be lost.
-    pub(super) spare: OwnedFd,
-}
-
-/// Who a process says it is.
-#[derive(Debug)]
-pub(super) struct Hello {
-    pub(super) pid: u32,
-    pub(super) ppid: u32,
-    pub(super) agent: String,
-    pub(super) descendant: Option<Lineage>,
-}
-
-impl Stranger {
-    fn new(connection: Connection, spare: OwnedFd) -> Stranger {
-        Stranger {
-            pid: connection.peer_pid(),
-            connection,
-            hello: None,
-            said: VecDeque::new(),
-            spare,
-        }
-    }
-
-    /// Which descendant the process says it is, if it is one.
-    pub(super) fn lineage(&self) -> Option<&Lineage> {
-        self.hello.as_ref()?.descendant.as_ref()
-    }
-
-    fn receive(&mut self) {
-        let mut messages = Vec::new();
-        self.connection.receive(&mut messages);
-        self.said.extend(messages);
-    }
-}
 /// How many connections one look takes. A process that connects without an end must not hold up the
 /// look.
 const AT_ONCE: usize = 256;

@@ -1,6 +1,6 @@
 //! The limits of the server: who may connect, how much a process may say, and when the server closes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
 
 use agent_stub::protocol::{MessageError, Report};
@@ -9,10 +9,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use super::Server;
+use super::spoken::Spent;
+use super::state::Server;
 use crate::sim::agent::member::Member;
-use crate::timeline::{Timeline, Who};
-use crate::timestamp::Timestamp;
 
 /// How many lines one connection may say at one instant. On a real clock: within one second.
 const LINES: usize = 100_000;
@@ -41,44 +40,7 @@ const ENDS: u64 = 5_000;
 /// How many of the refused processes are named.
 const NAMED: usize = 16;
 
-/// What each connection has said, and which processes were refused.
-#[derive(Debug, Default)]
-pub(super) struct Spoken {
-    /// What each member has said at its last instant, by member.
-    members: HashMap<usize, Spent>,
-    /// How many lines each member has said in all, by member.
-    lines: HashMap<usize, u64>,
-    /// The text about the limit that was exceeded, if one was.
-    excess: Option<String>,
-    /// The instant of the last end, and how many processes have ended at it.
-    ends: (Timestamp, u64),
-    /// Processes that were refused. Only the first are named.
-    refused: BTreeSet<u32>,
-    /// The limit on this process's descriptors, and how many members were alive, when no descriptor was left.
-    lack: Option<(u64, u64)>,
-}
-
-/// What a connection has said at one instant.
-#[derive(Clone, Copy, Debug)]
-struct Spent {
-    since: Timestamp,
-    lines: usize,
-    /// How many bytes it had said before that instant.
-    before: u64,
-}
-
 impl Server {
-    /// The timeline so far.
-    pub(crate) fn timeline(&self) -> Timeline {
-        let names = self.agents.iter().map(|agent| agent.name.clone());
-        self.recorder.timeline().with_names(names)
-    }
-
-    /// The member that has the next turn: the clock ends its wait next.
-    pub(crate) fn next_waiter(&self) -> Option<&Who> {
-        Some(&self.members.get(self.turns.first()?)?.who)
-    }
-
     /// Counts the end of a process, of an agent or of another.
     pub(super) fn count_end(&mut self) {
         self.ends += 1;

@@ -1,9 +1,10 @@
 //! How members end, and who says so.
 
-use super::{Parent, Server};
+use super::state::Server;
 use crate::pidfd::kernel_keeps_statuses;
 use crate::pidfd::status_of_wait;
 use crate::sim::agent::member::Member;
+use crate::sim::agent::parent::Parent;
 use crate::status::ExitStatus;
 use crate::timeline::What;
 

@@ -4,24 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Server;
+use super::followed::Followed;
+use super::state::Server;
 use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
 use crate::timeline::{What, Who};
 use crate::timestamp::Timestamp;
-
-/// A supervisor that the server listens to.
-#[derive(Debug)]
-pub(crate) struct Followed {
-    events: SupervisorEvents,
-    agent: usize,
-    /// The agent's run that the supervisor has started last; `None` before its first.
-    run: Option<u32>,
-    /// The member that is this run, if its process was still there when the server heard of it.
-    member: Option<usize>,
-    /// The origin of the sim's clock.
-    origin: Instant,
-}
 
 impl Server {
     /// Listens to a supervisor of the agent from now on. Returns the supervisor's place in

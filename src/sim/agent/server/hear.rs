@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use agent_stub::protocol::{MessageError, Report};
 
-use super::{Expected, Server};
+use super::expected::Expected;
+use super::state::Server;
 use crate::sim::agent::member::Member;
 use crate::timeline::What;
 

@@ -1,19 +1,20 @@
 //! How a process becomes a member: it says hello, or a supervisor says that it has started this process.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use agent_stub::protocol::{Lineage, Order};
 use nix::libc;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::super::member::{Connection, Member};
-use super::accept::{Hello, Stranger};
-use super::parent::{Parent, parent_and_start};
-use super::{Expected, Rank, Server};
+use super::expected::Expected;
+use super::state::Server;
+use super::stranger::{Hello, Stranger};
 use crate::pidfd::{ended_status, is_child, open_pidfd, reaped_status, send_signal};
+use crate::sim::agent::connection::Connection;
+use crate::sim::agent::member::Member;
+use crate::sim::agent::parent::{Parent, parent_and_start};
+use crate::sim::agent::rank::Rank;
 use crate::status::ExitStatus;
 use crate::timeline::{What, Who};
 
@@ -435,13 +436,6 @@ enum Birth {
     Child(usize, Vec<(u64, u32)>),
     /// A descendant: who started it, and for which time that process started one.
     Descendant(Option<Rank>, u32),
-}
-
-/// What the kernel calls a process that runs this program: the first 15 bytes of the program's file name.
-pub(super) fn kernel_name(program: &Path) -> Option<String> {
-    let name = program.file_name()?.as_bytes();
-    let name = &name[..name.len().min(15)];
-    String::from_utf8(name.to_vec()).ok()
 }
 
 /// Whether a process was ended by a signal.
