@@ -21,7 +21,7 @@ use supervise_harness::conformance::{self, Reference};
 use supervise_harness::supervisor::{
     Decision, RestartLoop, RestartPolicy, RestartTracker, RunEnd, SpawnerOptions, Starter,
 };
-use supervise_harness::{CancellationToken, Script, Sim, Timestamp, stub};
+use supervise_harness::{Script, Sim, Timestamp, stub};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -140,7 +140,6 @@ fn spawn_watch_close(noop: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let never = CancellationToken::new();
     pair(
         "spawn + watch + close of a no-op agent",
         "<= 1.15x of posix_spawn + waitpid",
@@ -158,7 +157,7 @@ fn spawn_watch_close(noop: &Path) -> Result<()> {
         || {
             runtime.block_on(async {
                 let agent = spawner.spawn("noop")?;
-                agent.watcher().wait(&never).await?;
+                agent.watcher().wait().await?;
                 agent.close().await?;
                 Ok(())
             })
@@ -373,7 +372,7 @@ struct FailsUntil(u32);
 impl Starter for FailsUntil {
     type Error = ();
 
-    async fn start(&mut self, _cancel: &CancellationToken) -> std::result::Result<(), ()> {
+    async fn start(&mut self) -> std::result::Result<(), ()> {
         self.0 = self.0.saturating_sub(1);
         if self.0 == 0 { Ok(()) } else { Err(()) }
     }
@@ -381,7 +380,6 @@ impl Starter for FailsUntil {
 
 fn restarts() -> Result<()> {
     const EACH: u32 = 1_000_000;
-    let never = CancellationToken::new();
     let figure = per_second(20, EACH, || {
         let clock = FakeClock::new();
         let mut restart_loop = RestartLoop::builder()
@@ -389,7 +387,7 @@ fn restarts() -> Result<()> {
             .backoff(ConstantBackoff::new(Duration::from_secs(1)))
             .clock(clock.clone())
             .build();
-        let started = clock.block_on(restart_loop.run(&mut FailsUntil(EACH), &never));
+        let started = clock.block_on(restart_loop.run(&mut FailsUntil(EACH)));
         black_box(started.map_err(|error| format!("{error:?}"))?);
         Ok(())
     })?;

@@ -5,14 +5,25 @@ mod strategy;
 
 mod error;
 
+mod jitter;
+
+#[cfg(feature = "supervisor")]
 mod curves;
 
+#[cfg(feature = "supervisor")]
 mod delays;
 
+#[cfg(feature = "supervisor")]
 mod exponential;
 
+#[cfg(feature = "supervisor")]
 pub use curves::{ConstantBackoff, LinearBackoff};
+#[cfg(feature = "supervisor")]
 pub use delays::Delays;
 pub use error::BackoffError;
-pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
+#[cfg(feature = "conformance")]
+pub(crate) use error::{bounds, fraction, multiplier};
+#[cfg(feature = "supervisor")]
+pub use exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
+pub use jitter::Jitter;
 pub use strategy::BackoffStrategy;

@@ -26,7 +26,7 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 /// # Errors
 ///
 /// The kernel's, such as of a file system without locks.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) fn lock(file: &File) -> io::Result<()> {
     call(file, libc::LOCK_EX)
 }

@@ -57,19 +57,20 @@
 //! - [`supervisor`] has building blocks, and a reference supervisor that is made of them.
 //! - [`backoff`] has strategies that say how long to wait before a restart.
 //! - [`clock`] has clocks: tokio's, and one on which an hour passes as soon as a test says so.
-#![cfg_attr(
-    feature = "properties",
-    doc = "
-# Laws
-
-[`properties`] checks them: of a backoff, of restart decisions, of a restart loop. Ours or yours."
-)]
-#![cfg_attr(
-    not(feature = "properties"),
-    doc = "\n# Laws\n\nThe feature `properties` brings checks of them."
-)]
+//!
+//! # Features
+//!
+//! - `conformance` (default): [`rules`], [`conformance`], and the laws of backoffs in [`properties`].
+//! - `properties`: checks that draw their cases with proptest, for restart decisions and restart loops, and the proptest
+//!   strategies for your own.
+//! - `supervisor`: the parts of a supervisor in [`supervisor`] and [`backoff`]. Without it these modules have only the words that
+//!   the rules use.
+//! - `serde`: timelines and reports as data, such as JSON.
+//!
+//! A [`Sim`] needs none of them.
 
 // The modules are in the order of the data flow: a module imports only from modules above it.
+#[cfg(any(feature = "conformance", feature = "supervisor"))]
 mod causes;
 
 mod said;
@@ -80,14 +81,17 @@ mod timestamp;
 
 mod status;
 
+#[cfg(any(feature = "conformance", feature = "supervisor"))]
 pub mod backoff;
 
 pub mod clock;
 
 mod pidfd;
 
+#[cfg(any(feature = "conformance", feature = "supervisor"))]
 mod flock;
 
+#[cfg(any(feature = "conformance", feature = "supervisor"))]
 pub mod supervisor;
 
 mod timeline;
@@ -98,29 +102,31 @@ pub mod leaks;
 
 mod sim;
 
+#[cfg(feature = "conformance")]
 pub mod rules;
 
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub mod properties;
 
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use agent_stub as stub;
 pub use agent_stub::Signal;
 pub use script::Script;
-pub use sim::agent::{Agent, Following, Run};
+#[cfg(feature = "supervisor")]
+pub use sim::agent::Following;
+pub use sim::agent::{Agent, Run};
 pub use sim::{BodyResult, Sim, SimBuilder, SimError, SimFailure, SimHandle};
 pub use status::ExitStatus;
 pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
 pub use timestamp::Timestamp;
-pub use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 #[path = "../fixtures/sweeper.rs"]
 mod sweeper;
 
 /// Compiles the README's examples together with the documentation's.
-#[cfg(all(doctest, feature = "properties"))]
+#[cfg(all(doctest, feature = "properties", feature = "supervisor"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

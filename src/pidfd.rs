@@ -13,6 +13,7 @@ use nix::sys::time::TimeSpec;
 
 use crate::status::ExitStatus;
 
+#[cfg(feature = "supervisor")]
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which the libc crate lacks. Since Linux 6.9.
 pub(crate) const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
@@ -23,6 +24,7 @@ pub(crate) fn check(result: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "supervisor")]
 pub(crate) fn unless_nobody(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),

@@ -1,6 +1,7 @@
 //! Reads the `SUPERVISE_*` environment variables.
 
 use std::env;
+use std::fmt;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -8,13 +9,25 @@ use std::time::Duration;
 const PREFIX: &str = "SUPERVISE_";
 
 /// Why the value of a variable cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is `{text}`: expected {expected}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VariableError {
     name: &'static str,
     text: String,
     expected: &'static str,
 }
+
+impl fmt::Display for VariableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VariableError {
+            name,
+            text,
+            expected,
+        } = self;
+        write!(f, "{name} is `{text}`: expected {expected}")
+    }
+}
+
+impl std::error::Error for VariableError {}
 
 /// Returns the value of `SUPERVISE_SEED`, or 0 if it is not set.
 pub(crate) fn seed() -> Result<u64, VariableError> {

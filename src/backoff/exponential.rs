@@ -5,34 +5,9 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::error::{BackoffError, bounds};
+use super::error::{BackoffError, bounds, fraction, multiplier};
+use super::jitter::Jitter;
 use super::strategy::BackoffStrategy;
-
-/// How random draws spread the delays. Below, `v` is `min(max, initial·multiplierⁿ)`. `U(a, b)` is
-/// a uniform draw from a to b, both included.
-///
-/// If a range reaches above the cap, the draw is made from the part below the cap. To clamp the
-/// delay after the draw would be wrong: many delays would then be exactly the cap, and the restarts
-/// that jitter should spread would happen together.
-///
-/// Source: the relative jitter of the Go package `supervise`; full, equal and decorrelated as in
-/// Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum Jitter {
-    /// No jitter: the delay is `v`.
-    #[default]
-    None,
-    /// `U(v·(1−j), min(max, v·(1+j)))`; j from 0 to 1.
-    Relative(f64),
-    /// `U(0, v)`
-    Full,
-    /// `v/2 + U(0, v/2)`
-    Equal,
-    /// `U(initial, min(max, 3·prev))`, where `prev` is the previous delay. At attempt 0 and after a
-    /// reset, `prev` is `initial`. The multiplier is not used.
-    Decorrelated,
-}
 
 /// A delay that grows by a factor each time, up to a cap, with jitter.
 ///
@@ -198,7 +173,7 @@ impl ExponentialBackoffBuilder {
     }
 
     /// Returns initial delay, cap, multiplier and jitter as they were set, unchecked.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn declared(&self) -> (Duration, Duration, f64, Jitter) {
         (self.initial, self.max, self.multiplier, self.jitter)
     }
@@ -219,21 +194,14 @@ impl ExponentialBackoffBuilder {
     /// If no seed was set and the system has no entropy.
     pub fn build(self) -> Result<ExponentialBackoff, BackoffError> {
         let (initial, max) = bounds(self.initial, self.max)?;
-        if !(self.multiplier.is_finite() && self.multiplier >= 1.0) {
-            return Err(BackoffError::Multiplier {
-                value: self.multiplier,
-            });
-        }
-        match self.jitter {
-            Jitter::Relative(value) if !(0.0..=1.0).contains(&value) => {
-                return Err(BackoffError::RelativeJitter { value });
-            }
-            _ => {}
+        let multiplier = multiplier(self.multiplier)?;
+        if let Jitter::Relative(value) = self.jitter {
+            fraction(value)?;
         }
         Ok(ExponentialBackoff {
             initial,
             max,
-            multiplier: self.multiplier,
+            multiplier,
             jitter: self.jitter,
             previous: initial,
             rng: match self.seed {

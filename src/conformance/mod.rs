@@ -32,6 +32,7 @@ mod shortage;
 
 mod subject;
 
+#[cfg(feature = "supervisor")]
 mod reference;
 
 mod apart;
@@ -60,6 +61,7 @@ pub use observe::{Plan, Step, observe};
 #[doc(hidden)]
 pub use play::check_within;
 pub use play::{check, run};
+#[cfg(feature = "supervisor")]
 pub use reference::Reference;
 pub use report::{Line, Report};
 pub use subject::{Session, Subject, SubjectError};

@@ -122,7 +122,6 @@ impl Ending {
             if sight.stat.is_zombie() {
                 continue;
             }
-            tracing::debug!(target: "supervise_harness", pid = identity.pid, "kill a leak");
             match sight.held().signal(Signal::KILL) {
                 Ok(is_there) if is_there || one.is_killed => killed.push((*identity, sight)),
                 // Somebody else has ended it.

@@ -2,6 +2,7 @@
 //! an error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,27 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 const EXITING: u64 = 0x4;
 
 /// /proc could not be read, so nobody knows what was left behind.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot look for leaks: read {}: {source}", path.display())]
+#[derive(Debug)]
 pub struct Unreadable {
     path: PathBuf,
     source: io::Error,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unreadable { path, source } = self;
+        write!(
+            f,
+            "cannot look for leaks: read {}: {source}",
+            path.display()
+        )
+    }
+}
+
+impl std::error::Error for Unreadable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
 }
 
 impl Unreadable {

@@ -1,21 +1,27 @@
 //! Batteries of checks: one for backoffs, one for restart deciders and one for restart loops.
 
+#[cfg(feature = "properties")]
 use std::fmt::Display;
 
+#[cfg(feature = "properties")]
 use super::decisions::{
     self, clean_set, no_start_after_stop, one_start_per_exit, policy_matrix,
     requested_death_not_failure, status_overrides,
 };
 use super::declared::BackoffParams;
+#[cfg(feature = "properties")]
 use super::declared_rules::{Decider, RestartParams, RestartRules};
 use super::delays::{self, delay_capped, delay_curve, delay_monotone, delay_no_overflow};
 use super::jitter::{self, jitter_at_cap, jitter_law, jitter_seeded};
+#[cfg(feature = "properties")]
 use super::limits::{
     self, bad_limits_rejected, give_up_is_terminal, give_up_reports_cause, limit_boundary,
     limit_counts, limit_degenerate, window_kind,
 };
+#[cfg(feature = "properties")]
 use super::loops::{self, LoopCase, backoff_interruptible, delay_origin, min_spacing};
 use super::report::Report;
+#[cfg(feature = "properties")]
 use super::resets::{
     self, manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy,
 };
@@ -44,6 +50,7 @@ pub fn backoff<S: BackoffStrategy>(
     Report::new(params.seed, verdicts)
 }
 
+#[cfg(feature = "properties")]
 /// Checks a restart decider against every rule for restart decisions.
 ///
 /// The factory makes a decider with the restart rules that it is given, or returns an error that
@@ -88,6 +95,7 @@ pub fn restart<D: Decider, E: Display>(
     Report::new(params.seed, verdicts)
 }
 
+#[cfg(feature = "properties")]
 /// Checks a restart loop on a fake clock. A restart loop starts something until a start succeeds.
 ///
 /// ```

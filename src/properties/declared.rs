@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::seed::seed;
-use crate::backoff::{BackoffError, ExponentialBackoff, ExponentialBackoffBuilder, Jitter};
+use crate::backoff::{BackoffError, bounds, fraction, multiplier};
+#[cfg(feature = "supervisor")]
+use crate::backoff::{ExponentialBackoffBuilder, Jitter};
 
 /// How the delays grow, without jitter. Below, n is the attempt, from 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,11 +86,12 @@ impl BackoffParams {
         })
     }
 
+    #[cfg(feature = "supervisor")]
     /// Declares the values of this builder, for the strategies that it builds. They are seedable.
     ///
     /// # Errors
     ///
-    /// The same as of [`ExponentialBackoffBuilder::build`].
+    /// The same as of [`ExponentialBackoffBuilder::build`](crate::backoff::ExponentialBackoffBuilder::build).
     ///
     /// # Panics
     ///
@@ -223,7 +226,7 @@ impl BackoffParamsBuilder {
     ///
     /// # Errors
     ///
-    /// The same as of [`ExponentialBackoffBuilder::build`]:
+    /// The same as of [`ExponentialBackoffBuilder::build`](crate::backoff::ExponentialBackoffBuilder::build):
     /// - an initial delay of zero;
     /// - a cap below the initial delay;
     /// - an initial delay or a cap above 584 years;
@@ -237,17 +240,14 @@ impl BackoffParamsBuilder {
             jitter,
             ..
         } = self.0;
-        let mut same = ExponentialBackoff::builder()
-            .initial(initial)
-            .max(cap)
-            .seed(0);
-        if let Curve::Exponential { multiplier } = curve {
-            same = same.multiplier(multiplier);
+        bounds(initial, cap)?;
+        if let Curve::Exponential { multiplier: value } = curve {
+            multiplier(value)?;
         }
-        if let JitterLaw::Relative(fraction) = jitter {
-            same = same.jitter(Jitter::Relative(fraction));
+        if let JitterLaw::Relative(value) = jitter {
+            fraction(value)?;
         }
-        same.build().map(|_| self.0)
+        Ok(self.0)
     }
 }
 

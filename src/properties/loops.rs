@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::Strategy;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::backoff::BackoffStrategy;
 use crate::clock::{Clock, FakeClock};
@@ -32,10 +32,35 @@ pub struct LoopCase {
     pub clock: FakeClock,
     /// The backoff that gives the delays.
     pub backoff: Box<dyn BackoffStrategy + Send>,
-    /// The token that cancels the loop.
-    pub cancel: CancellationToken,
+    /// Says when the check cancels the loop.
+    pub cancel: Cancel,
     /// The starter that the loop must call.
     pub starter: FailingStarter,
+}
+
+/// Says when a check cancels the loop.
+#[derive(Clone, Debug)]
+pub struct Cancel(watch::Receiver<bool>);
+
+impl Cancel {
+    /// Whether the check has cancelled the loop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Completes when the check has cancelled the loop, and at once after that. Cancel-safe.
+    pub async fn cancelled(&self) {
+        let mut receiver = self.0.clone();
+        if receiver
+            .wait_for(|is_cancelled| *is_cancelled)
+            .await
+            .is_err()
+        {
+            // The check is over, and has not cancelled the loop.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Fails as often as the check says, and then succeeds. Records when each attempt began and ended.
@@ -57,7 +82,7 @@ struct Attempt {
 impl Starter for FailingStarter {
     type Error = &'static str;
 
-    async fn start(&mut self, _: &CancellationToken) -> Result<(), &'static str> {
+    async fn start(&mut self) -> Result<(), &'static str> {
         let began = self.clock.now();
         self.clock.sleep(self.takes).await;
         let ended = self.clock.now();
@@ -80,7 +105,7 @@ fn attempts(
     cancel_at: Option<Duration>,
 ) -> (Vec<Attempt>, Timestamp) {
     let clock = FakeClock::new();
-    let cancel = CancellationToken::new();
+    let (cancel, cancelled) = watch::channel(false);
     let log = Arc::default();
     let starter = FailingStarter {
         clock: clock.clone(),
@@ -94,7 +119,7 @@ fn attempts(
     let case = LoopCase {
         clock: clock.clone(),
         backoff: Box::new(backoff),
-        cancel: cancel.clone(),
+        cancel: Cancel(cancelled),
         starter,
     };
     let returned = clock.block_on(async {
@@ -106,7 +131,7 @@ fn attempts(
         if let Some(cancel_at) = cancel_at {
             tokio::select! {
                 returned = running.as_mut() => return returned,
-                () = clock.sleep(cancel_at) => cancel.cancel(),
+                () = clock.sleep(cancel_at) => drop(cancel.send_replace(true)),
             }
         }
         running.await

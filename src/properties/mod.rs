@@ -27,6 +27,7 @@ mod seed;
 
 mod declared;
 
+#[cfg(feature = "properties")]
 mod declared_rules;
 
 mod report;
@@ -35,36 +36,51 @@ mod delays;
 
 mod jitter;
 
+#[cfg(feature = "properties")]
 mod generated;
 
+#[cfg(feature = "properties")]
 pub mod strategies;
 
+#[cfg(feature = "properties")]
 mod decisions;
 
+#[cfg(feature = "properties")]
 mod limits;
 
+#[cfg(feature = "properties")]
 mod resets;
 
+#[cfg(feature = "properties")]
 mod loops;
 
 mod battery;
 
 pub use crate::rules::{Rule, Verdict, Violation};
-pub use battery::{backoff, restart, restart_loop};
+pub use battery::backoff;
+#[cfg(feature = "properties")]
+pub use battery::{restart, restart_loop};
+#[cfg(feature = "properties")]
 pub use decisions::{
     clean_set, no_start_after_stop, one_start_per_exit, policy_matrix, requested_death_not_failure,
     status_overrides,
 };
 pub use declared::{BackoffParams, BackoffParamsBuilder, Curve, JitterLaw};
+#[cfg(feature = "properties")]
 pub use declared_rules::{
     Decider, DelayOrigin, LimitRule, RestartParams, RestartRules, WindowEdge,
 };
 pub use delays::{delay_capped, delay_curve, delay_monotone, delay_no_overflow};
 pub use jitter::{FALSE_ALARM_RATE, jitter_at_cap, jitter_law, jitter_seeded};
+#[cfg(feature = "properties")]
 pub use limits::{
     bad_limits_rejected, give_up_is_terminal, give_up_reports_cause, limit_boundary, limit_counts,
     limit_degenerate, window_kind,
 };
-pub use loops::{FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing};
+#[cfg(feature = "properties")]
+pub use loops::{
+    Cancel, FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing,
+};
 pub use report::Report;
+#[cfg(feature = "properties")]
 pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};

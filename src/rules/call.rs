@@ -64,7 +64,7 @@ pub struct Call {
 
 impl Call {
     /// A call that has not returned.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn new(service: &str, control: Control, from: Timestamp) -> Call {
         Call {
             service: service.to_owned(),

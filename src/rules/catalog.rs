@@ -38,7 +38,7 @@ pub fn rule(id: &str) -> Option<&'static Rule> {
 
 /// The rule with this id, for use in a constant. If no rule has the id, the constant does not
 /// compile.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) const fn registered(id: &str) -> &'static Rule {
     let mut group = 0;
     while group < CATALOG.len() {
@@ -56,7 +56,7 @@ pub(crate) const fn registered(id: &str) -> &'static Rule {
 }
 
 /// Compares two byte strings: `==` does not work in constants yet.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 const fn is_same(one: &[u8], two: &[u8]) -> bool {
     let mut place = 0;
     while place < one.len() && place < two.len() && one[place] == two[place] {

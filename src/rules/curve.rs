@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::backoff::{BackoffError, ExponentialBackoff, Jitter};
+use crate::backoff::Jitter;
+#[cfg(feature = "supervisor")]
+use crate::backoff::{BackoffError, ExponentialBackoff};
 
 /// How the delay before a restart grows: `initial·multiplierⁿ`, at most `max`, spread by the
 /// jitter. n is the number of restarts before, from 0.
@@ -78,6 +80,7 @@ impl DelayCurve {
         }
     }
 
+    #[cfg(feature = "supervisor")]
     /// Builds our `ExponentialBackoff` with these delays. `seed` makes its jitter repeatable;
     /// without one, the seed comes from the system.
     ///

@@ -105,49 +105,49 @@ mod catalog;
 
 mod page;
 
-#[cfg(all(test, feature = "properties"))]
+#[cfg(all(test, feature = "supervisor"))]
 mod unseeded;
 
-#[cfg(all(test, feature = "properties"))]
+#[cfg(all(test, feature = "supervisor"))]
 mod elsewhere;
 
-#[cfg(all(test, feature = "properties"))]
+#[cfg(all(test, feature = "supervisor"))]
 mod grouped;
 
-#[cfg(all(test, feature = "properties"))]
+#[cfg(all(test, feature = "supervisor"))]
 mod probed;
 
 pub use call::{Call, Control};
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use catalog::registered;
 pub use catalog::{all, rule};
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use crash::ANSWERED;
 pub use curve::DelayCurve;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use descriptors::are_growing;
 pub use ends::Ends;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use exhaustion::{CLEARED, SHORT};
 pub use facts::{Facts, Starter};
 pub use group::Group;
 pub use need::Need;
 pub use notice::{Notice, Noticed};
 pub use observed::Observed;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use output::{FLOOD, LAST_WORDS};
 pub use page::page;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use probe::PROBE;
 pub use profile::{
     CrashFate, Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
 };
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use reaping::{ORPHAN, PARENT, REAPED, SUPERVISOR};
 pub use reporter::Reporter;
 pub use rest::Rest;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use rule::write_line;
 pub use rule::{Rule, Verdict, Violation};
 pub use service::{Service, ServiceGroup};

@@ -46,7 +46,7 @@ pub struct Noticed {
 }
 
 impl Noticed {
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn new(at: Timestamp, notice: Notice) -> Noticed {
         Noticed { at, notice }
     }

@@ -59,7 +59,7 @@ impl Observed {
     }
 
     /// Makes a copy that counts as made by the trial of that rule.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn of_trial(&self, id: &'static str) -> Observed {
         Observed {
             trial: Some(id),

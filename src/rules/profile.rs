@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::curve::DelayCurve;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 use super::ends::Ends;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 use super::service::Service;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 use crate::supervisor::Readiness;
 use crate::supervisor::{GiveUpScope, RestartLimit, RestartPolicy, SiblingStrategy};
 use agent_stub::Signal;
@@ -39,7 +39,7 @@ impl<T> Setting<T> {
     }
 
     /// Replaces the value that was asked for by the fixed value, if there is one.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     fn fit(&self, asked: &mut T)
     where
         T: Clone,
@@ -418,7 +418,7 @@ impl Profile {
     }
 
     /// The number of restarts that is wanted, or fewer if a fixed limit allows only fewer.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn restarts_up_to(&self, wanted: u32) -> u32 {
         let fixed = [self.consecutive_limit, self.window_limit];
         let fixed = fixed.iter().filter_map(|limit| match limit {
@@ -442,7 +442,7 @@ impl Profile {
 
     /// Changes a service to what the subject can do. A fixed setting gets its fixed value, and an
     /// unsupported one is not asked for.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn fit(&self, service: &mut Service) {
         self.policy.fit(&mut service.policy);
         if !self.policy.is_supported() {

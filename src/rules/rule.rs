@@ -123,13 +123,13 @@ impl Rule {
     }
 
     /// Makes the verdict this rule's own, about the service of that name.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn say(&'static self, verdict: Verdict, service: &str) -> Verdict {
         verdict.named(self, service)
     }
 
     /// Whether a trial judges the rule by the backoff strategy itself.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn is_of_strategy(&self) -> bool {
         matches!(self.check, Check::Strategy | Check::StrategyOr(_))
     }
@@ -195,7 +195,7 @@ impl Verdict {
     }
 
     /// The verdict that the subject lacks a feature, for this reason.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn unsupported(reason: impl Into<String>) -> Verdict {
         Verdict::Unsupported(reason.into())
     }
@@ -259,7 +259,7 @@ impl Violation {
     }
 
     /// Makes this a violation of that rule, by no service in particular.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn of(mut self, rule: &'static Rule) -> Violation {
         self.rule = Some(rule);
         self
@@ -310,7 +310,7 @@ impl std::error::Error for Violation {}
 
 /// Writes a line of a report: the verdict, right-aligned, the rule, and why the verdict is neither
 /// a pass nor a fail.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) fn write_line(
     f: &mut fmt::Formatter<'_>,
     rule: &Rule,

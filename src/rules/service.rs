@@ -147,7 +147,7 @@ impl Service {
         self.reporter.clone()
     }
 
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn set_reporter(&mut self, reporter: Reporter) {
         self.reporter = reporter;
     }

@@ -1,5 +1,6 @@
 //! The settings of a sim.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::simulation::Sim;
@@ -9,16 +10,25 @@ use crate::variables::{self, VariableError};
 const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// Why a [`Sim`] could not be built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SimError {
     /// The watchdog's period is zero. It would end every sim at once.
-    #[error("watchdog is 0s: expected a period above zero")]
     ZeroWatchdog,
     /// A `SUPERVISE_*` variable has a value that is not valid for it.
-    #[error("{0}")]
     Variable(String),
 }
+
+impl fmt::Display for SimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SimError::ZeroWatchdog => f.write_str("watchdog is 0s: expected a period above zero"),
+            SimError::Variable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for SimError {}
 
 impl From<VariableError> for SimError {
     fn from(error: VariableError) -> SimError {
@@ -95,7 +105,7 @@ impl SimBuilder {
     }
 
     /// Sets how long an idle thread of the blocking pool waits for more work before it ends, in real time.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn thread_keep_alive(mut self, keep_alive: Duration) -> SimBuilder {
         self.keep_alive = Some(keep_alive);
         self
@@ -103,7 +113,7 @@ impl SimBuilder {
 
     /// Says that the caller looks after a thread that does not come back, so that the watchdog does not end this
     /// process.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn may_be_lost(mut self) -> SimBuilder {
         self.may_be_lost = true;
         self

@@ -15,7 +15,7 @@ mod listing;
 
 pub(crate) use contents::{contents, read_all};
 pub(crate) use listing::{Children, ThreadsChildren, of_busy_thread};
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use sim_thread::leave;
 pub(crate) use sim_thread::{SimThread, other_sims};
 pub(crate) use state::{Call, call_of, is_quiet, is_zombie, sleeps_of, state, state_in};

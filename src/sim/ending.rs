@@ -170,7 +170,7 @@ pub(crate) fn end_by_address(
 
 /// Ends and reaps every process of the sim whose thread is `thread` and does not come back. That thread had no children
 /// before the sim.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) fn end_without(shared: &Shared, thread: Pid) {
     let address = shared.lock().address().to_owned();
     // If /proc cannot be read, nothing can be done, and the thread is lost in any case.

@@ -211,7 +211,7 @@ impl SimFailure {
 }
 
 /// For the tables of the conformance suite.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 impl SimFailure {
     /// Says what went wrong, and nothing else.
     pub(crate) fn cause(&self) -> String {

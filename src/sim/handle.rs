@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant as TokioInstant;
 
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 use super::ending;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 use super::pool::Pool;
 use crate::script::Script;
 use crate::sim::agent::{Agent, Shared};
@@ -24,7 +24,7 @@ pub struct SimHandle {
     pub(super) origin: TokioInstant,
     pub(super) seed: u64,
     pub(super) asked_seed: Arc<AtomicBool>,
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(super) pool: Arc<Pool>,
 }
 
@@ -67,20 +67,20 @@ impl SimHandle {
     }
 
     /// Whether the watchdog has ended the sim while the code under test still holds the sim's thread.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn is_held_up(&self) -> bool {
         self.shared.is_given_up.load(Ordering::Relaxed)
             && !self.shared.is_let_go.load(Ordering::Relaxed)
     }
 
     /// The threads of the sim's blocking pool.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
     /// Ends the sim's processes although `thread`, the thread of the sim, does not come back.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn end_without(&self, thread: nix::unistd::Pid) {
         ending::end_without(&self.shared, thread);
     }

@@ -58,9 +58,9 @@ mod builder;
 mod run;
 
 pub use builder::{SimBuilder, SimError};
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use children::SimThread;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use failure::panic_text;
 pub use failure::{BodyResult, SimFailure};
 pub use handle::SimHandle;

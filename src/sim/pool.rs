@@ -59,7 +59,7 @@ impl Pool {
 
     /// Whether none of the threads is there. Each of their children has then received the signal that it gets at its
     /// thread's end: the kernel sends that signal before the thread is gone from /proc.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn is_empty(&self) -> bool {
         let mut threads = self.lock();
         let is_there = |thread: &Pid| {
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// Whether this process was a child of a thread of the pool that has ended.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn has_left(&self, pid: u32) -> bool {
         self.lock().left.iter().any(|child| child.pid == pid)
     }

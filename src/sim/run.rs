@@ -173,7 +173,7 @@ impl Sim {
                     origin,
                     seed: self.seed,
                     asked_seed: Arc::clone(&asked_seed),
-                    #[cfg(feature = "properties")]
+                    #[cfg(feature = "conformance")]
                     pool: Arc::clone(&pool),
                 };
                 let ended = tokio::select! {

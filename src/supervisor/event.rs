@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::probe::ProbeFailure;
+use super::probe_failure::ProbeFailure;
 use crate::causes::WithCauses;
 use crate::status::ExitStatus;
 use crate::supervisor::policy::{GaveUp, RunEnd};

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
 use super::notifications::Notifications;
@@ -160,8 +159,7 @@ impl Life {
     /// Watches a run until something ends it.
     async fn watch(&mut self, run: &mut Run) -> RunOver {
         let watcher = run.handle.watcher();
-        let never = CancellationToken::new();
-        let ended = watcher.wait(&never);
+        let ended = watcher.wait();
         tokio::pin!(ended);
         let clock = Arc::clone(&self.parts.clock);
         let sleep = |time: Option<Duration>| time.map(|time| clock.sleep(time));

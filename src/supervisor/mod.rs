@@ -30,59 +30,91 @@
 // In the order of the data flow: a module imports only from modules above it.
 mod policy;
 
+#[cfg(feature = "supervisor")]
 mod process;
 
+#[cfg(feature = "supervisor")]
 mod spawner;
 
+#[cfg(feature = "supervisor")]
 mod watcher;
 
+#[cfg(feature = "supervisor")]
 mod restart_loop;
 
 mod readiness;
 
+#[cfg(feature = "supervisor")]
 mod notifications;
 
+#[cfg(feature = "supervisor")]
 mod orphans;
 
 mod probe;
 
+#[cfg(feature = "supervisor")]
+mod probe_failure;
+
+#[cfg(feature = "supervisor")]
 mod error;
 
+#[cfg(feature = "supervisor")]
 mod lock;
 
+#[cfg(feature = "supervisor")]
 mod settings;
 
+#[cfg(feature = "supervisor")]
 mod event;
 
+#[cfg(feature = "supervisor")]
 mod request;
 
+#[cfg(feature = "supervisor")]
 mod run;
 
+#[cfg(feature = "supervisor")]
 mod probing;
 
+#[cfg(feature = "supervisor")]
 mod life;
 
+#[cfg(feature = "supervisor")]
 mod control;
 
+#[cfg(feature = "supervisor")]
 mod builder;
 
+#[cfg(feature = "supervisor")]
 mod group;
 
+#[cfg(feature = "supervisor")]
 pub use control::Supervisor;
+#[cfg(feature = "supervisor")]
 pub use error::SupervisorError;
+#[cfg(feature = "supervisor")]
 pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
+#[cfg(feature = "supervisor")]
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
+#[cfg(feature = "supervisor")]
 pub use orphans::Orphans;
 pub use policy::{
     Decision, EndCause, GaveUp, GiveUpScope, PolicyError, RestartLimit, RestartPolicy,
     RestartTracker, RestartTrackerBuilder, RunEnd, SiblingStrategy,
 };
-pub use probe::{Probe, ProbeFailure};
+pub use probe::Probe;
+#[cfg(feature = "supervisor")]
+pub use probe_failure::ProbeFailure;
+#[cfg(feature = "supervisor")]
 pub use process::WatchResult;
 pub use readiness::Readiness;
+#[cfg(feature = "supervisor")]
 pub use restart_loop::{RestartError, RestartLoop, RestartLoopBuilder, Started, Starter};
+#[cfg(feature = "supervisor")]
 pub use settings::SupervisorBuilder;
+#[cfg(feature = "supervisor")]
 pub use spawner::{
     AgentHandle, AgentStdio, CloseError, SignalError, SpawnError, Spawner, SpawnerOptions,
 };
+#[cfg(feature = "supervisor")]
 pub use watcher::{WatchError, Watcher};

@@ -1,16 +1,9 @@
 //! Probes, which ask an agent that is up whether it is healthy.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-
-use super::spawner::SpawnError;
-use super::watcher::WatchError;
-use crate::causes::WithCauses;
-use crate::status::ExitStatus;
 
 /// A command that tells whether a service is healthy. Exit code 0 means healthy, and any other end
 /// means unhealthy. A timeout, or a command that cannot be started, counts as unhealthy.
@@ -95,30 +88,5 @@ impl Probe {
     pub fn failures(mut self, failures: NonZeroU32) -> Probe {
         self.failures = failures;
         self
-    }
-}
-
-/// How a [`Probe`] failed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum ProbeFailure {
-    /// The probe ended with this status, which is not exit code 0.
-    Ended(ExitStatus),
-    /// The probe did not answer in time, and was killed.
-    TimedOut,
-    /// The probe could not be started, for this reason.
-    NotStarted(Arc<SpawnError>),
-    /// Nobody knows how the probe ended, for this reason.
-    Lost(Arc<WatchError>),
-}
-
-impl fmt::Display for ProbeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProbeFailure::Ended(status) => status.fmt(f),
-            ProbeFailure::TimedOut => f.write_str("no answer in time"),
-            ProbeFailure::NotStarted(error) => WithCauses(error).fmt(f),
-            ProbeFailure::Lost(error) => WithCauses(error).fmt(f),
-        }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use agent_stub::Signal;
-use tokio_util::sync::CancellationToken;
 
 use super::orphans::Adopter;
-use super::probe::{Probe, ProbeFailure};
+use super::probe::Probe;
+use super::probe_failure::ProbeFailure;
 use super::settings::SupervisorBuilder;
 use super::spawner::{AgentHandle, Spawner};
 use crate::clock::Clock;
@@ -93,11 +93,10 @@ impl Probing {
             };
             let then = asking.deadline;
             let watcher = asking.handle.watcher();
-            let never = CancellationToken::new();
             let end = tokio::select! {
                 // An answer that has already arrived is in time.
                 biased;
-                end = watcher.wait(&never) => end,
+                end = watcher.wait() => end,
                 () = self.sleep_until(then) => return Err(self.late()),
             };
             let is_answered = self.asking.take().is_some_and(|asking| !asking.is_killed);

@@ -1,12 +1,11 @@
 //! The restart loop: try to start something until a start succeeds.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
+use std::task::Poll;
 
 use crate::backoff::{BackoffStrategy, ExponentialBackoff};
 use crate::clock::{Clock, TokioClock};
@@ -15,33 +14,29 @@ use crate::supervisor::policy::{
 };
 
 /// Something that can be started. Each call of `start` is one attempt. Any
-/// `FnMut(&CancellationToken) -> impl Future<Output = Result<(), E>> + Send` is a starter.
+/// `FnMut() -> impl Future<Output = Result<(), E>> + Send` is a starter.
 ///
 /// Source: `Starter` of the Go package `supervise`.
 pub trait Starter {
     /// Why an attempt failed.
     type Error;
 
-    /// Makes one attempt. When `cancel` fires, the attempt should end early, with an error. If it
-    /// does not, the loop drops its future at the next await. Dropping the future must undo what
-    /// the attempt has begun.
+    /// Makes one attempt. If the loop is cancelled, it drops the attempt's future. Dropping the
+    /// future must undo what the attempt has begun.
     ///
     /// The future is `Send`, so that a loop can run in a spawned task.
-    fn start(
-        &mut self,
-        cancel: &CancellationToken,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn start(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 impl<F, Attempt, E> Starter for F
 where
-    F: FnMut(&CancellationToken) -> Attempt,
+    F: FnMut() -> Attempt,
     Attempt: Future<Output = Result<(), E>> + Send,
 {
     type Error = E;
 
-    fn start(&mut self, cancel: &CancellationToken) -> impl Future<Output = Result<(), E>> + Send {
-        self(cancel)
+    fn start(&mut self) -> impl Future<Output = Result<(), E>> + Send {
+        self()
     }
 }
 
@@ -56,17 +51,16 @@ where
 /// use std::time::Duration;
 /// use supervise_harness::clock::{Clock, FakeClock};
 /// use supervise_harness::supervisor::RestartLoop;
-/// use supervise_harness::CancellationToken;
 ///
 /// let clock = FakeClock::new();
 /// let mut failures = 3;
-/// let mut starter = |_: &CancellationToken| {
+/// let mut starter = || {
 ///     let result = if failures == 0 { Ok(()) } else { Err("not yet") };
 ///     failures -= 1;
 ///     async move { result }
 /// };
 /// let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
-/// let started = clock.block_on(restarts.run(&mut starter, &CancellationToken::new())).unwrap();
+/// let started = clock.block_on(restarts.run(&mut starter)).unwrap();
 /// assert_eq!(started.attempts, 4);
 /// assert_eq!(clock.now().since_origin(), Duration::from_secs(1 + 2 + 4));
 /// ```
@@ -147,6 +141,27 @@ impl RestartLoop {
 
     /// Runs the loop from its beginning: attempts count from 1 and the backoff is reset.
     ///
+    /// Cancel-safe if the starter is: dropping the future drops the attempt or the delay that is
+    /// under way.
+    ///
+    /// # Errors
+    ///
+    /// [`RestartError`]: the attempt failed and the policy allows no other, or all attempts that the
+    /// limit allows failed.
+    ///
+    /// # Panics
+    ///
+    /// If the clock panics, as tokio's clock does outside its runtime.
+    pub async fn run<S: Starter + ?Sized>(
+        &mut self,
+        starter: &mut S,
+    ) -> Result<Started, RestartError<S::Error>> {
+        self.run_unless(starter, std::future::pending()).await
+    }
+
+    /// Runs the loop as [`run`](RestartLoop::run) does, until the future `cancelled` completes. This may be
+    /// any future, such as the `cancelled()` of a cancellation token or the receiver of a channel.
+    ///
     /// The loop notices a cancel at once: before an attempt, during an attempt (whose future it
     /// then drops), and during a delay. If an attempt has just returned success, the loop succeeds
     /// in spite of the cancel.
@@ -157,29 +172,31 @@ impl RestartLoop {
     /// # Errors
     ///
     /// [`RestartError`]: the attempt failed and the policy allows no other, all attempts that the
-    /// limit allows failed, or `cancel` fired.
+    /// limit allows failed, or `cancelled` completed.
     ///
     /// # Panics
     ///
     /// If the clock panics, as tokio's clock does outside its runtime.
-    pub async fn run<S: Starter + ?Sized>(
+    pub async fn run_unless<S: Starter + ?Sized>(
         &mut self,
         starter: &mut S,
-        cancel: &CancellationToken,
+        cancelled: impl Future<Output = ()>,
     ) -> Result<Started, RestartError<S::Error>> {
-        let mut cancelled = pin!(cancel.cancelled());
+        let mut cancelled = pin!(cancelled);
         let mut tracker = self.rules.clone();
         let mut attempts: u32 = 0;
         let mut last = None;
         loop {
-            if cancel.is_cancelled() {
+            let is_cancelled =
+                poll_fn(|context| Poll::Ready(cancelled.as_mut().poll(context).is_ready()));
+            if is_cancelled.await {
                 return Err(stopped(attempts, last));
             }
             attempts = attempts.saturating_add(1);
             let error = tokio::select! {
                 biased;
                 () = cancelled.as_mut() => return Err(stopped(attempts, last)),
-                result = starter.start(cancel) => match result {
+                result = starter.start() => match result {
                     Ok(()) => {
                         tracing::debug!(target: "supervise_harness", attempts, "started");
                         return Ok(Started { attempts });

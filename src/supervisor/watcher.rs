@@ -1,19 +1,19 @@
 //! The watcher, which waits for the end of an agent.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 
 use crate::supervisor::process::{Process, TAKEN, WaitError, WatchResult};
 use crate::supervisor::spawner::AgentHandle;
 
-/// Why [`Watcher::wait`] cannot return a status.
+/// Why [`Watcher::wait`] and [`Watcher::wait_unless`] cannot return a status.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The token was cancelled before the agent ended. The agent runs on.
+    /// The wait was cancelled before the agent ended. The agent runs on.
     #[error("waiting for the end of process {pid} was cancelled")]
     Cancelled {
         /// The agent's process id.
@@ -46,7 +46,6 @@ pub enum WatchError {
 /// ```
 /// use supervise_harness::supervisor::{SpawnerOptions, WatchError};
 /// use supervise_harness::Signal;
-/// use tokio_util::sync::CancellationToken;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -54,14 +53,13 @@ pub enum WatchError {
 /// let agent = spawner.spawn("sleeper")?;
 /// let watcher = agent.watcher();
 ///
-/// let cancelled = CancellationToken::new();
-/// cancelled.cancel();
 /// // Nobody waits any more; the agent runs on.
-/// assert!(matches!(watcher.wait(&cancelled).await, Err(WatchError::Cancelled { .. })));
+/// let cancelled = watcher.wait_unless(std::future::ready(())).await;
+/// assert!(matches!(cancelled, Err(WatchError::Cancelled { .. })));
 ///
 /// agent.signal(Signal::TERM)?;
-/// let end = watcher.wait(&CancellationToken::new()).await?;
-/// assert_eq!(end, watcher.wait(&CancellationToken::new()).await?);
+/// let end = watcher.wait().await?;
+/// assert_eq!(end, watcher.wait().await?);
 /// assert_eq!((end.pid, end.exit_code()), (agent.pid(), -1));
 /// # Ok(())
 /// # }
@@ -79,14 +77,28 @@ impl Watcher {
         self.process.pid()
     }
 
-    /// Waits until the agent has ended, reaps it, and returns how it ended. Cancelling ends the
-    /// wait and leaves the agent alone. If the agent has ended as well, the wait returns the
-    /// status.
+    /// Waits until the agent has ended, reaps it, and returns how it ended.
     ///
     /// Any number of waits get the same result: at the same time, one after the other, or after the
     /// end, and on any runtime. Nobody waits for the agent's own descendants.
     ///
     /// Cancel-safe: dropping the future loses nothing, and the next wait gets the status.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::StatusTaken`], [`WatchError::Wait`]. `Wait` concerns this wait only: another may
+    /// still get the status.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with I/O enabled.
+    pub async fn wait(&self) -> Result<WatchResult, WatchError> {
+        self.wait_unless(std::future::pending()).await
+    }
+
+    /// Waits as [`wait`](Watcher::wait) does, until the future `cancelled` completes. This may be any future,
+    /// such as the `cancelled()` of a cancellation token or the receiver of a channel. It ends the wait
+    /// and leaves the agent alone. If the agent has ended as well, the wait returns the status.
     ///
     /// # Errors
     ///
@@ -96,7 +108,10 @@ impl Watcher {
     /// # Panics
     ///
     /// Outside a tokio runtime with I/O enabled.
-    pub async fn wait(&self, cancel: &CancellationToken) -> Result<WatchResult, WatchError> {
+    pub async fn wait_unless(
+        &self,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<WatchResult, WatchError> {
         let pid = self.pid();
         tokio::select! {
             biased;
@@ -104,7 +119,7 @@ impl Watcher {
                 WaitError::Taken => WatchError::StatusTaken { pid },
                 WaitError::Io(source) => WatchError::Wait { pid, source },
             }),
-            () = cancel.cancelled() => Err(WatchError::Cancelled { pid }),
+            () = cancelled => Err(WatchError::Cancelled { pid }),
         }
     }
 }

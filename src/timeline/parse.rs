@@ -1,5 +1,6 @@
 //! Parses the text that a timeline prints.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,7 @@ use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
 /// Why a text is not a timeline: where, what was expected there, and what was found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: expected {expected}, found {found}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimelineError {
     /// The line, from 1.
@@ -28,6 +28,23 @@ pub struct TimelineError {
     /// What was found there: a quote from the text, or a description.
     pub found: String,
 }
+
+impl fmt::Display for TimelineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TimelineError {
+            line,
+            column,
+            expected,
+            found,
+        } = self;
+        write!(
+            f,
+            "line {line}, column {column}: expected {expected}, found {found}"
+        )
+    }
+}
+
+impl std::error::Error for TimelineError {}
 
 type Result<T> = std::result::Result<T, TimelineError>;
 

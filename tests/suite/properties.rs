@@ -416,7 +416,7 @@ fn the_restart_loop_keeps_every_rule_of_a_loop() {
             mut starter,
         } = case;
         let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
-        let _ = restarts.run(&mut starter, &cancel).await;
+        let _ = restarts.run_unless(&mut starter, cancel.cancelled()).await;
     };
     let report = properties::restart_loop(run, &RestartParams::new());
     report.assert();

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rstest::rstest;
+use supervise_harness::Timestamp;
 use supervise_harness::backoff::{BackoffStrategy, ConstantBackoff, ExponentialBackoff};
 use supervise_harness::clock::{Clock, FakeClock};
 use supervise_harness::supervisor::{
     RestartError, RestartLoop, RestartLoopBuilder, RestartPolicy, Started, Starter,
 };
-use supervise_harness::{CancellationToken, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,7 +50,7 @@ impl Refuses {
 impl Starter for Refuses {
     type Error = Refused;
 
-    async fn start(&mut self, _: &CancellationToken) -> Result<(), Refused> {
+    async fn start(&mut self) -> Result<(), Refused> {
         self.attempts += 1;
         if self.attempts > self.first {
             Ok(())
@@ -66,7 +67,7 @@ fn run<S: Starter>(
 ) -> (Result<Started, RestartError<S::Error>>, Duration) {
     let clock = FakeClock::new();
     let mut restarts = builder.clock(clock.clone()).build();
-    let result = clock.block_on(restarts.run(starter, &CancellationToken::new()));
+    let result = clock.block_on(restarts.run(starter));
     (result, clock.now().since_origin())
 }
 
@@ -150,8 +151,7 @@ fn every_run_starts_from_the_first_delay() {
         .build();
     for round in 1..=2 {
         let mut starter = Refuses::all();
-        let cancel = CancellationToken::new();
-        let result = clock.block_on(restarts.run(&mut starter, &cancel));
+        let result = clock.block_on(restarts.run(&mut starter));
         assert!(result.is_err());
         assert_eq!(clock.now(), Timestamp::ORIGIN + round * 3 * SECOND);
         assert_eq!(resets.load(Ordering::SeqCst), round);
@@ -166,7 +166,7 @@ fn cancelled_before_the_first_attempt_it_makes_none() {
     let clock = FakeClock::new();
     let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
     let error = clock
-        .block_on(restarts.run(&mut starter, &cancel))
+        .block_on(restarts.run_unless(&mut starter, cancel.cancelled()))
         .unwrap_err();
     assert_eq!(
         error,
@@ -188,7 +188,7 @@ fn cancelled_in_an_attempt_it_drops_the_attempt_and_keeps_the_error_before() {
     let clock = FakeClock::new();
     let held = Arc::new(());
     let mut attempts = 0;
-    let mut starter = |_: &CancellationToken| {
+    let mut starter = || {
         attempts += 1;
         let (attempt, held) = (attempts, Arc::clone(&held));
         async move {
@@ -202,10 +202,13 @@ fn cancelled_in_an_attempt_it_drops_the_attempt_and_keeps_the_error_before() {
     };
     let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
     let (result, ()) = clock.block_on(async {
-        tokio::join!(restarts.run(&mut starter, &cancel), async {
-            clock.sleep(10 * SECOND).await;
-            cancel.cancel();
-        })
+        tokio::join!(
+            restarts.run_unless(&mut starter, cancel.cancelled()),
+            async {
+                clock.sleep(10 * SECOND).await;
+                cancel.cancel();
+            }
+        )
     });
     assert_eq!(
         result,
@@ -228,10 +231,13 @@ fn cancelled_in_a_delay_it_returns_at_once() {
         .build();
     let mut starter = Refuses::all();
     let (result, ()) = clock.block_on(async {
-        tokio::join!(restarts.run(&mut starter, &cancel), async {
-            clock.sleep(SECOND).await;
-            cancel.cancel();
-        })
+        tokio::join!(
+            restarts.run_unless(&mut starter, cancel.cancelled()),
+            async {
+                clock.sleep(SECOND).await;
+                cancel.cancel();
+            }
+        )
     });
     let error = result.unwrap_err();
     assert_eq!(
@@ -253,7 +259,7 @@ fn cancelled_in_a_delay_it_returns_at_once() {
 fn cancelled_by_its_own_attempt_it_makes_no_other() {
     let cancel = CancellationToken::new();
     let clock = FakeClock::new();
-    let mut starter = |cancel: &CancellationToken| {
+    let mut starter = || {
         let cancel = cancel.clone();
         async move {
             cancel.cancel();
@@ -261,7 +267,7 @@ fn cancelled_by_its_own_attempt_it_makes_no_other() {
         }
     };
     let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
-    let result = clock.block_on(restarts.run(&mut starter, &cancel));
+    let result = clock.block_on(restarts.run_unless(&mut starter, cancel.cancelled()));
     assert_eq!(
         result,
         Err(RestartError::Cancelled {
@@ -274,14 +280,17 @@ fn cancelled_by_its_own_attempt_it_makes_no_other() {
 
 #[test]
 fn an_attempt_that_succeeds_as_it_is_cancelled_has_succeeded() {
-    let mut starter = |cancel: &CancellationToken| {
+    let cancel = CancellationToken::new();
+    let mut starter = || {
         let cancel = cancel.clone();
         async move {
             cancel.cancel();
             Ok::<(), Refused>(())
         }
     };
-    let (result, _) = run(&mut starter, RestartLoop::builder());
+    let clock = FakeClock::new();
+    let mut restarts = RestartLoop::builder().clock(clock.clone()).build();
+    let result = clock.block_on(restarts.run_unless(&mut starter, cancel.cancelled()));
     assert_eq!(result.unwrap().attempts, 1);
 }
 
@@ -291,7 +300,7 @@ async fn it_runs_in_a_spawned_task_on_tokios_clock() {
     let task = tokio::spawn(async {
         let mut restarts = RestartLoop::builder().build();
         let mut starter = Refuses::first(5);
-        restarts.run(&mut starter, &CancellationToken::new()).await
+        restarts.run(&mut starter).await
     });
     assert_eq!(task.await.unwrap().unwrap().attempts, 6);
     assert_eq!(began.elapsed(), 31 * SECOND);

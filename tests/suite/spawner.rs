@@ -15,7 +15,6 @@ use nix::sys::wait::waitpid;
 use nix::unistd::getpgid;
 use supervise_harness::Signal;
 use supervise_harness::supervisor::{AgentStdio, SpawnError, SpawnerOptions};
-use tokio_util::sync::CancellationToken;
 
 use super::child;
 use tools::{
@@ -283,9 +282,7 @@ fn dropping_kills_the_group_and_reaps() {
     drop(agent);
     assert_eq!(waitpid(pid, None), Err(nix::Error::ECHILD), "reaped");
     assert_eq!(read_to_end(reader), "", "the descendant is gone");
-    let end = runtime()
-        .block_on(watcher.wait(&CancellationToken::new()))
-        .unwrap();
+    let end = runtime().block_on(watcher.wait()).unwrap();
     assert_eq!(end.signal(), Some(Signal::KILL));
 }
 
@@ -293,9 +290,7 @@ fn dropping_kills_the_group_and_reaps() {
 fn dropping_after_the_end_kills_what_is_left_of_the_group() {
     let (reader, writer) = pipe().unwrap();
     let agent = spawn(sh("sleep 60 & exit 4").stdout(writer));
-    let end = runtime()
-        .block_on(agent.watcher().wait(&CancellationToken::new()))
-        .unwrap();
+    let end = runtime().block_on(agent.watcher().wait()).unwrap();
     assert_eq!(end.exit_code(), 4);
     drop(agent);
     assert_eq!(read_to_end(reader), "");
@@ -312,7 +307,7 @@ fn nothing_is_left_after_a_hundred_lives() {
             match life % 3 {
                 0 => drop(agent),
                 1 => drop(runtime.block_on(agent.close()).unwrap()),
-                _ => drop(runtime.block_on(agent.watcher().wait(&CancellationToken::new()))),
+                _ => drop(runtime.block_on(agent.watcher().wait())),
             }
         }
         assert_eq!(open_count(), before);

@@ -14,10 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::child;
 use super::spawner::tools::{open_count, pid_of, read_to_end, runtime, sh, sleeper, spawn};
 
-fn never() -> CancellationToken {
-    CancellationToken::new()
-}
-
 /// Whoever reads the agent's socket reads its end.
 fn hang_up(agent: &AgentHandle) {
     let socket = agent.socket().unwrap();
@@ -27,7 +23,7 @@ fn hang_up(agent: &AgentHandle) {
 #[tokio::test]
 async fn exit_3_is_reported_as_3_with_the_right_pid() {
     let agent = spawn(sh("exit 3"));
-    let end = agent.watcher().wait(&never()).await.unwrap();
+    let end = agent.watcher().wait().await.unwrap();
     assert_eq!(end.status, ExitStatus::Exited { code: 3 });
     assert_eq!(
         (end.pid, end.exit_code(), end.signal()),
@@ -39,7 +35,7 @@ async fn exit_3_is_reported_as_3_with_the_right_pid() {
 async fn every_exit_code_comes_through() {
     for code in [0, 1, 127, 128, 137, 255] {
         let agent = spawn(sh(&format!("exit {code}")));
-        let end = agent.watcher().wait(&never()).await.unwrap();
+        let end = agent.watcher().wait().await.unwrap();
         assert_eq!(end.status, ExitStatus::Exited { code });
     }
 }
@@ -52,7 +48,7 @@ async fn a_death_by_any_signal_is_reported_as_that_signal() {
         let signal: Signal = name.parse().unwrap();
         let agent = spawn(sleeper());
         agent.signal(signal).unwrap();
-        let end = agent.watcher().wait(&never()).await.unwrap();
+        let end = agent.watcher().wait().await.unwrap();
         assert_eq!((end.exit_code(), end.signal()), (-1, Some(signal)));
     }
 }
@@ -72,7 +68,7 @@ fn a_core_dump_is_reported_where_the_kernel_writes_one() {
                 .status()
                 .unwrap();
             let agent = spawn(sh("kill -SEGV $$"));
-            let end = runtime().block_on(agent.watcher().wait(&never())).unwrap();
+            let end = runtime().block_on(agent.watcher().wait()).unwrap();
             assert_eq!(
                 end.status,
                 ExitStatus::Signaled {
@@ -89,23 +85,27 @@ async fn several_waits_get_the_same_before_and_after_the_end() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let (one, two) = (agent.watcher(), agent.watcher());
     let clone = one.clone();
-    let (token, other) = (never(), never());
+    let (token, other) = (CancellationToken::new(), CancellationToken::new());
     let end_it = async {
         hang_up(&agent);
     };
     let (a, b, c, d, ()) = tokio::join!(
-        one.wait(&token),
-        one.wait(&other),
-        two.wait(&token),
-        clone.wait(&token),
+        one.wait_unless(token.cancelled()),
+        one.wait_unless(other.cancelled()),
+        two.wait_unless(token.cancelled()),
+        clone.wait_unless(token.cancelled()),
         end_it
     );
     let a = a.unwrap();
     assert_eq!(a.exit_code(), 9);
     assert_eq!([b.unwrap(), c.unwrap(), d.unwrap()], [a, a, a]);
-    assert_eq!(one.wait(&token).await.unwrap(), a, "late");
+    assert_eq!(one.wait_unless(token.cancelled()).await.unwrap(), a, "late");
     assert_eq!(
-        agent.watcher().wait(&token).await.unwrap(),
+        agent
+            .watcher()
+            .wait_unless(token.cancelled())
+            .await
+            .unwrap(),
         a,
         "late and new"
     );
@@ -116,7 +116,7 @@ fn waits_on_several_runtimes_get_the_same() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let ends: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| runtime().block_on(agent.watcher().wait(&never())).unwrap()))
+            .map(|_| scope.spawn(|| runtime().block_on(agent.watcher().wait()).unwrap()))
             .collect();
         hang_up(&agent);
         threads.into_iter().map(|t| t.join().unwrap()).collect()
@@ -131,19 +131,28 @@ fn waits_on_several_runtimes_get_the_same() {
 async fn a_cancelled_wait_leaves_the_agent_alone() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let watcher = agent.watcher();
-    let token = never();
-    let (end, ()) = tokio::join!(watcher.wait(&token), async { token.cancel() });
+    let token = CancellationToken::new();
+    let (end, ()) = tokio::join!(watcher.wait_unless(token.cancelled()), async {
+        token.cancel();
+    });
     let error = end.unwrap_err();
     assert!(matches!(error, WatchError::Cancelled { pid } if pid == agent.pid()));
     assert!(matches!(
-        watcher.wait(&token).await,
+        watcher.wait_unless(token.cancelled()).await,
         Err(WatchError::Cancelled { .. })
     ));
     // It is there to end by itself.
     hang_up(&agent);
-    assert_eq!(watcher.wait(&never()).await.unwrap().exit_code(), 9);
+    assert_eq!(watcher.wait().await.unwrap().exit_code(), 9);
     // What is known is told, cancelled or not.
-    assert_eq!(watcher.wait(&token).await.unwrap().exit_code(), 9);
+    assert_eq!(
+        watcher
+            .wait_unless(token.cancelled())
+            .await
+            .unwrap()
+            .exit_code(),
+        9
+    );
 }
 
 #[test]
@@ -154,17 +163,17 @@ fn dropped_waits_lose_nothing_and_leave_nothing() {
             runtime().block_on(async {
                 let agent = spawn(sh("read line <&3; exit 9"));
                 let watcher = agent.watcher();
-                let (before, token) = (open_count(), never());
+                let (before, token) = (open_count(), CancellationToken::new());
                 for _ in 0..50 {
                     tokio::select! {
                         biased;
-                        end = watcher.wait(&token) => panic!("{end:?}"),
+                        end = watcher.wait_unless(token.cancelled()) => panic!("{end:?}"),
                         () = tokio::task::yield_now() => {}
                     }
                 }
                 assert_eq!(open_count(), before);
                 hang_up(&agent);
-                assert_eq!(watcher.wait(&never()).await.unwrap().exit_code(), 9);
+                assert_eq!(watcher.wait().await.unwrap().exit_code(), 9);
             });
         },
     );
@@ -174,7 +183,7 @@ fn dropped_waits_lose_nothing_and_leave_nothing() {
 async fn a_wait_works_where_time_is_paused() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let watcher = agent.watcher();
-    let waiting = tokio::spawn(async move { watcher.wait(&never()).await });
+    let waiting = tokio::spawn(async move { watcher.wait().await });
     tokio::task::yield_now().await;
     hang_up(&agent);
     assert_eq!(waiting.await.unwrap().unwrap().exit_code(), 9);
@@ -184,8 +193,8 @@ async fn a_wait_works_where_time_is_paused() {
 async fn a_wait_sees_the_end_that_a_close_makes() {
     let agent = spawn(sleeper());
     let watcher = agent.watcher();
-    let token = never();
-    let (watched, closed) = tokio::join!(watcher.wait(&token), agent.close());
+    let token = CancellationToken::new();
+    let (watched, closed) = tokio::join!(watcher.wait_unless(token.cancelled()), agent.close());
     assert_eq!(watched.unwrap(), closed.unwrap());
 }
 
@@ -193,13 +202,17 @@ async fn a_wait_sees_the_end_that_a_close_makes() {
 async fn a_stolen_status_is_an_error_of_its_own_for_every_waiter() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let watcher = agent.watcher();
-    let token = never();
+    let token = CancellationToken::new();
     let steal = async {
         hang_up(&agent);
         waitpid(pid_of(&agent), None).unwrap();
     };
-    let (a, b, ()) = tokio::join!(watcher.wait(&token), watcher.wait(&token), steal);
-    for end in [a, b, watcher.wait(&token).await] {
+    let (a, b, ()) = tokio::join!(
+        watcher.wait_unless(token.cancelled()),
+        watcher.wait_unless(token.cancelled()),
+        steal
+    );
+    for end in [a, b, watcher.wait_unless(token.cancelled()).await] {
         let error = end.unwrap_err();
         assert!(
             matches!(error, WatchError::StatusTaken { pid } if pid == agent.pid()),
@@ -220,7 +233,7 @@ fn where_sigchld_is_ignored_the_status_is_taken() {
             let spawner = sh("exit 9").build().unwrap();
             match spawner.spawn("tested") {
                 Ok(agent) => {
-                    let end = runtime().block_on(agent.watcher().wait(&never()));
+                    let end = runtime().block_on(agent.watcher().wait());
                     assert!(
                         matches!(end, Err(WatchError::StatusTaken { .. })),
                         "{end:?}"
@@ -237,7 +250,7 @@ fn where_sigchld_is_ignored_the_status_is_taken() {
 async fn the_statuses_of_other_children_stay_theirs() {
     let agent = spawn(sh("read line <&3; exit 9"));
     let watcher = agent.watcher();
-    let waiting = tokio::spawn(async move { watcher.wait(&never()).await });
+    let waiting = tokio::spawn(async move { watcher.wait().await });
     tokio::task::yield_now().await;
     let mut other = Command::new("/bin/sh")
         .args(["-c", "echo done; exit 6"])
@@ -268,9 +281,10 @@ fn no_handler_of_sigchld_is_installed() {
         let before = disposition();
         runtime().block_on(async {
             let agent = spawn(sleeper());
-            let token = never();
+            let token = CancellationToken::new();
             let watcher = agent.watcher();
-            let (watched, closed) = tokio::join!(watcher.wait(&token), agent.close());
+            let (watched, closed) =
+                tokio::join!(watcher.wait_unless(token.cancelled()), agent.close());
             assert_eq!(watched.unwrap(), closed.unwrap());
         });
         assert_eq!(disposition(), before);

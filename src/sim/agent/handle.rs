@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant as TokioInstant;
 
+#[cfg(feature = "supervisor")]
 use super::following::Following;
 use super::run::{Run, check};
 use super::server::Server;
 use super::shared::Shared;
 use crate::script::Script;
+#[cfg(feature = "supervisor")]
 use crate::supervisor::SpawnerOptions;
+#[cfg(feature = "supervisor")]
 use crate::supervisor::SupervisorEvents;
 use crate::timeline::Who;
 use crate::timestamp::Timestamp;
@@ -108,6 +111,7 @@ impl Agent {
         command
     }
 
+    #[cfg(feature = "supervisor")]
     /// The program and its arguments, as in [`command`](Agent::command), for a [`Spawner`](crate::supervisor::Spawner).
     pub fn spawner_options(&self) -> SpawnerOptions {
         SpawnerOptions::new()
@@ -182,6 +186,7 @@ impl Agent {
         self.shared.note(now, who, text.to_string());
     }
 
+    #[cfg(feature = "supervisor")]
     /// Writes the events of a [`Supervisor`](crate::supervisor::Supervisor) of this agent into the timeline. Each event
     /// is a note beside its run, at the instant at which the supervisor sent it: `started`, `ready`,
     /// `stopping SIGTERM`, `ended code=1`, `backing off 2s (attempt 3)`, `gave up after ...`.

@@ -14,7 +14,7 @@ thread_local! {
 /// Whether the harness works on this thread, as a flag that another thread can read. While it is true,
 /// every call of this thread is the harness's. What the harness opens while a sim runs, it opens under
 /// the server's lock, and no code of the user runs under that lock.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) fn at_work() -> Arc<AtomicBool> {
     AT_WORK.with(Arc::clone)
 }

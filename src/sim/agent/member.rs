@@ -85,6 +85,7 @@ pub(crate) struct Member {
     /// Whether it waits for a file. It looks for the file when it is pinged.
     pub(crate) is_watching: bool,
     /// Whether a followed supervisor has said that it started this process.
+    #[cfg(feature = "supervisor")]
     pub(crate) is_followed: bool,
     /// /proc/PID/stat, held open if there are enough descriptors.
     stat: Option<File>,
@@ -144,6 +145,7 @@ impl Member {
             ended_in: 0,
             statements: 0,
             is_watching: false,
+            #[cfg(feature = "supervisor")]
             is_followed: false,
             stat: None,
             sent: 0,

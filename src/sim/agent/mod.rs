@@ -19,14 +19,16 @@ mod shared;
 
 mod run;
 
+#[cfg(feature = "supervisor")]
 mod following;
 
 mod handle;
 
+#[cfg(feature = "supervisor")]
 pub use following::Following;
 pub use handle::Agent;
 pub(crate) use locked::Locked;
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) use locked::at_work;
 pub(crate) use member::{KernelState, Member};
 pub(crate) use parent::parent_and_start;

@@ -104,7 +104,7 @@ impl Run {
     }
 
     /// Has the run exit with the code at once, even while the code under test holds this thread.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn exit_at_once(&self, code: u8) {
         let order = Order::Do(agent_stub::script::Script(vec![Statement::Exit(code)]));
         self.shared.lock().order_at_once(self.member, &order);
@@ -199,7 +199,7 @@ impl Run {
     /// Waits until a descendant of the run with this name has said hello, and returns its process.
     ///
     /// Cancel-safe.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) async fn descendant(&self, name: &str) -> Run {
         let who = Who::descendant(Arc::clone(&self.name), self.number, name);
         let wait = || ("Run::descendant", format!("{who} has not started"));
@@ -218,7 +218,7 @@ impl Run {
     /// Waits until the run was reaped.
     ///
     /// Cancel-safe.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) async fn reaped(&self) {
         let member = self.member;
         self.shared

@@ -3,6 +3,7 @@
 // A module imports only from modules above it.
 mod expected;
 
+#[cfg(feature = "supervisor")]
 mod followed;
 
 mod named;
@@ -39,6 +40,7 @@ mod reaps;
 
 mod welcome;
 
+#[cfg(feature = "supervisor")]
 mod follow;
 
 mod intake;

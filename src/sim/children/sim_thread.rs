@@ -32,7 +32,7 @@ impl SimThread {
     }
 
     /// Enters this thread, which only waits for the harness's threads, and forks nothing until this is dropped.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn wait() -> SimThread {
         SimThread::register(None, None)
     }
@@ -65,7 +65,7 @@ impl Drop for SimThread {
 }
 
 /// Says that the sim of this thread is over although the thread is not. Other sims then need not look at the thread.
-#[cfg(feature = "properties")]
+#[cfg(feature = "conformance")]
 pub(crate) fn leave(thread: Pid) {
     let mut threads = SIM_THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let left = threads.iter_mut().filter(|(other, _)| *other == thread);

@@ -14,7 +14,7 @@ async fn looped(
 ) {
     for attempt in 0.. {
         let began = case.clock.now();
-        if case.starter.start(&case.cancel).await.is_ok() {
+        if case.starter.start().await.is_ok() {
             return;
         }
         let took = case.clock.now() - began;

@@ -8,7 +8,6 @@ use nix::libc;
 use nix::sys::wait::waitpid;
 use supervise_harness::supervisor::{AgentHandle, CloseError};
 use supervise_harness::{ExitStatus, Signal};
-use tokio_util::sync::CancellationToken;
 
 use super::super::child;
 use super::tools::{WATCHDOG, line, pid_of, read_to_end, refuse, runtime, sh, sleeper, spawn};
@@ -119,7 +118,7 @@ async fn an_agent_that_has_ended_gives_its_status_and_its_group_is_killed() {
         // The agent is the last holder of the other half.
         assert_eq!(line(&agent), "");
         if watched {
-            let end = agent.watcher().wait(&CancellationToken::new()).await;
+            let end = agent.watcher().wait().await;
             assert_eq!(end.unwrap().exit_code(), 4);
         }
         assert_eq!(agent.close().await.unwrap().exit_code(), 4);
@@ -140,8 +139,8 @@ fn before_linux_6_9_the_group_is_killed_while_the_zombie_keeps_its_number() {
                 );
                 assert_eq!(line(&agent), "ready");
                 // A watcher must not reap before the group is killed either.
-                let (watcher, never) = (agent.watcher(), CancellationToken::new());
-                let (watched, closed) = tokio::join!(watcher.wait(&never), agent.close());
+                let watcher = agent.watcher();
+                let (watched, closed) = tokio::join!(watcher.wait(), agent.close());
                 assert_eq!(closed.unwrap().signal(), Some(Signal::TERM));
                 assert_eq!(watched.unwrap().signal(), Some(Signal::TERM));
                 assert_eq!(read_to_end(reader), "");
@@ -159,14 +158,7 @@ async fn closing_again_gives_the_same() {
     let agent = spawn(sleeper());
     let first = agent.close().await.unwrap();
     assert_eq!(agent.close().await.unwrap(), first);
-    assert_eq!(
-        agent
-            .watcher()
-            .wait(&CancellationToken::new())
-            .await
-            .unwrap(),
-        first
-    );
+    assert_eq!(agent.watcher().wait().await.unwrap(), first);
 }
 
 /// Says `term` for each SIGTERM and `mark` for each SIGURG, and ends only by SIGKILL.
@@ -232,7 +224,7 @@ fn dropping_the_handle_ends_what_a_cancelled_close_began() {
     let (pid, watcher) = (pid_of(&agent), agent.watcher());
     drop(agent);
     assert_eq!(waitpid(pid, None), Err(nix::Error::ECHILD));
-    let end = runtime().block_on(watcher.wait(&CancellationToken::new()));
+    let end = runtime().block_on(watcher.wait());
     assert_eq!(end.unwrap().signal(), Some(Signal::KILL));
 }
 

@@ -12,6 +12,13 @@ use super::state::{LISTENER, Server};
 /// real-time: how long a look waits until every process that was signalled is dead or at rest.
 const DYING: Duration = Duration::from_secs(1);
 
+#[cfg(not(feature = "supervisor"))]
+impl Server {
+    /// Takes in what the supervisors have said: there are none.
+    #[allow(clippy::unused_self, reason = "as where there are some")]
+    pub(crate) fn hear_supervisors(&self) {}
+}
+
 impl Server {
     /// Takes in what has come, and waits for it at most for `wait`. Returns whether anything has come.
     pub(crate) fn pump(&mut self, wait: Duration) -> bool {

@@ -87,7 +87,7 @@ impl Server {
 
     /// Gives a member an order at once, whoever's turn it is. It is for code that holds the sim's thread
     /// until the order is obeyed.
-    #[cfg(feature = "properties")]
+    #[cfg(feature = "conformance")]
     pub(crate) fn order_at_once(&mut self, member: usize, order: &Order) {
         self.progress += 1;
         self.tell(member, order);

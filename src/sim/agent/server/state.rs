@@ -1,6 +1,7 @@
 //! The server itself: its listening socket, and what it knows of the processes behind it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::expected::Expected;
+#[cfg(feature = "supervisor")]
 use super::followed::Followed;
 use super::named::Named;
 use super::spoken::Spoken;
@@ -45,6 +47,7 @@ pub(crate) struct Server {
     /// Descendants that were started and have not said hello.
     pub(super) expected: Vec<Expected>,
     /// The supervisors that the server listens to.
+    #[cfg(feature = "supervisor")]
     pub(super) followed: Vec<Followed>,
     /// Processes that were already gone when the server heard a supervisor say that it had started them.
     pub(super) gone: HashSet<u32>,
@@ -111,11 +114,7 @@ impl Server {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (listener, name) = loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!(
-                "supervise-{}-{number}-{:08x}",
-                std::process::id(),
-                rand::random::<u32>()
-            );
+            let name = format!("supervise-{}-{number}-{:08x}", std::process::id(), random());
             match UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?) {
                 Ok(listener) => break (listener, name),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -135,6 +134,7 @@ impl Server {
             by_pid: HashMap::new(),
             agents: Vec::new(),
             expected: Vec::new(),
+            #[cfg(feature = "supervisor")]
             followed: Vec::new(),
             gone: HashSet::new(),
             lost: HashSet::new(),
@@ -202,4 +202,10 @@ fn kernel_name(program: &Path) -> Option<String> {
     let name = program.file_name()?.as_bytes();
     let name = &name[..name.len().min(15)];
     String::from_utf8(name.to_vec()).ok()
+}
+
+/// A number that differs from process to process: the keys of std's hash maps are drawn at random.
+fn random() -> u32 {
+    let drawn = RandomState::new().build_hasher().finish();
+    u32::try_from(drawn >> 32).unwrap_or(0)
 }

@@ -233,6 +233,7 @@ impl Server {
         (Who::descendant(name, run, &*descendant), run, path)
     }
 
+    #[cfg(feature = "supervisor")]
     /// Takes in a process that a supervisor says it has started, as a run of the agent. The process is a run
     /// from now on, whether it says hello or not. Returns the run's number, and the member; `None` instead of
     /// the member if the process is gone already.
