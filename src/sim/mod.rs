@@ -49,6 +49,8 @@ mod watchdog;
 
 mod handle;
 
+mod race;
+
 mod tasks;
 
 mod simulation;

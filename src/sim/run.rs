@@ -18,6 +18,7 @@ use super::gate::Gate;
 use super::handle::SimHandle;
 use super::panics::Panics;
 use super::pool::Pool;
+use super::race::first;
 use super::ready::{self, Ready};
 use super::sight::Sight;
 use super::simulation::Sim;
@@ -176,12 +177,11 @@ impl Sim {
                     #[cfg(feature = "conformance")]
                     pool: Arc::clone(&pool),
                 };
-                let ended = tokio::select! {
-                    biased;
-                    () = watched.abort.notified() => None,
-                    () = sight.faulted.notified() => None,
-                    result = body(handle) => Some(result.into_result()),
+                let cut_off = async {
+                    first(watched.abort.notified(), sight.faulted.notified()).await;
+                    None
                 };
+                let ended = first(cut_off, async { Some(body(handle).await.into_result()) }).await;
                 // Waits until the processes show what the body did last.
                 if ended.is_some() && !self.is_real && self.gate {
                     shared.lock().is_ending = true;

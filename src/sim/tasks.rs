@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant as TokioInstant;
 
+use super::race::first;
 use crate::sim::agent::Shared;
 use crate::timestamp::Timestamp;
 
@@ -30,11 +31,7 @@ pub(super) async fn timer(shared: Arc<Shared>, origin: TokioInstant, gated: bool
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            biased;
-            () = shared.timer.notified() => {}
-            () = sleep => {}
-        }
+        first(shared.timer.notified(), sleep).await;
     }
 }
 
