@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use supervise_harness::Signal;
 use supervise_harness::conformance::{self, Session, Subject, SubjectError};
-use supervise_harness::rules::{DelayCurve, Profile, Rest, Service, Setting, StopReturn};
+use supervise_harness::rules::{DelayCurve, Profile, RestReason, Service, Setting, StopReturn};
 use supervise_harness::supervisor::RestartPolicy;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -59,9 +59,9 @@ impl Session for Kept {
         Ok(())
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         self.0.closed().await;
-        Rest::Stopped
+        RestReason::Stopped
     }
 }
 

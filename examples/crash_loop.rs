@@ -9,7 +9,8 @@ use std::time::Duration;
 use supervise_harness::backoff::ExponentialBackoff;
 use supervise_harness::stub;
 use supervise_harness::supervisor::{
-    Readiness, RestartLimit, RestartTracker, SpawnerOptions, State, Supervisor, SupervisorEvent,
+    Readiness, RestartLimit, RestartTracker, SpawnerOptions, Supervisor, SupervisorEvent,
+    SupervisorState,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -46,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // One task stops the agent once it is up; the other prints what happens, as it happens.
     let stop = async {
         supervisor
-            .wait_for(|status| matches!(status.state, State::Up))
+            .wait_for(|status| matches!(status.state, SupervisorState::Up))
             .await?;
         supervisor.stop().await
     };

@@ -21,7 +21,7 @@
 //! identify, and it does not wait for any of them to go away by itself. It blames:
 //!
 //! - the children that the guard's thread has forked since the guard was made; with
-//!   [`Builder::all_threads`], those of all threads;
+//!   [`GuardBuilder::all_threads`], those of all threads;
 //! - every process that bears the guard's [mark](Guard::mark) in its environment or its arguments,
 //!   wherever it was re-parented: descendants inherit the mark;
 //! - the descendants of those;
@@ -49,7 +49,7 @@
 //!   group and the session of every process that the guard knows.
 //! - The environment of a process that became another user's.
 //! - A mark that a process acquires by an exec, if the process was there before the guard was made.
-//! - Children that another thread forked, without a mark or [`Builder::all_threads`].
+//! - Children that another thread forked, without a mark or [`GuardBuilder::all_threads`].
 
 // A module imports only from modules above it.
 mod proc;
@@ -71,8 +71,8 @@ mod guard;
 mod identities;
 
 pub(crate) use end::end_processes_of;
-pub use found::{Fate, Found, Owner, State};
-pub use guard::{Builder, Guard};
+pub use found::{Fate, Found, Owner, ProcessState};
+pub use guard::{Guard, GuardBuilder};
 pub(crate) use identities::{children_of, processes_where};
 pub(crate) use proc::Identity;
 pub use proc::Unreadable;

@@ -119,7 +119,9 @@ pub use sim::agent::Following;
 pub use sim::agent::{Agent, Run};
 pub use sim::{BodyResult, Sim, SimBuilder, SimError, SimFailure, SimHandle};
 pub use status::ExitStatus;
-pub use timeline::{Event, RunSpan, Timeline, TimelineClock, TimelineError, What, Who};
+pub use timeline::{
+    Event, EventKind, EventSource, RunSpan, Timeline, TimelineClock, TimelineError,
+};
 pub use timestamp::Timestamp;
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use agent_stub::Signal;
 /// let crashed = ExitStatus::Signaled { signal: Signal::SEGV, core_dumped: false };
 /// assert_eq!((crashed.exit_code(), crashed.signal()), (-1, Some(Signal::SEGV)));
 /// assert_eq!(crashed.to_string(), "killed by SIGSEGV");
-/// assert_eq!(ExitStatus::Exited { code: 3 }.exit_code(), 3);
+/// assert_eq!(crashed.code(), None);
+/// assert_eq!(ExitStatus::Exited { code: 3 }.code(), Some(3));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
@@ -40,6 +41,16 @@ impl ExitStatus {
         match self {
             ExitStatus::Exited { code } => code,
             ExitStatus::Signaled { .. } => -1,
+        }
+    }
+
+    /// Returns the exit code, 0 to 255. `None` for a death by signal, as
+    /// [`std::process::ExitStatus::code`] has it.
+    #[must_use]
+    pub fn code(self) -> Option<i32> {
+        match self {
+            ExitStatus::Exited { code } => Some(code),
+            ExitStatus::Signaled { .. } => None,
         }
     }
 

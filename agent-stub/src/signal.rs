@@ -15,6 +15,7 @@ use std::str::FromStr;
 /// use agent_stub::Signal;
 ///
 /// assert_eq!("TERM".parse(), Ok(Signal::TERM));
+/// assert_eq!(Signal::SIGTERM, Signal::TERM);
 /// assert_eq!("11".parse(), Ok(Signal::SEGV));
 /// assert_eq!("RTMIN+2".parse::<Signal>().unwrap().to_string(), "SIGRTMIN+2");
 /// ```
@@ -29,9 +30,10 @@ const FIRST_FREE: u8 = if cfg!(target_env = "musl") { 35 } else { RTMIN };
 const MAX: u8 = 64;
 
 macro_rules! signals {
-    ($($name:ident = $number:literal, $doc:literal;)*) => {
+    ($($name:ident, $full:ident = $number:literal, $doc:literal;)*) => {
         impl Signal {
             $(#[doc = $doc] pub const $name: Signal = Signal($number);)*
+            $(#[doc = $doc] pub const $full: Signal = Signal($number);)*
 
             /// The named signals, by number.
             const NAMED: &[(&'static str, u8)] = &[$((stringify!($name), $number)),*];
@@ -40,37 +42,37 @@ macro_rules! signals {
 }
 
 signals! {
-    HUP = 1, "Hang-up.";
-    INT = 2, "Interrupt.";
-    QUIT = 3, "Quit, with a core dump.";
-    ILL = 4, "Illegal instruction.";
-    TRAP = 5, "Trace trap.";
-    ABRT = 6, "Abort.";
-    BUS = 7, "Bus error.";
-    FPE = 8, "Arithmetic error.";
-    KILL = 9, "Kill: cannot be caught, blocked or ignored.";
-    USR1 = 10, "The first user signal.";
-    SEGV = 11, "Invalid memory reference.";
-    USR2 = 12, "The second user signal.";
-    PIPE = 13, "A write that nobody can read.";
-    ALRM = 14, "A timer of alarm(2).";
-    TERM = 15, "Please end.";
-    STKFLT = 16, "Coprocessor stack fault.";
-    CHLD = 17, "A child ended or stopped.";
-    CONT = 18, "Go on after a stop.";
-    STOP = 19, "Stop: cannot be caught, blocked or ignored.";
-    TSTP = 20, "Stop, from the terminal.";
-    TTIN = 21, "A background read from the terminal.";
-    TTOU = 22, "A background write to the terminal.";
-    URG = 23, "Urgent data on a socket.";
-    XCPU = 24, "The processor-time limit was passed.";
-    XFSZ = 25, "The file-size limit was passed.";
-    VTALRM = 26, "A timer of virtual time.";
-    PROF = 27, "A profiling timer.";
-    WINCH = 28, "The window changed its size.";
-    IO = 29, "Input or output is possible.";
-    PWR = 30, "The power failed.";
-    SYS = 31, "A bad system call.";
+    HUP, SIGHUP = 1, "Hang-up.";
+    INT, SIGINT = 2, "Interrupt.";
+    QUIT, SIGQUIT = 3, "Quit, with a core dump.";
+    ILL, SIGILL = 4, "Illegal instruction.";
+    TRAP, SIGTRAP = 5, "Trace trap.";
+    ABRT, SIGABRT = 6, "Abort.";
+    BUS, SIGBUS = 7, "Bus error.";
+    FPE, SIGFPE = 8, "Arithmetic error.";
+    KILL, SIGKILL = 9, "Kill: cannot be caught, blocked or ignored.";
+    USR1, SIGUSR1 = 10, "The first user signal.";
+    SEGV, SIGSEGV = 11, "Invalid memory reference.";
+    USR2, SIGUSR2 = 12, "The second user signal.";
+    PIPE, SIGPIPE = 13, "A write that nobody can read.";
+    ALRM, SIGALRM = 14, "A timer of alarm(2).";
+    TERM, SIGTERM = 15, "Please end.";
+    STKFLT, SIGSTKFLT = 16, "Coprocessor stack fault.";
+    CHLD, SIGCHLD = 17, "A child ended or stopped.";
+    CONT, SIGCONT = 18, "Go on after a stop.";
+    STOP, SIGSTOP = 19, "Stop: cannot be caught, blocked or ignored.";
+    TSTP, SIGTSTP = 20, "Stop, from the terminal.";
+    TTIN, SIGTTIN = 21, "A background read from the terminal.";
+    TTOU, SIGTTOU = 22, "A background write to the terminal.";
+    URG, SIGURG = 23, "Urgent data on a socket.";
+    XCPU, SIGXCPU = 24, "The processor-time limit was passed.";
+    XFSZ, SIGXFSZ = 25, "The file-size limit was passed.";
+    VTALRM, SIGVTALRM = 26, "A timer of virtual time.";
+    PROF, SIGPROF = 27, "A profiling timer.";
+    WINCH, SIGWINCH = 28, "The window changed its size.";
+    IO, SIGIO = 29, "Input or output is possible.";
+    PWR, SIGPWR = 30, "The power failed.";
+    SYS, SIGSYS = 31, "A bad system call.";
 }
 
 impl Signal {

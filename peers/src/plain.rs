@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    Daemonizer, DelayCurve, Environment, Notice, OwnGroup, Profile, RepeatedStop, Rest, Service,
-    Setting, StopReturn, StopScope,
+    Daemonizer, DelayCurve, Environment, Notice, OwnGroup, Profile, RepeatedStop, RestReason,
+    Service, Setting, StopReturn, StopScope,
 };
 use supervise_harness::supervisor::RestartPolicy;
 use supervise_harness::{ExitStatus, Signal};
@@ -96,7 +96,7 @@ impl Session for PlainSession {
         Ok(())
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         std::future::pending().await
     }
 }

@@ -10,7 +10,7 @@ use processkit::{
 use supervise_harness::backoff::Jitter;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    Daemonizer, Environment, Notice, OwnGroup, Profile, Rest, Service, Setting, StopReturn,
+    Daemonizer, Environment, Notice, OwnGroup, Profile, RestReason, Service, Setting, StopReturn,
     StopScope,
 };
 use supervise_harness::supervisor::{EndCause, RestartLimit, RestartPolicy};
@@ -28,7 +28,7 @@ pub struct Processkit;
 pub struct ProcesskitSession {
     session: RefCell<Option<SupervisionSession>>,
     grace: Duration,
-    rests: watch::Sender<Option<Rest>>,
+    rests: watch::Sender<Option<RestReason>>,
     events: JoinHandle<()>,
 }
 
@@ -166,16 +166,16 @@ fn notice(event: &SupervisionEvent, success: bool) -> Option<Notice> {
         }
         SupervisionEvent::RestartScheduled { delay, .. } => Notice::BackingOff(*delay),
         SupervisionEvent::Stopped { reason } => Notice::Resting(match reason {
-            StopReason::RestartsExhausted | StopReason::GaveUp => Rest::GaveUp {
+            StopReason::RestartsExhausted | StopReason::GaveUp => RestReason::GaveUp {
                 cause: None,
                 restarts: None,
             },
-            StopReason::Stopped => Rest::Stopped,
-            StopReason::PolicySatisfied => Rest::Finished { success },
-            reason => Rest::Failed(reason.name().to_owned()),
+            StopReason::Stopped => RestReason::Stopped,
+            StopReason::PolicySatisfied => RestReason::Finished { success },
+            reason => RestReason::Failed(reason.name().to_owned()),
         }),
         SupervisionEvent::SupervisionFailed { error } => {
-            Notice::Resting(Rest::Failed(format!("{error:?}")))
+            Notice::Resting(RestReason::Failed(format!("{error:?}")))
         }
         _ => return None,
     })
@@ -207,13 +207,13 @@ impl Session for ProcesskitSession {
         Ok(())
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         let mut rests = self.rests.subscribe();
         let rest = match rests.wait_for(Option::is_some).await {
-            Ok(rest) => rest.clone().unwrap_or(Rest::Stopped),
-            Err(_) => Rest::Failed("its events ended".to_owned()),
+            Ok(rest) => rest.clone().unwrap_or(RestReason::Stopped),
+            Err(_) => RestReason::Failed("its events ended".to_owned()),
         };
-        if !matches!(rest, Rest::GaveUp { .. }) {
+        if !matches!(rest, RestReason::GaveUp { .. }) {
             return rest;
         }
         // The event says only that there were too many restarts. The result of the session says the
@@ -225,14 +225,14 @@ impl Session for ProcesskitSession {
         match session.wait().await {
             Ok(outcome) => {
                 let cause = ended(&outcome.final_result.outcome()).map(EndCause::Exited);
-                let rest = Rest::GaveUp {
+                let rest = RestReason::GaveUp {
                     cause,
                     restarts: Some(outcome.restarts),
                 };
                 self.rests.send_replace(Some(rest.clone()));
                 rest
             }
-            Err(error) => Rest::Failed(error.to_string()),
+            Err(error) => RestReason::Failed(error.to_string()),
         }
     }
 }

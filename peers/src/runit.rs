@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 use supervise_harness::Signal;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
 use supervise_harness::rules::{
-    CrashFate, Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, Rest, Service,
-    Setting, StopReturn, StopScope, Time,
+    CrashFate, Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, RestReason,
+    Service, Setting, StopReturn, StopScope, Time,
 };
 use supervise_harness::supervisor::RestartPolicy;
 use tempfile::TempDir;
@@ -323,7 +323,7 @@ impl Session for RunitSession {
         self.carried_out("down").await
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         std::future::pending().await
     }
 

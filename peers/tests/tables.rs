@@ -1,6 +1,6 @@
 //! Compares the table of each supervisor with the one that was last seen.
 
-use supervise_harness::conformance::{self, Report};
+use supervise_harness::conformance::{self, SuiteReport};
 use supervise_harness::rules::rule;
 use supervise_peers::{Plain, Processkit, Runit};
 
@@ -9,7 +9,7 @@ mod sweeper;
 
 /// Returns the verdicts of the rules that work. It leaves their texts out, since in real time these
 /// contain times.
-fn table(report: &Report) -> String {
+fn table(report: &SuiteReport) -> String {
     let works = |id: &str| rule(id).is_some_and(|rule| rule.planned().is_none());
     let lines = report.lines().iter().filter(|line| works(line.rule.id));
     let lines: Vec<String> = lines

@@ -11,7 +11,7 @@ mod program;
 
 mod placed;
 
-pub use placed::{Apart, Placed};
+pub use placed::{Apart, PlacedSession};
 pub use program::Program;
 pub use serve::serve;
 pub use session::ApartSession;

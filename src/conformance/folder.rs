@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 
-use super::halt::Halt;
 use super::held::Hold;
+use super::trial_error::TrialError;
 use crate::flock;
 
 /// What a folder's name begins with. The process id and a counter follow.
@@ -46,10 +46,11 @@ impl Folder {
     }
 
     /// Makes the folder. The first time in a process, also removes what killed processes have left.
-    pub(super) fn made(&self) -> Result<(), Halt> {
+    pub(super) fn made(&self) -> Result<(), TrialError> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(|| sweep(&std::env::temp_dir()));
-        let lock = make(&self.path).map_err(|error| Halt::of("a temporary folder", &error))?;
+        let lock =
+            make(&self.path).map_err(|error| TrialError::of("a temporary folder", &error))?;
         // The lock is not set yet: the folder is made only once.
         let _ = self.lock.set(lock);
         Ok(())

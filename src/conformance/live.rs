@@ -6,11 +6,11 @@ use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::halt::Halt;
 use super::stage::Stage;
 use super::subject::{AnySession, Local, SubjectError};
+use super::trial_error::TrialError;
 use crate::pidfd::{open_pidfd, send_signal};
-use crate::rules::{Call, Control, Rest, Service, ServiceGroup};
+use crate::rules::{Control, ControlCall, RestReason, Service, ServiceGroup};
 use crate::sim::agent::Run;
 use agent_stub::Signal;
 
@@ -24,20 +24,20 @@ pub(super) struct Live<'a> {
 
 impl<'a> Stage<'a> {
     /// Has the subject begin with the service.
-    pub(super) async fn begin(&'a self) -> Result<Live<'a>, Halt> {
+    pub(super) async fn begin(&'a self) -> Result<Live<'a>, TrialError> {
         let service = self.service();
         self.begin_with(service).await
     }
 
     /// Has the subject begin with another service.
-    pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, Halt> {
+    pub(super) async fn begin_with(&'a self, service: Service) -> Result<Live<'a>, TrialError> {
         let started = self.subject.start(&service);
         self.begun(&service.name, started).await
     }
 
     /// Has the subject begin with a group that includes the rule's service. Calls to the group are
     /// logged as calls to that service.
-    pub(super) async fn begin_group(&'a self, group: ServiceGroup) -> Result<Live<'a>, Halt> {
+    pub(super) async fn begin_group(&'a self, group: ServiceGroup) -> Result<Live<'a>, TrialError> {
         *self.group.borrow_mut() = Some(group.clone());
         let started = self.subject.start_group(&group);
         self.begun(Stage::SERVICE, started).await
@@ -45,7 +45,7 @@ impl<'a> Stage<'a> {
 
     /// Has the subject begin with the service in a supervisor that is a process of its own. The
     /// rule may judge that the subject refuses: the log of the calls has the error.
-    pub(super) async fn begin_apart(&'a self) -> Result<Live<'a>, Halt> {
+    pub(super) async fn begin_apart(&'a self) -> Result<Live<'a>, TrialError> {
         let service = self.service();
         let started = self.subject.start_apart(&service);
         self.begun(&service.name, started).await
@@ -55,7 +55,7 @@ impl<'a> Stage<'a> {
         &'a self,
         name: &str,
         started: Local<'_, Result<Box<dyn AnySession>, SubjectError>>,
-    ) -> Result<Live<'a>, Halt> {
+    ) -> Result<Live<'a>, TrialError> {
         match self.told(name, Control::Begin, started).await {
             Some(Ok(session)) => {
                 let session = Rc::from(session);
@@ -66,8 +66,13 @@ impl<'a> Stage<'a> {
                     stage: self,
                 })
             }
-            Some(Err(error)) => Err(Halt(format!("the subject did not begin: {}", error.text()))),
-            None => Err(Halt("the subject's start has not returned".to_owned())),
+            Some(Err(error)) => Err(TrialError(format!(
+                "the subject did not begin: {}",
+                error.text()
+            ))),
+            None => Err(TrialError(
+                "the subject's start has not returned".to_owned(),
+            )),
         }
     }
 
@@ -110,17 +115,17 @@ impl Live<'_> {
     }
 
     /// Waits until the subject rests. Returns `None` if it does not come to rest in time.
-    pub(super) async fn outcome(&self) -> Option<Rest> {
+    pub(super) async fn outcome(&self) -> Option<RestReason> {
         let answer = self.session.outcome();
         self.stage.told(&self.name, Control::Outcome, answer).await
     }
 
     /// Kills the service's supervisor, which is a process of its own, and waits until that process
     /// has ended.
-    pub(super) async fn crash(&self) -> Result<(), Halt> {
+    pub(super) async fn crash(&self) -> Result<(), TrialError> {
         let process = self.process()?;
         let what = "the subject's process cannot be killed";
-        let pidfd = open_pidfd(process).map_err(|error| Halt::of(what, &error))?;
+        let pidfd = open_pidfd(process).map_err(|error| TrialError::of(what, &error))?;
         let kill = async {
             send_signal(pidfd.as_fd(), Some(Signal::KILL))?;
             // SAFETY: the `AsyncFd` borrows an `OwnedFd`, which is open and outlives it.
@@ -131,14 +136,14 @@ impl Live<'_> {
         };
         match self.stage.told(&self.name, Control::Crash, kill).await {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Halt(format!("{what}: {}", error.text()))),
-            None => Err(Halt("the subject's process does not end".to_owned())),
+            Some(Err(error)) => Err(TrialError(format!("{what}: {}", error.text()))),
+            None => Err(TrialError("the subject's process does not end".to_owned())),
         }
     }
 
     /// Returns the process id of the service's supervisor.
-    pub(super) fn process(&self) -> Result<u32, Halt> {
-        let none = || Halt("the session does not name its supervisor's process".to_owned());
+    pub(super) fn process(&self) -> Result<u32, TrialError> {
+        let none = || TrialError("the session does not name its supervisor's process".to_owned());
         self.session.process().ok_or_else(none)
     }
 
@@ -146,7 +151,7 @@ impl Live<'_> {
     /// `Live`, or the session would live on.
     pub(super) fn end(self) {
         let sim = self.stage.sim();
-        let mut call = Call::new(&self.name, Control::End, sim.now());
+        let mut call = ControlCall::new(&self.name, Control::End, sim.now());
         sim.note(format_args!("told `{}`: {}", self.name, Control::End));
         let mut sessions = self.stage.sessions.borrow_mut();
         sessions.retain(|held| !Rc::ptr_eq(held, &self.session));

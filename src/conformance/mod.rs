@@ -24,7 +24,7 @@ mod sent;
 
 mod inheritance;
 
-mod halt;
+mod trial_error;
 
 mod folder;
 
@@ -55,7 +55,7 @@ mod observe;
 
 mod suite;
 
-pub use apart::{Apart, ApartSession, Placed, Program, serve};
+pub use apart::{Apart, ApartSession, PlacedSession, Program, serve};
 #[doc(hidden)]
 pub use observe::{Plan, Step, observe};
 #[doc(hidden)]
@@ -63,7 +63,7 @@ pub use play::check_within;
 pub use play::{check, run};
 #[cfg(feature = "supervisor")]
 pub use reference::Reference;
-pub use report::{Line, Report};
+pub use report::{Line, SuiteReport};
 pub use subject::{Session, Subject, SubjectError};
 #[doc(hidden)]
 pub use suite::{assert_declared, assert_rule};

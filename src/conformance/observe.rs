@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::halt::Halt;
 use super::live::Live;
 use super::stage::Stage;
 use super::subject::Subject;
+use super::trial_error::TrialError;
 use crate::rules::{Observed, Service};
 use crate::script::Script;
 use crate::sim::Sim;
@@ -74,7 +74,7 @@ where
     observed.ok_or_else(|| crate::sim::SimFailure::setup("nothing was observed".to_owned()))
 }
 
-async fn play<'a>(stage: &'a Stage<'a>, plan: &Plan<'_>) -> Result<(), Halt> {
+async fn play<'a>(stage: &'a Stage<'a>, plan: &Plan<'_>) -> Result<(), TrialError> {
     if stage.service().probe.is_some() {
         stage.probed_by(plan.probe.clone());
     }

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::halt::Halt;
 use super::held::{Held, Running};
 use super::inheritance;
 use super::panics;
-use super::report::{self, Line, Report};
+use super::report::{self, Line, SuiteReport};
 use super::stage::{self, Stage};
 use super::strategy;
 use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
+use super::trial_error::TrialError;
 use super::trials;
-use crate::rules::{self, Call, Profile, Rule, Time, Verdict};
+use crate::rules::{self, ControlCall, Profile, Rule, Time, Verdict};
 use crate::sim::{Sim, SimFailure, SimThread};
 
 /// How long the harness waits for a subject.
@@ -90,7 +90,7 @@ where
 
 /// Judges a subject by all rules and returns the verdicts. If standard error is a terminal, prints
 /// each verdict there as soon as it is known.
-pub fn run<S>(subject: S) -> Report
+pub fn run<S>(subject: S) -> SuiteReport
 where
     S: Subject + Send + Sync + 'static,
     S::Session: 'static,
@@ -102,7 +102,7 @@ where
         // take as long each time.
         Err(error) => {
             let unknown = |rule| Line::new(rule, Verdict::unknown(&error), Duration::ZERO);
-            return Report::new(&error, rules::all().map(unknown).collect());
+            return SuiteReport::new(&error, rules::all().map(unknown).collect());
         }
     };
     let rules: Mutex<VecDeque<(usize, &'static Rule)>> =
@@ -135,7 +135,7 @@ where
     });
     let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     lines.sort_by_key(|(place, _)| *place);
-    Report::new(&name, lines.into_iter().map(|(_, line)| line).collect())
+    SuiteReport::new(&name, lines.into_iter().map(|(_, line)| line).collect())
 }
 
 /// Judges one rule on a thread of its own. Leaves that thread behind if the subject never lets go
@@ -297,7 +297,7 @@ impl Judged {
 
 /// Describes a call that failed or has not returned: a sentence about the call, and the error text
 /// alone. Returns `None` for any other call.
-fn gone_wrong(call: &Call) -> Option<(String, String)> {
+fn gone_wrong(call: &ControlCall) -> Option<(String, String)> {
     let what = call.control;
     match (call.to, &call.error) {
         (None, _) => {
@@ -448,7 +448,7 @@ fn play(
         (_, Err(failure)) if failure.is_stuck() => Err(failure),
         (Some((observed, halted)), _) => Ok(Judged {
             verdict: rule.check(&observed.of_trial(rule.id)),
-            halt: halted.map(|Halt(reason)| reason),
+            halt: halted.map(|TrialError(reason)| reason),
             call: observed.calls.iter().find_map(gone_wrong),
             panic,
         }),

@@ -7,7 +7,8 @@ use crate::backoff::BackoffStrategy;
 use crate::causes::WithCauses;
 use crate::rules::{
     CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
-    RepeatedStop, Rest, Service, ServiceGroup, Setting, StopReturn, StopScope, WhenRestarting,
+    RepeatedStop, RestReason, Service, ServiceGroup, Setting, StopReturn, StopScope,
+    WhenRestarting,
 };
 use crate::supervisor::{AgentStdio, SpawnerOptions};
 use crate::supervisor::{GiveUpScope, RestartTracker, SiblingStrategy};
@@ -255,23 +256,23 @@ fn notice(event: &SupervisorEvent) -> Option<Notice> {
     }
 }
 
-fn rest(outcome: &Outcome) -> Rest {
+fn rest(outcome: &Outcome) -> RestReason {
     match outcome {
-        Outcome::Finished { success, .. } => Rest::Finished { success: *success },
-        Outcome::GaveUp(gave_up) => Rest::GaveUp {
+        Outcome::Finished { success, .. } => RestReason::Finished { success: *success },
+        Outcome::GaveUp(gave_up) => RestReason::GaveUp {
             cause: Some(gave_up.cause),
             restarts: Some(gave_up.restarts),
         },
-        Outcome::Stopped(_) => Rest::Stopped,
-        Outcome::Failed(error) => Rest::Failed(error.to_string()),
+        Outcome::Stopped(_) => RestReason::Stopped,
+        Outcome::Failed(error) => RestReason::Failed(error.to_string()),
     }
 }
 
-fn rest_of_group(outcome: &GroupOutcome) -> Rest {
+fn rest_of_group(outcome: &GroupOutcome) -> RestReason {
     match outcome {
-        GroupOutcome::Finished => Rest::Finished { success: true },
+        GroupOutcome::Finished => RestReason::Finished { success: true },
         GroupOutcome::GaveUp { outcome, .. } => rest(outcome),
-        GroupOutcome::Stopped => Rest::Stopped,
+        GroupOutcome::Stopped => RestReason::Stopped,
     }
 }
 
@@ -294,12 +295,12 @@ impl Session for ReferenceSession {
         Ok(())
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         let rest = match &self.keeper {
             Keeper::One(supervisor) => supervisor.wait().await.map(|outcome| rest(&outcome)),
             Keeper::Group(group) => group.wait().await.map(|outcome| rest_of_group(&outcome)),
         };
-        rest.unwrap_or_else(|error| Rest::Failed(error.to_string()))
+        rest.unwrap_or_else(|error| RestReason::Failed(error.to_string()))
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {

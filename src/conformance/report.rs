@@ -49,14 +49,14 @@ fn cell(text: &str) -> String {
 /// broken rules.
 #[derive(Clone, Debug)]
 #[must_use = "a report says nothing until it is asserted or printed"]
-pub struct Report {
+pub struct SuiteReport {
     subject: String,
     lines: Vec<Line>,
 }
 
-impl Report {
-    pub(super) fn new(subject: &str, lines: Vec<Line>) -> Report {
-        Report {
+impl SuiteReport {
+    pub(super) fn new(subject: &str, lines: Vec<Line>) -> SuiteReport {
+        SuiteReport {
             subject: one_line(subject),
             lines,
         }
@@ -147,7 +147,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SuiteReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
             writeln!(f, "{line}")?;
@@ -165,7 +165,7 @@ impl fmt::Display for Report {
 /// Serializes as `{"version": 1, "subject": .., "rules": [{"id": .., "verdict": .., ..}]}`, without
 /// times.
 #[cfg(feature = "serde")]
-impl serde::Serialize for Report {
+impl serde::Serialize for SuiteReport {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
 

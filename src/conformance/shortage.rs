@@ -10,8 +10,8 @@ use nix::libc;
 use nix::unistd::gettid;
 
 use super::calls::{self, Call};
-use super::halt::Halt;
 use super::held::Hold;
+use super::trial_error::TrialError;
 use crate::sim::agent::at_work;
 
 /// What runs short.
@@ -45,8 +45,9 @@ impl Shortage {
     /// # Errors
     ///
     /// As [`calls::look_at`]. Also if the thread has a shortage of something else.
-    pub(super) fn of(lack: Lack) -> Result<Shortage, Halt> {
-        Shortage::try_of(lack).map_err(|error| Halt::of("nothing can be made to run short", &error))
+    pub(super) fn of(lack: Lack) -> Result<Shortage, TrialError> {
+        Shortage::try_of(lack)
+            .map_err(|error| TrialError::of("nothing can be made to run short", &error))
     }
 
     fn try_of(lack: Lack) -> io::Result<Shortage> {

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::halt::Halt;
 use super::subject::{AnySession, AnySubject, SubjectError};
+use super::trial_error::TrialError;
 use crate::rules::{
-    Call, Control, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, Rest, Service,
-    ServiceGroup,
+    Control, ControlCall, Facts, Notice, Noticed, Observed, PROBE, Profile, Reporter, RestReason,
+    Service, ServiceGroup,
 };
 use crate::script::Script;
 use crate::sim::SimHandle;
@@ -29,7 +29,7 @@ const PATIENCE: u32 = 300;
 #[derive(Debug, Default)]
 pub(super) struct Log {
     notices: Vec<Noticed>,
-    pub(super) calls: Vec<Call>,
+    pub(super) calls: Vec<ControlCall>,
 }
 
 /// One case of a rule, while it is played.
@@ -192,15 +192,15 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits for the service's next run.
-    pub(super) async fn started(&self) -> Result<Run, Halt> {
+    pub(super) async fn started(&self) -> Result<Run, TrialError> {
         self.started_of(Stage::SERVICE).await
     }
 
     /// Waits for the next run of the agent of that name.
-    pub(super) async fn started_of(&self, name: &str) -> Result<Run, Halt> {
+    pub(super) async fn started_of(&self, name: &str) -> Result<Run, TrialError> {
         let agent = self.agent_of(name);
         self.wait(agent.started()).await.ok_or_else(|| {
-            Halt(format!(
+            TrialError(format!(
                 "run {} of `{name}` has not started",
                 agent.runs() + 1
             ))
@@ -209,11 +209,11 @@ impl<'a> Stage<'a> {
 
     /// Waits for the next `runs` runs of the service, one after the other, until the last of them
     /// has ended.
-    pub(super) async fn ended(&self, runs: usize) -> Result<(), Halt> {
+    pub(super) async fn ended(&self, runs: usize) -> Result<(), TrialError> {
         for number in 1..=runs {
             let run = self.started().await?;
             if self.wait(run.ended()).await.is_none() {
-                return Err(Halt(format!("run {number} has not ended")));
+                return Err(TrialError(format!("run {number} has not ended")));
             }
         }
         Ok(())
@@ -224,7 +224,7 @@ impl<'a> Stage<'a> {
         &self,
         count: usize,
         is_meant: impl Fn(&Notice) -> bool,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), TrialError> {
         let heard = async {
             loop {
                 let mut said = pin!(self.said.notified());
@@ -238,7 +238,7 @@ impl<'a> Stage<'a> {
             }
         };
         let halt = || {
-            Halt(format!(
+            TrialError(format!(
                 "the subject has not said what was expected {count} times"
             ))
         };
@@ -293,7 +293,8 @@ impl<'a> Stage<'a> {
     {
         let place = {
             let mut log = self.log();
-            log.calls.push(Call::new(name, control, self.sim.now()));
+            log.calls
+                .push(ControlCall::new(name, control, self.sim.now()));
             log.calls.len() - 1
         };
         if control != Control::Outcome {
@@ -334,17 +335,17 @@ impl<'a> Stage<'a> {
 
 /// What a call to the subject returns.
 pub(super) trait Answer {
-    fn write_down(&self, call: &mut Call);
+    fn write_down(&self, call: &mut ControlCall);
 }
 
 impl<T> Answer for Result<T, SubjectError> {
-    fn write_down(&self, call: &mut Call) {
+    fn write_down(&self, call: &mut ControlCall) {
         call.error = self.as_ref().err().map(|error| error.text().to_owned());
     }
 }
 
-impl Answer for Rest {
-    fn write_down(&self, call: &mut Call) {
+impl Answer for RestReason {
+    fn write_down(&self, call: &mut ControlCall) {
         call.rest = Some(self.clone());
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use crate::backoff::BackoffStrategy;
 use crate::causes::WithCauses;
-use crate::rules::{Profile, Rest, Service, ServiceGroup};
+use crate::rules::{Profile, RestReason, Service, ServiceGroup};
 
 /// Why a subject did not do what it was told. Any error converts into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub trait Session {
 
     /// Waits until the subject rests: it does nothing more until it is told to. Returns how it came
     /// to rest.
-    async fn outcome(&self) -> Rest;
+    async fn outcome(&self) -> RestReason;
 
     /// Stops the service and starts it again. By default this returns an error.
     ///
@@ -227,7 +227,7 @@ where
 /// A [`Session`] of any type.
 pub(super) trait AnySession {
     fn stop(&self) -> Local<'_, Result<(), SubjectError>>;
-    fn outcome(&self) -> Local<'_, Rest>;
+    fn outcome(&self) -> Local<'_, RestReason>;
     fn restart(&self) -> Local<'_, Result<(), SubjectError>>;
     fn start(&self) -> Local<'_, Result<(), SubjectError>>;
     fn reset(&self) -> Local<'_, Result<(), SubjectError>>;
@@ -239,7 +239,7 @@ impl<S: Session> AnySession for S {
         Box::pin(Session::stop(self))
     }
 
-    fn outcome(&self) -> Local<'_, Rest> {
+    fn outcome(&self) -> Local<'_, RestReason> {
         Box::pin(Session::outcome(self))
     }
 

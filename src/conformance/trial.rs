@@ -3,9 +3,9 @@
 use crate::rules::{Profile, Service};
 use crate::script::Script;
 
-use super::halt::Halt;
 use super::stage::Stage;
 use super::subject::Local;
+use super::trial_error::TrialError;
 
 /// The cases that the harness plays for one rule.
 pub(super) struct Trial {
@@ -17,7 +17,7 @@ pub(super) struct Trial {
 }
 
 type Ask = Box<dyn Fn(&mut Service)>;
-type Drive = Box<dyn for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>>;
+type Drive = Box<dyn for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), TrialError>>>;
 
 /// One case: what the service's runs do, which settings the subject is asked for, and what the
 /// harness does to the subject.
@@ -41,7 +41,7 @@ impl Case {
     pub(super) fn new(
         label: impl Into<String>,
         script: Script,
-        drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>> + 'static,
+        drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), TrialError>> + 'static,
     ) -> Case {
         Case {
             label: label.into(),

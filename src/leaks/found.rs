@@ -18,7 +18,7 @@ pub struct Found {
     /// The arguments, without the program. Empty for a zombie.
     pub args: Vec<String>,
     /// What the process was doing.
-    pub state: State,
+    pub state: ProcessState,
     /// How the process ended, if it is a zombie and a child of this process.
     pub status: Option<ExitStatus>,
     /// The id of the agent that the process is or descends from, if a stub's arguments or a
@@ -42,7 +42,7 @@ pub struct Found {
 /// What a process was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum State {
+pub enum ProcessState {
     /// The process ran or slept.
     Running,
     /// A signal or a debugger had stopped the process.
@@ -51,24 +51,24 @@ pub enum State {
     Zombie,
 }
 
-impl State {
-    pub(super) fn of(stat: &Stat) -> State {
+impl ProcessState {
+    pub(super) fn of(stat: &Stat) -> ProcessState {
         if stat.is_zombie() {
-            State::Zombie
+            ProcessState::Zombie
         } else if stat.is_stopped() {
-            State::Stopped
+            ProcessState::Stopped
         } else {
-            State::Running
+            ProcessState::Running
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for ProcessState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            State::Running => "running",
-            State::Stopped => "stopped",
-            State::Zombie => "zombie",
+            ProcessState::Running => "running",
+            ProcessState::Stopped => "stopped",
+            ProcessState::Zombie => "zombie",
         })
     }
 }
@@ -151,7 +151,7 @@ impl fmt::Display for Found {
             write!(f, " ({status})")?;
         }
         let verb = match self.state {
-            State::Zombie => "reaped",
+            ProcessState::Zombie => "reaped",
             _ => "ended",
         };
         match self.owner {

@@ -28,17 +28,17 @@ const MARK: &str = "SUPERVISE_LEAK_MARK";
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
+pub struct GuardBuilder {
     all_threads: bool,
     descriptors: bool,
     threads: bool,
 }
 
-impl Builder {
+impl GuardBuilder {
     /// Whether the children of all threads count, and not only those of the guard's own thread: for
     /// a runtime with several threads. Use it in tests that are alone in their process, as under
     /// cargo-nextest. Default: no.
-    pub fn all_threads(mut self, yes: bool) -> Builder {
+    pub fn all_threads(mut self, yes: bool) -> GuardBuilder {
         self.all_threads = yes;
         self
     }
@@ -48,14 +48,14 @@ impl Builder {
     /// open by design count, too, such as tokio's for signals: use the library once before you make
     /// the guard. Use this in tests that are alone in their process, as under cargo-nextest.
     /// Default: no.
-    pub fn descriptors(mut self, yes: bool) -> Builder {
+    pub fn descriptors(mut self, yes: bool) -> GuardBuilder {
         self.descriptors = yes;
         self
     }
 
     /// Whether to look at the threads of this process. A thread that was joined does not count. Use
     /// it in tests that are alone in their process, as under cargo-nextest. Default: no.
-    pub fn threads(mut self, yes: bool) -> Builder {
+    pub fn threads(mut self, yes: bool) -> GuardBuilder {
         self.threads = yes;
         self
     }
@@ -129,7 +129,7 @@ struct Before {
 }
 
 impl Before {
-    fn now(builder: &Builder) -> Result<Before, Unreadable> {
+    fn now(builder: &GuardBuilder) -> Result<Before, Unreadable> {
         let (children, since) = look::children_now()?;
         Ok(Before {
             children,
@@ -153,8 +153,8 @@ impl Guard {
     }
 
     /// A builder, to choose what else the guard looks at.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> GuardBuilder {
+        GuardBuilder::default()
     }
 
     /// The variable to set in the environment of everything that the test starts: its name and its

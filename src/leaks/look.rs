@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread;
 
-use super::found::{Fate, Found, Owner, State};
+use super::found::{Fate, Found, Owner, ProcessState};
 use super::hold::Held;
 use super::proc::{self, Identity, Image, Stat, Unreadable};
 
@@ -63,7 +63,7 @@ impl Sight {
 /// The wanted processes, oldest first, once two looks in a row agree. If a process is on its way out (killed,
 /// or in the kernel's exit), this waits until it is gone or a zombie.
 pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
-    let mut last: Option<BTreeMap<Identity, State>> = None;
+    let mut last: Option<BTreeMap<Identity, ProcessState>> = None;
     let mut sights = Vec::new();
     for _ in 0..LISTS {
         sights = look(wanted)?;
@@ -86,7 +86,7 @@ pub(super) fn settled(wanted: &Wanted<'_>) -> Result<Vec<Sight>, Unreadable> {
         }
         let states = sights
             .iter()
-            .map(|sight| (sight.stat.identity, State::of(&sight.stat)))
+            .map(|sight| (sight.stat.identity, ProcessState::of(&sight.stat)))
             .collect();
         if last.as_ref() == Some(&states) {
             break;
@@ -378,7 +378,7 @@ pub(super) fn describe(sights: &[Sight]) -> Result<Vec<(Identity, Found)>, Unrea
                 .skip(1)
                 .map(|arg| String::from_utf8_lossy(arg).into_owned())
                 .collect(),
-            state: State::of(stat),
+            state: ProcessState::of(stat),
             status: None,
             agent: of_stub("--id").or_else(|| image.variable("SUPERVISE_AGENT_ID")),
             descendant: of_stub("--descendant").map(|lineage| name_of(&lineage).to_owned()),

@@ -20,7 +20,7 @@ use super::limits::{
 };
 #[cfg(feature = "properties")]
 use super::loops::{self, LoopCase, backoff_interruptible, delay_origin, min_spacing};
-use super::report::Report;
+use super::report::PropertyReport;
 #[cfg(feature = "properties")]
 use super::resets::{
     self, manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy,
@@ -37,7 +37,7 @@ use crate::backoff::BackoffStrategy;
 pub fn backoff<S: BackoffStrategy>(
     factory: impl Fn(Option<u64>) -> S,
     params: &BackoffParams,
-) -> Report {
+) -> PropertyReport {
     let verdicts = vec![
         (delays::CURVE, delay_curve(&factory, params)),
         (delays::CAPPED, delay_capped(&factory, params)),
@@ -47,7 +47,7 @@ pub fn backoff<S: BackoffStrategy>(
         (jitter::AT_CAP, jitter_at_cap(&factory, params)),
         (jitter::SEEDED, jitter_seeded(&factory, params)),
     ];
-    Report::new(params.seed, verdicts)
+    PropertyReport::new(params.seed, verdicts)
 }
 
 #[cfg(feature = "properties")]
@@ -71,7 +71,7 @@ pub fn backoff<S: BackoffStrategy>(
 pub fn restart<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
-) -> Report {
+) -> PropertyReport {
     let f = &factory;
     let verdicts = vec![
         (decisions::MATRIX, policy_matrix(f, params)),
@@ -92,7 +92,7 @@ pub fn restart<D: Decider, E: Display>(
         (resets::EARLY, no_early_reset(f, params)),
         (resets::MANUAL, manual_reset(f, params)),
     ];
-    Report::new(params.seed, verdicts)
+    PropertyReport::new(params.seed, verdicts)
 }
 
 #[cfg(feature = "properties")]
@@ -109,11 +109,11 @@ pub fn restart<D: Decider, E: Display>(
 /// };
 /// properties::restart_loop(run, &RestartParams::new()).assert();
 /// ```
-pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Report {
+pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> PropertyReport {
     let verdicts = vec![
         (loops::SPACING, min_spacing(&run, params)),
         (loops::ORIGIN, delay_origin(&run, params)),
         (loops::INTERRUPTIBLE, backoff_interruptible(&run, params)),
     ];
-    Report::new(params.seed, verdicts)
+    PropertyReport::new(params.seed, verdicts)
 }

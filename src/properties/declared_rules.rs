@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::seed::seed;
+use crate::rules::DelayOrigin;
 use crate::supervisor::{
     Decision, PolicyError, RestartLimit, RestartPolicy, RestartTracker, RunEnd,
 };
@@ -169,16 +170,6 @@ pub enum WindowEdge {
     Open,
 }
 
-/// Where the delay before a restart counts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DelayOrigin {
-    /// The end of the previous attempt or run.
-    End,
-    /// The beginning of the previous attempt or run, as in s6, runit and launchd. If that one took
-    /// longer than the delay, the next one begins as soon as it ends.
-    Start,
-}
-
 /// What a decider or a restart loop declares about itself, where real systems differ. It also sets
 /// how many cases the checks generate, and from which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +199,7 @@ impl RestartParams {
         RestartParams {
             window_edge: WindowEdge::Closed,
             first_start_counts: false,
-            delay_origin: DelayOrigin::End,
+            delay_origin: DelayOrigin::Exit,
             cases: 64,
             seed: seed(),
         }

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use crate::backoff::BackoffStrategy;
 use crate::clock::{Clock, FakeClock};
-use crate::rules::{Rule, Verdict, registered};
+use crate::rules::{DelayOrigin, Rule, Verdict, registered};
 use crate::supervisor::Starter;
 use crate::timestamp::Timestamp;
 
-use super::declared_rules::{DelayOrigin, RestartParams};
+use super::declared_rules::RestartParams;
 use super::generated::{Failed, broken, cases};
 use super::strategies::durations;
 
@@ -201,8 +201,8 @@ pub fn delay_origin(run: impl AsyncFn(LoopCase), params: &RestartParams) -> Verd
                 return Ok(());
             };
             let expected = match params.delay_origin {
-                DelayOrigin::End => one.ended + delay,
-                DelayOrigin::Start => one.ended.max(one.began + delay),
+                DelayOrigin::Exit => one.ended + delay,
+                DelayOrigin::LastStart => one.ended.max(one.began + delay),
             };
             if two.began == expected {
                 return Ok(());

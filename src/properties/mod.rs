@@ -67,9 +67,7 @@ pub use decisions::{
 };
 pub use declared::{BackoffParams, BackoffParamsBuilder, Curve, JitterLaw};
 #[cfg(feature = "properties")]
-pub use declared_rules::{
-    Decider, DelayOrigin, LimitRule, RestartParams, RestartRules, WindowEdge,
-};
+pub use declared_rules::{Decider, LimitRule, RestartParams, RestartRules, WindowEdge};
 pub use delays::{delay_capped, delay_curve, delay_monotone, delay_no_overflow};
 pub use jitter::{FALSE_ALARM_RATE, jitter_at_cap, jitter_law, jitter_seeded};
 #[cfg(feature = "properties")]
@@ -81,6 +79,6 @@ pub use limits::{
 pub use loops::{
     Cancel, FailingStarter, LoopCase, backoff_interruptible, delay_origin, min_spacing,
 };
-pub use report::Report;
+pub use report::PropertyReport;
 #[cfg(feature = "properties")]
 pub use resets::{manual_reset, manual_start_after_give_up, no_early_reset, reset_after_healthy};

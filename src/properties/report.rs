@@ -12,14 +12,14 @@ pub(super) fn replay(seed: u64) -> String {
 /// The verdicts of all checks of one kind. Prints as a table, followed by the violations.
 #[derive(Clone, Debug)]
 #[must_use = "a report says nothing until it is asserted or printed"]
-pub struct Report {
+pub struct PropertyReport {
     verdicts: Vec<(&'static Rule, Verdict)>,
     seed: u64,
 }
 
-impl Report {
-    pub(super) fn new(seed: u64, verdicts: Vec<(&'static Rule, Verdict)>) -> Report {
-        Report { verdicts, seed }
+impl PropertyReport {
+    pub(super) fn new(seed: u64, verdicts: Vec<(&'static Rule, Verdict)>) -> PropertyReport {
+        PropertyReport { verdicts, seed }
     }
 
     /// The verdicts, in the order of the checks.
@@ -60,7 +60,7 @@ impl Report {
             && self.verdicts.iter().any(|(_, verdict)| verdict.is_pass())
     }
 
-    /// Fails the test unless the report [passed](Report::passed).
+    /// Fails the test unless the report [passed](PropertyReport::passed).
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for PropertyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (rule, verdict) in &self.verdicts {
             write_line(f, rule, verdict)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::DelayOrigin;
 use super::rule::{Check, Rule, Verdict};
@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[
                     machine with it.",
         origin: "daemontools supervise: at most one start a second; s6-supervise, \"detailed operation\".",
         bug: None,
-        needs: &[Need::Restarts, Need::Delays],
+        needs: &[Requirement::Restarts, Requirement::Delays],
         check: Check::Observed(min_spacing),
     },
     Rule {
@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
                     counted from the exit, it never is.",
         origin: "s6-supervise: one second from the last start; systemd.service(5) RestartSec=: from the exit.",
         bug: None,
-        needs: &[Need::Restarts, Need::Delays],
+        needs: &[Requirement::Restarts, Requirement::Delays],
         check: Check::Observed(delay_origin),
     },
     Rule {
@@ -42,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
                     mended service down.",
         origin: "systemd.service(5) RestartSteps=, RestartMaxDelaySec=; Kubernetes CrashLoopBackOff.",
         bug: Some("systemd/systemd#43813 backoff steps never reset"),
-        needs: &[Need::Restarts, Need::Delays],
+        needs: &[Requirement::Restarts, Requirement::Delays],
         check: Check::Observed(delay_curve),
     },
     Rule {
@@ -52,7 +52,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Whoever sets a maximum counts on it; jitter that is added afterwards breaks it.",
         origin: "systemd.service(5) RestartMaxDelaySec=; \"maximum delay\" in the docs of retry libraries.",
         bug: None,
-        needs: &[Need::Delays, Need::Strategy],
+        needs: &[Requirement::Delays, Requirement::Strategy],
         check: Check::StrategyOr(delay_capped),
     },
     Rule {
@@ -62,7 +62,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A doubling overflows after 64 restarts, which is one bad night.",
         origin: "The arithmetic of `initial << attempt` and of `Duration * 2`.",
         bug: None,
-        needs: &[Need::Delays, Need::Strategy],
+        needs: &[Requirement::Delays, Requirement::Strategy],
         check: Check::Strategy,
     },
     Rule {
@@ -72,7 +72,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A delay that shrinks is a restart storm that has only been put off.",
         origin: "Kubernetes CrashLoopBackOff; Docker restart policies: the delay doubles until it is reset.",
         bug: None,
-        needs: &[Need::PlainDelays, Need::Strategy],
+        needs: &[Requirement::PlainDelays, Requirement::Strategy],
         check: Check::Strategy,
     },
     Rule {
@@ -82,7 +82,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A jitter that draws from less than it says leaves the crowd together.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
         bug: None,
-        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        needs: &[
+            Requirement::Delays,
+            Requirement::Jitter,
+            Requirement::Strategy,
+        ],
         check: Check::Strategy,
     },
     Rule {
@@ -92,7 +96,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "An outage that lasts brings everybody to the cap; clamped there, they come back together.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
         bug: None,
-        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        needs: &[
+            Requirement::Delays,
+            Requirement::Jitter,
+            Requirement::Strategy,
+        ],
         check: Check::Strategy,
     },
     Rule {
@@ -102,7 +110,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A test must be able to see the same delays again, and two machines must not have the same.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\": clients that draw alike collide again.",
         bug: None,
-        needs: &[Need::Delays, Need::Jitter, Need::Strategy],
+        needs: &[
+            Requirement::Delays,
+            Requirement::Jitter,
+            Requirement::Strategy,
+        ],
         check: Check::Strategy,
     },
     Rule {
@@ -112,7 +124,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What failed together for want of something falls over it together again.",
         origin: "Nomad restart block: the delay plus up to 25 % of it at random; AWS, as for jitter-law.",
         bug: None,
-        needs: &[Need::Restarts, Need::Delays, Need::Jitter],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::Jitter,
+        ],
         check: Check::Trial(
             herd_spacing,
             "four services that crash at one instant, and draw their delays from a jitter",
@@ -127,7 +143,11 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "moby/moby#22342 stop hangs while restarting; Supervisor/supervisor#746 update hangs on a process in BACKOFF",
         ),
-        needs: &[Need::Restarts, Need::Delays, Need::Stop],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::Stop,
+        ],
         check: Check::Observed(backoff_interruptible),
     },
     Rule {
@@ -137,7 +157,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A machine that boots without a clock gets its time while its services start.",
         origin: "clock_gettime(2): CLOCK_REALTIME is set, CLOCK_MONOTONIC is not.",
         bug: Some("Supervisor/supervisor#281 clock step crashes"),
-        needs: &[Need::Restarts, Need::Delays],
+        needs: &[Requirement::Restarts, Requirement::Delays],
         check: Check::Planned(
             "only the whole machine's wall clock can be stepped: time namespaces have none of their own",
         ),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::rest::Rest;
+use super::rest::RestReason;
 use crate::timestamp::Timestamp;
 
 /// A command that a subject can be given.
@@ -47,7 +47,7 @@ impl fmt::Display for Control {
 /// A command that the subject was given, and its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Call {
+pub struct ControlCall {
     /// The name of the service that the call was about.
     pub service: String,
     /// The command.
@@ -59,14 +59,14 @@ pub struct Call {
     /// The error that the call returned; `None` if it returned none.
     pub error: Option<String>,
     /// The rest that a [`Control::Outcome`] call returned.
-    pub rest: Option<Rest>,
+    pub rest: Option<RestReason>,
 }
 
-impl Call {
+impl ControlCall {
     /// A call that has not returned.
     #[cfg(feature = "conformance")]
-    pub(crate) fn new(service: &str, control: Control, from: Timestamp) -> Call {
-        Call {
+    pub(crate) fn new(service: &str, control: Control, from: Timestamp) -> ControlCall {
+        ControlCall {
             service: service.to_owned(),
             control,
             from,

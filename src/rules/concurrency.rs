@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::group::Group;
 use super::instances::{alive, concurrent_restarts, one_instance};
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::WhenRestarting;
 use super::rule::{Check, Rule, Verdict};
 use crate::supervisor::Readiness;
-use crate::timeline::{RunSpan, What, Who};
+use crate::timeline::{EventKind, EventSource, RunSpan};
 use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "The stop found nothing to stop, and the service that was starting stays up.",
         origin: "OTP supervisor: a shutdown waits for start_link; s6-supervise, \"-d\" during ./run.",
         bug: None,
-        needs: &[Need::Stop],
+        needs: &[Requirement::Stop],
         check: Check::Trial(
             stop_during_start,
             "a stop right after the begin, and nothing after it",
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A timer that was not cancelled brings back what was stopped.",
         origin: "systemd.service(5) Restart=: not after systemctl stop; supervisord, BACKOFF.",
         bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
-        needs: &[Need::Restarts, Need::Stop],
+        needs: &[Requirement::Restarts, Requirement::Stop],
         check: Check::Trial(
             stop_vs_retry,
             "a stop in the delay after one crash, and nothing after it",
@@ -49,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
                     down, so that nobody stops it.",
         origin: "OTP supervisor: an exit is matched by its pid.",
         bug: Some("jdx/pitchfork#635 a late exit overwrites the new run's state"),
-        needs: &[Need::Restart, Need::StopSignal],
+        needs: &[Requirement::Restart, Requirement::StopSignal],
         check: Check::Trial(
             stale_exit_ignored,
             "a restart of one that stays, and later a stop",
@@ -62,7 +62,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What is shutting down still holds its port and its files.",
         origin: "systemd.service(5): a start waits for the stop; supervisord, STOPPING.",
         bug: Some("circus-tent/circus#529 respawn between TERM and KILL"),
-        needs: &[Need::Stop, Need::StopSignal, Need::Grace],
+        needs: &[
+            Requirement::Stop,
+            Requirement::StopSignal,
+            Requirement::Grace,
+        ],
         check: Check::Observed(no_respawn_in_grace),
     },
     Rule {
@@ -72,7 +76,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Two deployments at once must not leave two servers, or none.",
         origin: "systemctl restart: jobs of one unit are merged; OTP supervisor: calls are serialised.",
         bug: None,
-        needs: &[Need::Restart, Need::StopSignal],
+        needs: &[Requirement::Restart, Requirement::StopSignal],
         check: Check::Trial(
             concurrent_restarts,
             "three restarts at once of one that stays",
@@ -86,10 +90,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor:restart_child/2, {error, restarting}; systemd: the jobs are queued.",
         bug: None,
         needs: &[
-            Need::Restart,
-            Need::Start,
-            Need::StopSignal,
-            Need::WhenRestarting,
+            Requirement::Restart,
+            Requirement::Start,
+            Requirement::StopSignal,
+            Requirement::WhenRestarting,
         ],
         check: Check::Trial(
             start_while_restarting,
@@ -103,7 +107,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "One broken service must not keep an operator from the others.",
         origin: "s6: one supervisor for each service; OTP supervisor_SUITE, hanging_restart_loop.",
         bug: Some("Supervisor/supervisor#746 update hangs on a process in BACKOFF"),
-        needs: &[Need::Restarts, Need::Stop],
+        needs: &[Requirement::Restarts, Requirement::Stop],
         check: Check::Trial(
             control_responsive,
             "calls about one that stays and stops at once, while another service crashes",
@@ -130,7 +134,7 @@ fn late(observed: &Observed) -> Duration {
 }
 
 /// The stop that was asked for, if it returned without an error; otherwise the verdict is unknown.
-fn stopped(observed: &Observed) -> Result<&Call, Verdict> {
+fn stopped(observed: &Observed) -> Result<&ControlCall, Verdict> {
     let Some(call) = observed.call(Control::Stop) else {
         return Err(Verdict::unknown("it was not told to stop"));
     };
@@ -166,7 +170,7 @@ fn stop_during_start(observed: &Observed) -> Verdict {
 }
 
 /// The verdict on a run that is alive after it should have been stopped.
-fn still_alive(observed: &Observed, run: &RunSpan, call: &Call, due: Timestamp) -> Verdict {
+fn still_alive(observed: &Observed, run: &RunSpan, call: &ControlCall, due: Timestamp) -> Verdict {
     observed.broken(
         observed.start_of(run.run),
         format!(
@@ -262,7 +266,7 @@ fn stale_exit_ignored(observed: &Observed) -> Verdict {
         let note = said.notice.to_string();
         let mut events = observed.timeline.events().iter();
         let place = events.position(|event| {
-            event.at == said.at && matches!(&event.what, What::Note { text } if *text == note)
+            event.at == said.at && matches!(&event.what, EventKind::Note { text } if *text == note)
         });
         return observed.broken(place, lives, format!("it says at {}: {note}", said.at));
     }
@@ -373,7 +377,9 @@ fn control_responsive(observed: &Observed) -> Verdict {
     });
     let flapped = observed.timeline.events().iter().any(|event| {
         let of_another = event.who.agent().is_some_and(|name| name != own);
-        of_another && event.who != Who::Subject && matches!(event.what, What::Exit { .. })
+        of_another
+            && event.who != EventSource::Subject
+            && matches!(event.what, EventKind::Exit { .. })
     });
     if !flapped {
         return Verdict::unknown("no other service has failed");

@@ -1,10 +1,10 @@
 //! What a limit counts.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::LimitCounts;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::Verdict;
 use crate::status::ExitStatus;
 
@@ -12,7 +12,7 @@ pub(super) fn limit_counts(observed: &Observed) -> Verdict {
     let Some(allowed) = observed.profile.allowed_starts(observed.service.limit) else {
         return Verdict::unknown("there is no limit");
     };
-    let requests: Vec<&Call> = observed.calls_of(Control::Restart).collect();
+    let requests: Vec<&ControlCall> = observed.calls_of(Control::Restart).collect();
     if requests.is_empty() {
         clean_ends_count(observed, allowed)
     } else {
@@ -58,14 +58,14 @@ fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
 }
 
 /// In the trial the restarts are asked for, and the service itself stays up.
-fn requests_count(observed: &Observed, requests: &[&Call], allowed: usize) -> Verdict {
+fn requests_count(observed: &Observed, requests: &[&ControlCall], allowed: usize) -> Verdict {
     let counted = observed.profile.limit_counts == LimitCounts::Starts;
     let runs = observed.runs();
     let refused = requests.iter().find(|call| call.error.is_some());
     let gave_up = observed
         .notices
         .iter()
-        .any(|noticed| matches!(noticed.notice, Notice::Resting(Rest::GaveUp { .. })));
+        .any(|noticed| matches!(noticed.notice, Notice::Resting(RestReason::GaveUp { .. })));
     if counted {
         return if runs.len() > allowed + 1 {
             observed.broken(

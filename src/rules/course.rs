@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::DelayOrigin;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::Verdict;
 use crate::supervisor::Readiness;
 use crate::supervisor::RestartPolicy;
@@ -45,7 +45,7 @@ impl Observed {
     }
 
     /// The commands that start or end runs of the service, without the first begin.
-    pub(super) fn orders(&self) -> impl Iterator<Item = &Call> {
+    pub(super) fn orders(&self) -> impl Iterator<Item = &ControlCall> {
         let again = self.calls_of(Control::Begin).skip(1);
         let orders = self
             .calls
@@ -293,8 +293,8 @@ impl Observed {
             };
         }
         match self.rest() {
-            Some(Rest::Finished { success }) => Ok(!success),
-            Some(Rest::GaveUp { .. }) if on_failure => Ok(true),
+            Some(RestReason::Finished { success }) => Ok(!success),
+            Some(RestReason::GaveUp { .. }) if on_failure => Ok(true),
             Some(rest) => Err(Verdict::unknown(format!("it came to rest: {rest}"))),
             None if self.may_have_given_up(place) => Err(Verdict::unknown("it may have given up")),
             None if on_failure && self.looked_past(exit, place) => Ok(false),

@@ -1,9 +1,9 @@
 //! What happens to the children of a supervisor that dies.
 
-use super::call::{Call, Control};
-use super::facts::Starter;
+use super::call::{Control, ControlCall};
+use super::facts::StartedBy;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::CrashFate;
 use super::rule::{Check, Rule, Verdict};
@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "Supervisor/supervisor#199 what a killed supervisord leaves goes on unknown to the next",
         ),
-        needs: &[Need::OwnProcess, Need::CrashFate],
+        needs: &[Requirement::OwnProcess, Requirement::CrashFate],
         check: Check::Trial(
             crash_child_fate,
             "a run that stays when its supervisor is killed",
@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "Supervisor/supervisor#600 a restart leaves the old processes, and each program runs twice",
         ),
-        needs: &[Need::OwnProcess, Need::NoDuplicates],
+        needs: &[Requirement::OwnProcess, Requirement::NoDuplicates],
         check: Check::Trial(
             no_duplicate_after_crash,
             "a run that stays when its supervisor is killed, and what is begun after it",
@@ -54,7 +54,7 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "Supervisor/supervisor#878 a second supervisord is refused, and removes the first one's pid file",
         ),
-        needs: &[Need::OwnProcess, Need::RefusesSecond],
+        needs: &[Requirement::OwnProcess, Requirement::RefusesSecond],
         check: Check::Trial(
             second_supervisor,
             "a run that stays when a second supervisor of it is begun",
@@ -70,7 +70,7 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "nekename/OpenDeck#329 PDEATHSIG kills children when a runtime worker thread exits",
         ),
-        needs: &[Need::InProcess],
+        needs: &[Requirement::InProcess],
         check: Check::Trial(
             thread_exit_safe,
             "a run that stays when the threads that may have started it end",
@@ -78,7 +78,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn begins(observed: &Observed) -> Vec<&Call> {
+fn begins(observed: &Observed) -> Vec<&ControlCall> {
     let calls = observed.calls.iter();
     calls
         .filter(|call| call.control == Control::Begin)
@@ -175,7 +175,7 @@ fn no_duplicate_after_crash(observed: &Observed) -> Verdict {
     if let Some(broken) = overlap(observed) {
         return broken;
     }
-    let begins: Vec<&Call> = begins(observed)
+    let begins: Vec<&ControlCall> = begins(observed)
         .into_iter()
         .filter(|call| call.from >= from)
         .collect();
@@ -279,7 +279,7 @@ fn thread_exit_safe(observed: &Observed) -> Verdict {
     let signal = inherited.parent_death;
     let Some((at, status)) = run.exit.zip(run.status) else {
         return match (signal, starter) {
-            (Some(signal), Starter::Other) => Verdict::unknown(format!(
+            (Some(signal), StartedBy::Other) => Verdict::unknown(format!(
                 "it gets {signal} when the thread that started it ends, which it has not"
             )),
             _ => Verdict::Pass,
@@ -287,7 +287,7 @@ fn thread_exit_safe(observed: &Observed) -> Verdict {
     };
     let is_sent =
         |signal| matches!(status, ExitStatus::Signaled { signal: by, .. } if by == signal);
-    if starter == Starter::Ended || signal.is_some_and(is_sent) {
+    if starter == StartedBy::Ended || signal.is_some_and(is_sent) {
         let why = signal.map_or_else(String::new, |signal| {
             format!("; it gets {signal} at that thread's end")
         });

@@ -1,12 +1,12 @@
 //! Which ends of a run are followed by a restart.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::StopReturn;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::{Check, Rule, Verdict};
 use crate::supervisor::RestartPolicy;
 use crate::timeline::RunSpan;
@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What was stopped for an upgrade, or for good, is back.",
         origin: "s6-svc -d; systemd.service(5) Restart=: not after a stop by systemctl.",
         bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
-        needs: &[Need::Stop],
+        needs: &[Requirement::Stop],
         check: Check::Observed(no_start_after_stop),
     },
     Rule {
@@ -41,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A service that says it must not be restarted is restarted into the same trouble.",
         origin: "systemd.service(5) RestartPreventExitStatus=, RestartForceExitStatus=.",
         bug: None,
-        needs: &[Need::OverrideLists],
+        needs: &[Requirement::OverrideLists],
         check: Check::Observed(status_overrides),
     },
     Rule {
@@ -51,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A second start for one end runs beside the first.",
         origin: "s6-supervise, \"detailed operation\"; OTP supervisor: one restart for one exit.",
         bug: None,
-        needs: &[Need::Restarts],
+        needs: &[Requirement::Restarts],
         check: Check::Observed(one_start_per_exit),
     },
     Rule {
@@ -62,7 +62,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Siblings that were fine lose their state, or go on with a partner that is new.",
         origin: "OTP supervisor, restart strategies.",
         bug: None,
-        needs: &[Need::Restarts, Need::SiblingStrategy],
+        needs: &[Requirement::Restarts, Requirement::SiblingStrategy],
         check: Check::Trial(
             sibling_strategy,
             "a group of which one service crashes, and the others stay",
@@ -75,7 +75,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Once mended, a service comes back only with the supervisor itself.",
         origin: "systemctl reset-failed and start; supervisorctl start from FATAL.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit, Need::Start],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Limit,
+            Requirement::Start,
+        ],
         check: Check::Trial(
             manual_start_after_give_up,
             "a start of what has crashed until it was given up",
@@ -246,7 +250,7 @@ fn no_start_after_stop(observed: &Observed) -> Verdict {
 }
 
 /// Whether the call may be the reason why that run was started.
-fn starts(observed: &Observed, call: &Call, run: &RunSpan) -> bool {
+fn starts(observed: &Observed, call: &ControlCall, run: &RunSpan) -> bool {
     let starts = matches!(
         call.control,
         Control::Begin | Control::Start | Control::Restart
@@ -312,7 +316,7 @@ fn status_overrides(observed: &Observed) -> Verdict {
 
 fn one_start_per_exit(observed: &Observed) -> Verdict {
     let runs = observed.runs();
-    let mut asked: Vec<&Call> = observed
+    let mut asked: Vec<&ControlCall> = observed
         .calls_of(Control::Start)
         .chain(observed.calls_of(Control::Restart))
         .chain(observed.calls_of(Control::Begin).skip(1))
@@ -390,7 +394,7 @@ fn sibling_strategy(observed: &Observed) -> Verdict {
 
 fn manual_start_after_give_up(observed: &Observed) -> Verdict {
     match observed.rest() {
-        Some(Rest::GaveUp { .. }) => {}
+        Some(RestReason::GaveUp { .. }) => {}
         Some(rest) => return Verdict::unknown(format!("it did not give up: {rest}")),
         None if observed.profile.reports_rest => return Verdict::unknown("it did not give up"),
         None => {}

@@ -6,7 +6,7 @@ use agent_stub::{Hygiene, Signal};
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::Environment;
@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A child with SIGTERM blocked cannot be stopped, and does not know why.",
         origin: "systemd.exec(5); sigprocmask(2): the mask is inherited over fork and exec.",
         bug: Some("ralphlange/procServ#48 child inherits blocked SIGTERM"),
-        needs: &[Need::ClearMask],
+        needs: &[Requirement::ClearMask],
         check: Check::Observed(mask_clear),
     },
     Rule {
@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What the supervisor ignores for itself, SIGPIPE mostly, its children then ignore, too.",
         origin: "systemd.exec(5) IgnoreSIGPIPE=; signal(7): ignored signals stay so over exec.",
         bug: None,
-        needs: &[Need::DefaultDispositions],
+        needs: &[Requirement::DefaultDispositions],
         check: Check::Observed(dispositions_default),
     },
     Rule {
@@ -41,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
                     stays taken.",
         origin: "systemd.exec(5); s6-supervise: a service has what its run script opens.",
         bug: None,
-        needs: &[Need::Descriptors],
+        needs: &[Requirement::Descriptors],
         check: Check::Observed(fds_declared_only),
     },
     Rule {
@@ -51,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A descriptor a restart is none left after a thousand.",
         origin: "getrlimit(2) RLIMIT_NOFILE: 1024 as a rule.",
         bug: None,
-        needs: &[Need::Restarts, Need::InProcess],
+        needs: &[Requirement::Restarts, Requirement::InProcess],
         check: Check::Observed(fd_stable),
     },
     Rule {
@@ -61,7 +61,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "An entry that is lost, or overruled by the supervisor's own, configures another service.",
         origin: "systemd.exec(5) Environment=; supervisord environment=: the service's entries win.",
         bug: None,
-        needs: &[Need::Environment],
+        needs: &[Requirement::Environment],
         check: Check::Observed(env_contract),
     },
     Rule {
@@ -71,7 +71,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A program that runs in the wrong directory reads, and deletes, the wrong files.",
         origin: "systemd.exec(5) WorkingDirectory=; supervisord directory=.",
         bug: None,
-        needs: &[Need::CurrentDir, Need::ReportsStartFailures],
+        needs: &[Requirement::CurrentDir, Requirement::ReportsStartFailures],
         check: Check::Trial(
             setup_failure_aborts,
             "a service whose working directory is not there",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::{Notice, Noticed};
 use super::observed::Observed;
 use super::rule::{Check, Rule, Verdict};
@@ -21,11 +21,11 @@ pub(super) const RULES: &[Rule] = &[
         origin: "fork(2) EAGAIN; getrlimit(2) RLIMIT_NPROC.",
         bug: Some("Unitech/pm2#2463 a spawn that fails with EAGAIN freezes the daemon"),
         needs: &[
-            Need::Restarts,
-            Need::Delays,
-            Need::ReportsStartFailures,
-            Need::RetriedStarts,
-            Need::InProcess,
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ReportsStartFailures,
+            Requirement::RetriedStarts,
+            Requirement::InProcess,
         ],
         check: Check::Trial(outlasts_shortage, "a start for which there is no process"),
     },
@@ -39,11 +39,11 @@ pub(super) const RULES: &[Rule] = &[
             "Supervisor/supervisor#489 a start without a free descriptor crashes the supervisor",
         ),
         needs: &[
-            Need::Restarts,
-            Need::Delays,
-            Need::ReportsStartFailures,
-            Need::RetriedStarts,
-            Need::InProcess,
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ReportsStartFailures,
+            Requirement::RetriedStarts,
+            Requirement::InProcess,
         ],
         check: Check::Trial(
             outlasts_shortage,
@@ -60,10 +60,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "execve(2) ENOENT, EACCES; s6-supervise: a failed exec is an end like others.",
         bug: None,
         needs: &[
-            Need::Restarts,
-            Need::Delays,
-            Need::ReportsStartFailures,
-            Need::RetriedStarts,
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ReportsStartFailures,
+            Requirement::RetriedStarts,
         ],
         check: Check::Trial(recovers, "a program that cannot be executed for a while"),
     },
@@ -76,10 +76,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "execve(2) ETXTBSY.",
         bug: None,
         needs: &[
-            Need::Restarts,
-            Need::Delays,
-            Need::ReportsStartFailures,
-            Need::RetriedStarts,
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ReportsStartFailures,
+            Requirement::RetriedStarts,
         ],
         check: Check::Trial(recovers, "a program that is open for writing for a while"),
     },
@@ -90,7 +90,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Whoever reads \"exit code 127\" looks for the fault in the program, which never ran.",
         origin: "POSIX sh, \"Exit Status for Commands\": 126 and 127 are the shell's, and anybody's.",
         bug: None,
-        needs: &[Need::ReportsEnds, Need::ReportsStartFailures],
+        needs: &[Requirement::ReportsEnds, Requirement::ReportsStartFailures],
         check: Check::Trial(
             exec_error_distinct,
             "a program that is not there, or exits with a shell's code",
@@ -104,10 +104,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.exec(5) StandardOutput=file:; supervisord stdout_logfile=.",
         bug: None,
         needs: &[
-            Need::Restarts,
-            Need::Output,
-            Need::ReportsStartFailures,
-            Need::RetriedStarts,
+            Requirement::Restarts,
+            Requirement::Output,
+            Requirement::ReportsStartFailures,
+            Requirement::RetriedStarts,
         ],
         check: Check::Trial(
             log_open_error,

@@ -2,9 +2,9 @@
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
 use crate::timeline::RunSpan;
@@ -19,7 +19,7 @@ pub(super) const RULES: &[Rule] = &[
                     something else.",
         origin: "waitpid(2) WEXITSTATUS: the eight bits that exit(3) was given.",
         bug: None,
-        needs: &[Need::ReportsEnds],
+        needs: &[Requirement::ReportsEnds],
         check: Check::Observed(code_exact),
     },
     Rule {
@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "waitpid(2): WIFEXITED and WIFSIGNALED exclude each other; s6-supervise gives its finish \
                  script 256 and the signal.",
         bug: Some("ralphlange/procServ#58 death by signal reported as exit 0"),
-        needs: &[Need::ReportsEnds],
+        needs: &[Requirement::ReportsEnds],
         check: Check::Observed(signal_preserved),
     },
     Rule {
@@ -41,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
                     alarms.",
         origin: "systemd.service(5) SuccessExitStatus=; supervisord exitcodes.",
         bug: None,
-        needs: &[Need::SuccessList, Need::ReportsRest],
+        needs: &[Requirement::SuccessList, Requirement::ReportsRest],
         check: Check::Trial(
             clean_set,
             "one run that ends by itself, and what follows it",
@@ -55,7 +55,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5): SIGHUP, SIGINT, SIGTERM and SIGPIPE are a clean end; supervisord: a \
                  stopped process is STOPPED, not EXITED.",
         bug: None,
-        needs: &[Need::Stop, Need::ReportsRest],
+        needs: &[Requirement::Stop, Requirement::ReportsRest],
         check: Check::Trial(
             requested_death_not_failure,
             "a run that stays until a stop ends it",
@@ -200,7 +200,7 @@ fn requested_death_not_failure(observed: &Observed) -> Verdict {
     }
     match observed.rest() {
         None => Verdict::unknown("it does not say how it rests"),
-        Some(Rest::Stopped | Rest::Finished { success: true }) => Verdict::Pass,
+        Some(RestReason::Stopped | RestReason::Finished { success: true }) => Verdict::Pass,
         Some(rest) => observed.broken(
             observed.exit_of(run.run),
             expected,

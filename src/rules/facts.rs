@@ -30,7 +30,7 @@ pub struct Facts {
     pub strays: Option<Vec<(Signal, Option<u32>)>>,
     /// Which thread of the subject's process started the first run; `None` if the harness did not
     /// look.
-    pub starter: Option<Starter>,
+    pub starter: Option<StartedBy>,
     /// Other findings of a rule's case, by the name of the fact.
     pub numbers: BTreeMap<&'static str, u64>,
 }
@@ -38,7 +38,7 @@ pub struct Facts {
 /// Which thread started a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Starter {
+pub enum StartedBy {
     /// The thread that the subject runs on. It ends with the subject.
     Own,
     /// A thread that has ended since.

@@ -1,6 +1,6 @@
 //! How many runs of a service are alive at the same time.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::observed::Observed;
 use super::rule::Verdict;
 use crate::timeline::RunSpan;
@@ -30,7 +30,7 @@ pub(super) fn one_instance(observed: &Observed) -> Verdict {
 }
 
 pub(super) fn concurrent_restarts(observed: &Observed) -> Verdict {
-    let calls: Vec<&Call> = observed.calls_of(Control::Restart).collect();
+    let calls: Vec<&ControlCall> = observed.calls_of(Control::Restart).collect();
     let (Some(last), Some(first)) = (
         calls.iter().map(|call| call.from).max(),
         observed.runs().first().and_then(|run| run.exit),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::call::Control;
 use super::counted::limit_counts;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::LimitCounts;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::{Check, Rule, Verdict};
 use crate::supervisor::{EndCause, RestartLimit};
 use crate::timeline::RunSpan;
@@ -23,7 +23,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: more than intensity restarts in period; systemd.unit(5) StartLimitBurst=, \
                  which counts the first start.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit],
+        needs: &[Requirement::Restarts, Requirement::Limit],
         check: Check::Observed(limit_boundary),
     },
     Rule {
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.unit(5) StartLimitBurst=: all starts; OTP supervisor intensity: restarts; supervisord \
                  startretries: failed starts.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit],
+        needs: &[Requirement::Restarts, Requirement::Limit],
         check: Check::Trial(
             limit_counts,
             "clean ends until no more runs come, or one restart on request after the other",
@@ -50,7 +50,7 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: a sliding period; s6-supervise max-death-tally; supervisord startretries: in a \
                  row.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit],
+        needs: &[Requirement::Restarts, Requirement::Limit],
         check: Check::Observed(window_kind),
     },
     Rule {
@@ -60,7 +60,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What stands for \"no limit\" is taken for a number, or the largest number overflows.",
         origin: "systemd.unit(5) StartLimitIntervalSec=0: no limit; OTP supervisor: intensity 0.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit],
+        needs: &[Requirement::Restarts, Requirement::Limit],
         check: Check::Observed(limit_degenerate),
     },
     Rule {
@@ -70,7 +70,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Giving up that does not last is a slower loop, and nobody is told.",
         origin: "OTP supervisor: it terminates itself; supervisord FATAL; systemd: failed until reset-failed.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit, Need::ReportsRest],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Limit,
+            Requirement::ReportsRest,
+        ],
         check: Check::Observed(give_up_is_terminal),
     },
     Rule {
@@ -82,10 +86,10 @@ pub(super) const RULES: &[Rule] = &[
                  ExecMainStatus.",
         bug: None,
         needs: &[
-            Need::Restarts,
-            Need::Limit,
-            Need::ReportsRest,
-            Need::ReportsGiveUpCause,
+            Requirement::Restarts,
+            Requirement::Limit,
+            Requirement::ReportsRest,
+            Requirement::ReportsGiveUpCause,
         ],
         check: Check::Trial(
             give_up_reports_cause,
@@ -100,7 +104,11 @@ pub(super) const RULES: &[Rule] = &[
                     they need.",
         origin: "OTP supervisor: the supervisor and all its children end; systemd.unit(5) StartLimitAction=.",
         bug: None,
-        needs: &[Need::Restarts, Need::Limit, Need::GiveUpScope],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Limit,
+            Requirement::GiveUpScope,
+        ],
         check: Check::Trial(
             give_up_scope,
             "a group of which one service crashes until it is given up, and the others stay",
@@ -296,7 +304,7 @@ fn did_not_give_up(observed: &Observed) -> Verdict {
 fn gave_up(observed: &Observed) -> Option<Timestamp> {
     let mut outcomes = observed.calls_of(Control::Outcome);
     outcomes.find_map(|call| match call.rest {
-        Some(Rest::GaveUp { .. }) => call.to,
+        Some(RestReason::GaveUp { .. }) => call.to,
         _ => None,
     })
 }
@@ -330,7 +338,7 @@ fn give_up_is_terminal(observed: &Observed) -> Verdict {
 }
 
 fn give_up_reports_cause(observed: &Observed) -> Verdict {
-    let Some(Rest::GaveUp { cause, restarts }) = observed.rest() else {
+    let Some(RestReason::GaveUp { cause, restarts }) = observed.rest() else {
         return did_not_give_up(observed);
     };
     let runs = match observed.in_turn() {

@@ -117,7 +117,7 @@ mod grouped;
 #[cfg(all(test, feature = "supervisor"))]
 mod probed;
 
-pub use call::{Call, Control};
+pub use call::{Control, ControlCall};
 #[cfg(feature = "conformance")]
 pub(crate) use catalog::registered;
 pub use catalog::{all, rule};
@@ -129,9 +129,9 @@ pub(crate) use descriptors::are_growing;
 pub use ends::Ends;
 #[cfg(feature = "conformance")]
 pub(crate) use exhaustion::{CLEARED, SHORT};
-pub use facts::{Facts, Starter};
+pub use facts::{Facts, StartedBy};
 pub use group::Group;
-pub use need::Need;
+pub use need::Requirement;
 pub use notice::{Notice, Noticed};
 pub use observed::Observed;
 #[cfg(feature = "conformance")]
@@ -146,7 +146,7 @@ pub use profile::{
 #[cfg(feature = "conformance")]
 pub(crate) use reaping::{ORPHAN, PARENT, REAPED, SUPERVISOR};
 pub use reporter::Reporter;
-pub use rest::Rest;
+pub use rest::RestReason;
 #[cfg(feature = "conformance")]
 pub(crate) use rule::write_line;
 pub use rule::{Rule, Verdict, Violation};

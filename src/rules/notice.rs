@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::rest::Rest;
+use super::rest::RestReason;
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
@@ -20,7 +20,7 @@ pub enum Notice {
     /// The subject will start the service after this delay.
     BackingOff(Duration),
     /// The subject does nothing until it is told to. It came to rest in this way.
-    Resting(Rest),
+    Resting(RestReason),
 }
 
 impl fmt::Display for Notice {

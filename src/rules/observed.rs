@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::facts::Facts;
 use super::notice::Noticed;
 use super::profile::Profile;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::service::{Service, ServiceGroup};
 use crate::supervisor::Readiness;
-use crate::timeline::{Event, RunSpan, Timeline, What, Who};
+use crate::timeline::{Event, EventKind, EventSource, RunSpan, Timeline};
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
@@ -30,7 +30,7 @@ pub struct Observed {
     /// What the subject said, in order.
     pub notices: Vec<Noticed>,
     /// What the subject was told, in the order in which the calls were made.
-    pub calls: Vec<Call>,
+    pub calls: Vec<ControlCall>,
     /// What the harness saw besides the timeline.
     pub facts: Facts,
     /// When the observation ended.
@@ -74,7 +74,7 @@ impl Observed {
     }
 
     /// The calls of one kind about the service, in order.
-    pub fn calls_of(&self, control: Control) -> impl Iterator<Item = &Call> {
+    pub fn calls_of(&self, control: Control) -> impl Iterator<Item = &ControlCall> {
         self.calls
             .iter()
             .filter(move |call| call.control == control && call.service == self.service.name)
@@ -82,14 +82,14 @@ impl Observed {
 
     /// The first call of one kind about the service; `None` if there is none.
     #[must_use]
-    pub fn call(&self, control: Control) -> Option<&Call> {
+    pub fn call(&self, control: Control) -> Option<&ControlCall> {
         self.calls_of(control).next()
     }
 
     /// How the subject came to rest, as the last [`Control::Outcome`] call with a result says.
     /// `None` if there is none.
     #[must_use]
-    pub fn rest(&self) -> Option<&Rest> {
+    pub fn rest(&self) -> Option<&RestReason> {
         self.calls_of(Control::Outcome)
             .filter_map(|call| call.rest.as_ref())
             .last()
@@ -109,7 +109,7 @@ impl Observed {
     ) -> impl Iterator<Item = (usize, u32, &'a Event)> {
         let events = self.timeline.events().iter().enumerate();
         events.filter_map(move |(place, event)| match &event.who {
-            Who::Run {
+            EventSource::Run {
                 agent,
                 run,
                 descendant: None,
@@ -125,7 +125,7 @@ impl Observed {
             Readiness::MinUptime(time) => run.start + time,
             Readiness::Notified => {
                 let mut own = self.own_of(&service.name);
-                let is_ready = |event: &Event| event.what == What::Ready;
+                let is_ready = |event: &Event| event.what == EventKind::Ready;
                 let ready = own.find(|(_, number, event)| *number == run.run && is_ready(event));
                 ready.map(|(.., event)| event.at)?
             }
@@ -141,7 +141,7 @@ impl Observed {
     /// The place in the timeline where that run of the service of that name was started.
     pub(super) fn start_in(&self, name: &str, run: u32) -> Option<usize> {
         self.own_of(name)
-            .find(|(_, number, event)| *number == run && event.what == What::Start)
+            .find(|(_, number, event)| *number == run && event.what == EventKind::Start)
             .map(|(place, ..)| place)
     }
 
@@ -153,7 +153,9 @@ impl Observed {
     /// The place in the timeline where that run of the service of that name ended.
     pub(super) fn exit_in(&self, name: &str, run: u32) -> Option<usize> {
         self.own_of(name)
-            .find(|(_, number, event)| *number == run && matches!(event.what, What::Exit { .. }))
+            .find(|(_, number, event)| {
+                *number == run && matches!(event.what, EventKind::Exit { .. })
+            })
             .map(|(place, ..)| place)
     }
 
@@ -168,7 +170,9 @@ impl Observed {
     pub(super) fn signals_of(&self, run: u32) -> Vec<(usize, Signal, Timestamp)> {
         self.own()
             .filter_map(|(place, number, event)| match event.what {
-                What::Signal { signal, .. } if number == run => Some((place, signal, event.at)),
+                EventKind::Signal { signal, .. } if number == run => {
+                    Some((place, signal, event.at))
+                }
                 _ => None,
             })
             .collect()

@@ -1,10 +1,10 @@
 //! What happens to the output of a service.
 
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::rule::{Check, Rule, Verdict};
-use crate::timeline::{Event, What, Who};
+use crate::timeline::{Event, EventKind, EventSource};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A pipe that nobody empties stops whoever writes to it, after 64 KiB and without a trace.",
         origin: "pipe(7), \"Pipe capacity\"; supervisord stdout_logfile=.",
         bug: Some("Supervisor/supervisor#1554 unread pipe blocks the child"),
-        needs: &[Need::Output],
+        needs: &[Requirement::Output],
         check: Check::Trial(flood_no_block, "a run that writes 1 MiB and exits"),
     },
     Rule {
@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "The last words before a death are those that say why.",
         origin: "s6-log, svlogd: a logger reads to the end of file, whatever became of the service.",
         bug: None,
-        needs: &[Need::Output],
+        needs: &[Requirement::Output],
         check: Check::Trial(last_bytes_kept, "a run whose last words are known"),
     },
     Rule {
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
                     and a helper may never end.",
         origin: "wait(2): the end of a process is told by the kernel, not by its pipes.",
         bug: None,
-        needs: &[Need::Output, Need::ReportsEnds],
+        needs: &[Requirement::Output, Requirement::ReportsEnds],
         check: Check::Trial(
             held_pipe_exit,
             "a run that exits while a process that it started has its stdout open",
@@ -52,7 +52,7 @@ pub(crate) const LAST_WORDS: &str = "these are my last words\n";
 /// How many bytes the first run has written.
 fn written(observed: &Observed) -> u64 {
     let own = observed.own().map(|(_, run, event)| match event.what {
-        What::Wrote { bytes, .. } if run == 1 => bytes,
+        EventKind::Wrote { bytes, .. } if run == 1 => bytes,
         _ => 0,
     });
     own.fold(0, u64::saturating_add)
@@ -68,7 +68,7 @@ fn flood_no_block(observed: &Observed) -> Verdict {
     }
     let blocked = observed
         .own()
-        .find(|(_, run, event)| *run == 1 && matches!(event.what, What::Blocked { .. }));
+        .find(|(_, run, event)| *run == 1 && matches!(event.what, EventKind::Blocked { .. }));
     match (run.status, blocked) {
         (Some(status), _) => observed.broken(
             observed.exit_of(1),
@@ -123,20 +123,21 @@ fn held_pipe_exit(observed: &Observed) -> Verdict {
 }
 
 /// A process that run 1 started and that has not ended.
-fn outlives(observed: &Observed) -> Option<&Who> {
+fn outlives(observed: &Observed) -> Option<&EventSource> {
     let events = observed.timeline.events();
-    let is_of_run = |who: &&Who| {
+    let is_of_run = |who: &&EventSource| {
         matches!(
             who,
-            Who::Run {
+            EventSource::Run {
                 run: 1,
                 descendant: Some(_),
                 ..
             }
         )
     };
-    let has_ended = |who: &Who| {
-        let is_end = |event: &Event| event.who == *who && matches!(event.what, What::Exit { .. });
+    let has_ended = |who: &EventSource| {
+        let is_end =
+            |event: &Event| event.who == *who && matches!(event.what, EventKind::Exit { .. });
         events.iter().any(is_end)
     };
     let all = events.iter().map(|event| &event.who);

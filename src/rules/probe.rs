@@ -2,7 +2,7 @@
 
 use super::call::Control;
 use super::observed::Observed;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::rule::Verdict;
 use crate::status::ExitStatus;
 use crate::supervisor::Probe;
@@ -283,7 +283,7 @@ fn followed(
         None if !observed.looked_past(exit, place) => {
             Err(Verdict::unknown("looking ended before the delay was over"))
         }
-        None if matches!(observed.rest(), Some(Rest::GaveUp { .. })) => {
+        None if matches!(observed.rest(), Some(RestReason::GaveUp { .. })) => {
             Err(Verdict::unknown("it gave up"))
         }
         None if restarts => Err(observed.broken(
@@ -292,7 +292,7 @@ fn followed(
             format!("nothing is, until {}", observed.end),
         )),
         None => match observed.rest() {
-            None | Some(Rest::Finished { success: false }) => Ok(()),
+            None | Some(RestReason::Finished { success: false }) => Ok(()),
             Some(rest) => Err(observed.broken(
                 observed.exit_of(run.run),
                 format!("it rests with a failure: {failed}"),

@@ -1,10 +1,10 @@
 //! Tests of the verdicts on probes that none of our broken supervisors causes. The timelines are
 //! written by hand.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::curve::DelayCurve;
 use super::observed::Observed;
-use super::rest::Rest;
+use super::rest::RestReason;
 use super::unseeded::{SECOND, at, expect, observed, told};
 use crate::supervisor::Probe;
 use crate::supervisor::RestartPolicy;
@@ -128,26 +128,30 @@ fn the_policy_may_be_applied_wrongly() {
         "fail: nothing is, until 100.000s",
     );
     let mut gave_up = failed(&[TOLD, ENDS]);
-    let mut call = Call::new("worker", Control::Outcome, at(11.0));
-    call.rest = Some(Rest::GaveUp {
+    let mut call = ControlCall::new("worker", Control::Outcome, at(11.0));
+    call.rest = Some(RestReason::GaveUp {
         cause: None,
         restarts: None,
     });
     gave_up.calls.push(call);
     expect(ID, &gave_up, "unknown");
-    let never = |rest: Option<Rest>| {
+    let never = |rest: Option<RestReason>| {
         let mut observed = failed(&[TOLD, ENDS]);
         observed.service.policy = RestartPolicy::Never;
-        let mut call = Call::new("worker", Control::Outcome, at(11.0));
+        let mut call = ControlCall::new("worker", Control::Outcome, at(11.0));
         call.rest = rest;
         observed.calls.push(call);
         observed
     };
     expect(ID, &never(None), "pass");
-    expect(ID, &never(Some(Rest::Finished { success: false })), "pass");
     expect(
         ID,
-        &never(Some(Rest::Finished { success: true })),
+        &never(Some(RestReason::Finished { success: false })),
+        "pass",
+    );
+    expect(
+        ID,
+        &never(Some(RestReason::Finished { success: true })),
         "fail: it rests: finished",
     );
 }

@@ -1,13 +1,13 @@
 //! When a service is up, and whether it is still healthy.
 
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::Notice;
 use super::observed::Observed;
 use super::probe;
 use super::profile::NotifyAccess;
 use super::rule::{Check, Rule, Verdict};
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "What depends on it is started for nothing, and fails.",
         origin: "systemd.service(5) Type=notify; s6-supervise notification-fd.",
         bug: None,
-        needs: &[Need::Notification, Need::ReportsUp],
+        needs: &[Requirement::Notification, Requirement::ReportsUp],
         check: Check::Trial(
             ready_not_early,
             "a run that says that it is ready after a while",
@@ -31,7 +31,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A service that was ready before its crash is not ready while it comes up again.",
         origin: "s6-supervise: ready since, cleared at each death; sd_notify(3).",
         bug: None,
-        needs: &[Need::Restarts, Need::Notification, Need::ReportsUp],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Notification,
+            Requirement::ReportsUp,
+        ],
         check: Check::Trial(
             ready_not_stale,
             "a run that says that it is ready, crashes, and is followed by one that says it later",
@@ -46,10 +50,10 @@ pub(super) const RULES: &[Rule] = &[
         origin: "systemd.service(5) NotifyAccess=.",
         bug: None,
         needs: &[
-            Need::Notification,
-            Need::NotifyAccess,
-            Need::ReportsUp,
-            Need::ReportsEnds,
+            Requirement::Notification,
+            Requirement::NotifyAccess,
+            Requirement::ReportsUp,
+            Requirement::ReportsEnds,
         ],
         check: Check::Trial(
             ready_sender,
@@ -63,7 +67,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A process that hangs looks alive to the kernel; only its silence tells.",
         origin: "systemd.service(5) WatchdogSec=.",
         bug: None,
-        needs: &[Need::Notification, Need::Watchdog],
+        needs: &[Requirement::Notification, Requirement::Watchdog],
         check: Check::Trial(watchdog, "a run that stays, and falls silent"),
     },
     Rule {
@@ -76,7 +80,7 @@ pub(super) const RULES: &[Rule] = &[
             "kubernetes/kubernetes#53530 failures count into the next run; kubernetes/kubernetes#94080 a probe's timeout \
              is ignored; moby/moby#43737 probes that timed out live on",
         ),
-        needs: &[Need::Restarts, Need::Probe],
+        needs: &[Requirement::Restarts, Requirement::Probe],
         check: Check::Trial(
             probe::probe_failure_policy,
             "a run that stays until it is stopped, and its probes",
@@ -96,7 +100,7 @@ fn ups(observed: &Observed) -> Vec<Timestamp> {
 fn said_ready(observed: &Observed, run: u32) -> Option<(usize, Timestamp)> {
     observed
         .own()
-        .find(|(_, number, event)| *number == run && event.what == What::Ready)
+        .find(|(_, number, event)| *number == run && event.what == EventKind::Ready)
         .map(|(place, _, event)| (place, event.at))
 }
 
@@ -163,13 +167,13 @@ fn ready_sender(observed: &Observed) -> Verdict {
         .filter(|(_, event)| {
             matches!(
                 event.who,
-                Who::Run {
+                EventSource::Run {
                     descendant: Some(_),
                     ..
                 }
             )
         })
-        .find(|(_, event)| event.what == What::Ready);
+        .find(|(_, event)| event.what == EventKind::Ready);
     if let Some((place, event)) = helper {
         let said = format!("a descendant says at {} that run 1 is ready", event.at);
         let up = ups.first();
@@ -215,7 +219,7 @@ fn watchdog(observed: &Observed) -> Verdict {
     };
     let beats = observed
         .own()
-        .filter(|(_, run, event)| *run == 1 && event.what == What::Beat);
+        .filter(|(_, run, event)| *run == 1 && event.what == EventKind::Beat);
     let last = beats
         .map(|(_, _, event)| event.at)
         .last()

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::rule::{Check, Rule, Verdict};
-use crate::timeline::{Event, RunSpan, What, Who};
+use crate::timeline::{Event, EventKind, EventSource, RunSpan};
 use crate::timestamp::Timestamp;
 
 /// The name of the descendant that becomes an orphan.
@@ -39,7 +39,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Two SIGCHLD at once are one: whoever waits once for each signal misses an end.",
         origin: "signal(7): standard signals do not queue.",
         bug: Some("openSUSE/catatonit#4 coalesced SIGCHLD hangs init"),
-        needs: &[Need::Restarts],
+        needs: &[Requirement::Restarts],
         check: Check::Trial(mass_exit, "several services that crash at one instant"),
     },
     Rule {
@@ -49,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A child may be gone before its parent has written down that it has one.",
         origin: "sigprocmask(2): what a race-free SIGCHLD handler blocks while it forks.",
         bug: None,
-        needs: &[Need::Restarts],
+        needs: &[Requirement::Restarts],
         check: Check::Trial(instant_exit, "runs that crash as the first thing they do"),
     },
     Rule {
@@ -61,7 +61,7 @@ pub(super) const RULES: &[Rule] = &[
         bug: Some(
             "miekg/dinit#9 only direct children are reaped, what is orphaned below stays a zombie",
         ),
-        needs: &[Need::OwnProcess, Need::AdoptsOrphans],
+        needs: &[Requirement::OwnProcess, Requirement::AdoptsOrphans],
         check: Check::Trial(
             adopt_orphans,
             "a run whose descendant is orphaned, and ends",
@@ -74,7 +74,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Whoever started the other child waits for a status that is gone, and fails or hangs.",
         origin: "wait(2): waitpid(-1); a SIGCHLD handler is a whole process's.",
         bug: None,
-        needs: &[Need::InProcess],
+        needs: &[Requirement::InProcess],
         check: Check::Trial(
             no_foreign_reap,
             "a child that somebody else started in the supervisor's process",
@@ -89,7 +89,7 @@ fn no_zombies(observed: &Observed) -> Verdict {
         let Some(exit) = run.exit else { continue };
         // The supervisor was ended or killed. Either no process is left to reap the run, or another
         // process reaps the run at its own time.
-        let is_over = |call: &Call| {
+        let is_over = |call: &ControlCall| {
             matches!(call.control, Control::End | Control::Crash) && call.from <= exit + late
         };
         if observed.orders().any(is_over) {
@@ -97,7 +97,7 @@ fn no_zombies(observed: &Observed) -> Verdict {
         }
         let reap = observed
             .own()
-            .find(|(_, number, event)| *number == run.run && event.what == What::Reap)
+            .find(|(_, number, event)| *number == run.run && event.what == EventKind::Reap)
             .map(|(place, _, event)| (place, event.at));
         let expected = format!(
             "run {}, which ended at {exit}, is reaped by {}",
@@ -165,7 +165,7 @@ fn mass_exit(observed: &Observed) -> Verdict {
     };
     let mut events = observed.timeline.events().iter();
     let place = events.position(|event| {
-        matches!(event.what, What::Exit { .. }) && event.who == Who::run(*one, 1)
+        matches!(event.what, EventKind::Exit { .. }) && event.who == EventSource::run(*one, 1)
     });
     observed.broken(
         place,
@@ -229,7 +229,7 @@ fn no_foreign_reap(observed: &Observed) -> Verdict {
     };
     let mut events = observed.timeline.events().iter();
     let place =
-        events.position(|event| event.what == What::Reap && event.who.agent() == Some(name));
+        events.position(|event| event.what == EventKind::Reap && event.who.agent() == Some(name));
     observed.broken(
         place,
         format!(
@@ -251,9 +251,10 @@ fn adopt_orphans(observed: &Observed) -> Verdict {
             format!("it came to process {parent}"),
         );
     }
-    let orphan = Who::descendant(observed.service.name.as_str(), 1, ORPHAN);
+    let orphan = EventSource::descendant(observed.service.name.as_str(), 1, ORPHAN);
     let events = observed.timeline.events();
-    let is_exit = |event: &Event| event.who == orphan && matches!(event.what, What::Exit { .. });
+    let is_exit =
+        |event: &Event| event.who == orphan && matches!(event.what, EventKind::Exit { .. });
     let Some(place) = events.iter().position(is_exit) else {
         return Verdict::unknown("no orphan has ended");
     };

@@ -2,7 +2,7 @@
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::DelayOrigin;
 use super::rule::{Check, Rule, Verdict};
@@ -16,7 +16,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A service that crashed often in its first week waits for minutes after each crash for ever.",
         origin: "Docker: reset after 10 s; Kubernetes CrashLoopBackOff: reset after 10 min.",
         bug: Some("systemd/systemd#43813 backoff steps never reset"),
-        needs: &[Need::Restarts, Need::Delays, Need::ResetAfter],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ResetAfter,
+        ],
         check: Check::Observed(reset_after_healthy),
     },
     Rule {
@@ -26,7 +30,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A service that crashes a little later than at once is restarted without end at full speed.",
         origin: "Docker: reset after 10 s; Kubernetes CrashLoopBackOff: reset after 10 min.",
         bug: None,
-        needs: &[Need::Restarts, Need::Delays, Need::ResetAfter],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::ResetAfter,
+        ],
         check: Check::Observed(no_early_reset),
     },
     Rule {
@@ -36,7 +44,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Once mended, a service still waits for what it did before, or is given up on.",
         origin: "systemctl reset-failed.",
         bug: None,
-        needs: &[Need::Restarts, Need::Delays, Need::Reset],
+        needs: &[
+            Requirement::Restarts,
+            Requirement::Delays,
+            Requirement::Reset,
+        ],
         check: Check::Trial(
             manual_reset,
             "two crashes, a reset while the third run is up, and a third crash",

@@ -7,7 +7,7 @@ use crate::supervisor::EndCause;
 /// How a subject came to rest, that is: does nothing until it is told to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Rest {
+pub enum RestReason {
     /// Its policy wants no restart after the last end.
     Finished {
         /// Whether the last end was success.
@@ -26,20 +26,20 @@ pub enum Rest {
     Failed(String),
 }
 
-impl fmt::Display for Rest {
+impl fmt::Display for RestReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rest::Finished { success: true } => f.write_str("finished"),
-            Rest::Finished { success: false } => f.write_str("finished with a failure"),
-            Rest::GaveUp { cause, restarts } => {
+            RestReason::Finished { success: true } => f.write_str("finished"),
+            RestReason::Finished { success: false } => f.write_str("finished with a failure"),
+            RestReason::GaveUp { cause, restarts } => {
                 f.write_str("gave up")?;
                 if let Some(restarts) = restarts {
                     write!(f, " after {restarts} restarts")?;
                 }
                 cause.map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
-            Rest::Stopped => f.write_str("stopped"),
-            Rest::Failed(error) => write!(f, "failed: {error}"),
+            RestReason::Stopped => f.write_str("stopped"),
+            RestReason::Failed(error) => write!(f, "failed: {error}"),
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::{Profile, Time};
 use crate::timeline::TimelineClock;
@@ -45,7 +45,7 @@ pub struct Rule {
     /// A bug report about a real supervisor that broke the rule.
     pub bug: Option<&'static str>,
     /// What a subject's profile must declare before the rule applies to it.
-    pub needs: &'static [Need],
+    pub needs: &'static [Requirement],
     pub(super) check: Check,
 }
 
@@ -62,7 +62,7 @@ impl Rule {
     /// - The rule seems broken, but the timeline's times are the machine's and the profile declares
     ///   virtual time.
     pub fn check(&'static self, observed: &Observed) -> Verdict {
-        let is_strategy = |need: &Need| *need == Need::Strategy;
+        let is_strategy = |need: &Requirement| *need == Requirement::Strategy;
         let judges_delays = matches!(self.check, Check::StrategyOr(_));
         let needs = self.needs.iter();
         // To judge the delays of a timeline, nothing has to be lent.

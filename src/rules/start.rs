@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::notice::Notice;
 use super::observed::Observed;
 use super::rule::{Check, Rule, Verdict};
@@ -13,7 +13,7 @@ use crate::backoff::Jitter;
 use crate::status::ExitStatus;
 use crate::supervisor::Readiness;
 use crate::supervisor::RestartLimit;
-use crate::timeline::{RunSpan, What};
+use crate::timeline::{EventKind, RunSpan};
 use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Whoever waits for a service to be up goes on too early, or waits for ever.",
         origin: "supervisord startsecs; systemd.service(5) Type=; s6 notification-fd.",
         bug: None,
-        needs: &[Need::ReportsUp],
+        needs: &[Requirement::ReportsUp],
         check: Check::Observed(up_criterion),
     },
     Rule {
@@ -45,7 +45,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A service that says nothing and goes away at once is taken for one that did its work.",
         origin: "supervisord startsecs: an exit before it is a failed start, whatever its code.",
         bug: None,
-        needs: &[Need::MinUptime, Need::TellsFailures],
+        needs: &[Requirement::MinUptime, Requirement::TellsFailures],
         check: Check::Trial(
             early_exit_is_failure,
             "a run that exits with code 0 by itself before its minimum uptime",
@@ -58,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A start that hangs is never tried again, and what depends on it waits for ever.",
         origin: "systemd.service(5) TimeoutStartSec=; dinit-service(5) start-timeout.",
         bug: None,
-        needs: &[Need::StartTimeout, Need::TellsFailures],
+        needs: &[Requirement::StartTimeout, Requirement::TellsFailures],
         check: Check::Trial(
             start_timeout,
             "a run that stays, and never says that it is ready",
@@ -72,7 +72,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A mistake in the settings shows in the night of the first crash.",
         origin: "OTP supervisor check_childspecs/1, and init/1 with invalid intensity or period.",
         bug: None,
-        needs: &[Need::RejectsBadSettings],
+        needs: &[Requirement::RejectsBadSettings],
         check: Check::Observed(bad_limits_rejected),
     },
     Rule {
@@ -83,7 +83,11 @@ pub(super) const RULES: &[Rule] = &[
         origin: "OTP supervisor: children start from left to right and end from right to left; supervisord \
                  priority.",
         bug: None,
-        needs: &[Need::StartOrder, Need::Stop, Need::StopSignal],
+        needs: &[
+            Requirement::StartOrder,
+            Requirement::Stop,
+            Requirement::StopSignal,
+        ],
         check: Check::Trial(
             order_and_reverse,
             "three services that take a while until they are up and to stop",
@@ -267,7 +271,9 @@ fn start_timeout(observed: &Observed) -> Verdict {
         Err(unknown) => return unknown,
     };
     let run = &runs[0];
-    if (observed.own()).any(|(_, number, event)| number == run.run && event.what == What::Ready) {
+    if (observed.own())
+        .any(|(_, number, event)| number == run.run && event.what == EventKind::Ready)
+    {
         return Verdict::unknown("it was ready");
     }
     let due = run.start + timeout;
@@ -443,7 +449,8 @@ fn stop_of(
     asked: Timestamp,
 ) -> Result<(usize, Timestamp), Verdict> {
     let name = &service.name;
-    let shows = |what: &What| matches!(what, What::Signal { .. } | What::Exit { .. });
+    let shows =
+        |what: &EventKind| matches!(what, EventKind::Signal { .. } | EventKind::Exit { .. });
     let mut own = observed.own_of(name);
     match own.find(|(_, number, event)| *number == run.run && shows(&event.what)) {
         Some((_, _, event)) if event.at + observed.early() < asked => Err(Verdict::Unknown(

@@ -1,25 +1,25 @@
 //! How a service is stopped.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::{RepeatedStop, StopReturn};
 use super::rule::{Check, Rule, Verdict};
 use super::stopped::{end, is_killed, reap, stopped};
 use crate::status::ExitStatus;
-use crate::timeline::What;
+use crate::timeline::EventKind;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "stop-signal-first",
         group: Group::Stop,
         invariant: "the configured signal arrives once, before anything stronger",
-        rationale: "What is killed at once saves nothing; what is told twice may take the second for \
+        rationale: "EventKind is killed at once saves nothing; what is told twice may take the second for \
                     \"at once\".",
         origin: "systemd.service(5) KillSignal=; supervisord stopsignal=; s6-supervise, \"-d\".",
         bug: None,
-        needs: &[Need::Stop, Need::StopSignal],
+        needs: &[Requirement::Stop, Requirement::StopSignal],
         check: Check::Trial(
             stop_signal_first,
             "a child that traps every signal that a stop may send, and is stopped once",
@@ -32,7 +32,11 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "The grace is what a service may plan its shutdown with; less of it loses data.",
         origin: "systemd.service(5) TimeoutStopSec=; supervisord stopwaitsecs=; OTP supervisor, shutdown.",
         bug: None,
-        needs: &[Need::Stop, Need::StopSignal, Need::Grace],
+        needs: &[
+            Requirement::Stop,
+            Requirement::StopSignal,
+            Requirement::Grace,
+        ],
         check: Check::Trial(
             grace_not_early,
             "a child that takes a little less than its grace to stop",
@@ -45,7 +49,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "One child that does not listen would hold up every shutdown.",
         origin: "systemd.service(5) TimeoutStopSec=; OTP supervisor_SUITE, sup_stop_timeout.",
         bug: None,
-        needs: &[Need::Stop, Need::Grace],
+        needs: &[Requirement::Stop, Requirement::Grace],
         check: Check::Observed(grace_not_late),
     },
     Rule {
@@ -55,7 +59,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "Whoever is told that it is down takes its port, its lock or its files.",
         origin: "OTP supervisor:terminate_child/2; s6-svc -wd; systemctl stop and --no-block.",
         bug: None,
-        needs: &[Need::Stop, Need::StopSignal],
+        needs: &[Requirement::Stop, Requirement::StopSignal],
         check: Check::Trial(
             stop_sync,
             "a child that takes half its grace to stop, and is stopped once",
@@ -65,11 +69,16 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-wakes-frozen",
         group: Group::Stop,
         invariant: "a SIGSTOPped child stops well inside its grace",
-        rationale: "What is stopped acts on no signal until it is continued; without that it always ends by \
+        rationale: "EventKind is stopped acts on no signal until it is continued; without that it always ends by \
                     SIGKILL.",
         origin: "systemd.kill(5): SIGCONT follows; s6-svc -d sends SIGTERM and then SIGCONT.",
         bug: None,
-        needs: &[Need::Stop, Need::StopSignal, Need::Grace, Need::WakesFrozen],
+        needs: &[
+            Requirement::Stop,
+            Requirement::StopSignal,
+            Requirement::Grace,
+            Requirement::WakesFrozen,
+        ],
         check: Check::Trial(
             stop_wakes_frozen,
             "a frozen child that exits when it gets the stop signal",
@@ -83,7 +92,11 @@ pub(super) const RULES: &[Rule] = &[
                     unasked.",
         origin: "s6-svc -d; dinitctl stop; systemctl stop: a unit that is stopping stays so.",
         bug: None,
-        needs: &[Need::Stop, Need::StopSignal, Need::RepeatedStop],
+        needs: &[
+            Requirement::Stop,
+            Requirement::StopSignal,
+            Requirement::RepeatedStop,
+        ],
         check: Check::Trial(
             stop_idempotent,
             "a child that takes half its grace to stop, and is stopped twice",
@@ -96,7 +109,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A child may end between the decision to signal it and the signal.",
         origin: "kill(2), ESRCH; OTP supervisor:terminate_child/2 of a child that has ended.",
         bug: Some("Supervisor/supervisor#1477 ESRCH during kill crashes"),
-        needs: &[Need::Stop],
+        needs: &[Requirement::Stop],
         check: Check::Trial(
             stop_races_exit,
             "a run that dies when it is about to be stopped",
@@ -109,7 +122,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "The number may be another process's by then, and a stranger is killed.",
         origin: "pidfd_open(2), pidfd_send_signal(2): what they were made for.",
         bug: Some("ponylang/ponyc#5765 signalling a reaped pid"),
-        needs: &[Need::Stop, Need::InProcess],
+        needs: &[Requirement::Stop, Requirement::InProcess],
         check: Check::Trial(
             no_reused_pid_kill,
             "runs whose numbers are known, and the signals that were sent to them",
@@ -282,7 +295,7 @@ fn stop_wakes_frozen(observed: &Observed) -> Verdict {
         Err(unknown) => return unknown,
     };
     let is_frozen = observed.own().any(|(_, number, event)| {
-        number == run.run && event.what == What::Frozen && event.at <= call.from
+        number == run.run && event.what == EventKind::Frozen && event.at <= call.from
     });
     if !is_frozen {
         return Verdict::unknown("it was not frozen when it was told to stop");
@@ -308,7 +321,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
         Ok(found) => found,
         Err(unknown) => return unknown,
     };
-    let stops: Vec<&Call> = observed.calls_of(Control::Stop).collect();
+    let stops: Vec<&ControlCall> = observed.calls_of(Control::Stop).collect();
     let [first, second, later @ ..] = &stops[..] else {
         return Verdict::unknown("it was not told to stop twice");
     };

@@ -1,16 +1,16 @@
 //! A run that was told to stop, and how it ended.
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::observed::Observed;
 use super::rule::Verdict;
 use crate::status::ExitStatus;
-use crate::timeline::{RunSpan, What};
+use crate::timeline::{EventKind, RunSpan};
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
 /// The first run, and the call that was to stop it. The verdict is unknown if there is no such call,
 /// or if the run was not alive at the time of the call.
-pub(super) fn stopped(observed: &Observed) -> Result<(RunSpan, &Call), Verdict> {
+pub(super) fn stopped(observed: &Observed) -> Result<(RunSpan, &ControlCall), Verdict> {
     let Some(run) = observed.runs().first().copied() else {
         return Err(Verdict::unknown("it was never started"));
     };
@@ -57,6 +57,6 @@ pub(super) fn end(run: &RunSpan) -> String {
 pub(super) fn reap(observed: &Observed, run: u32) -> Option<(usize, Timestamp)> {
     observed
         .own()
-        .find(|(_, number, event)| *number == run && event.what == What::Reap)
+        .find(|(_, number, event)| *number == run && event.what == EventKind::Reap)
         .map(|(place, _, event)| (place, event.at))
 }

@@ -2,12 +2,12 @@
 
 use super::call::Control;
 use super::group::Group;
-use super::need::Need;
+use super::need::Requirement;
 use super::observed::Observed;
 use super::profile::{Daemonizer, OwnGroup, StopScope};
 use super::rule::{Check, Rule, Verdict};
 use crate::status::ExitStatus;
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 use crate::timestamp::Timestamp;
 
 pub(super) const RULES: &[Rule] = &[
@@ -19,18 +19,18 @@ pub(super) const RULES: &[Rule] = &[
                     signal to a child's group would reach the supervisor.",
         origin: "setpgid(2); s6-supervise: each service is in a session of its own.",
         bug: None,
-        needs: &[Need::OwnGroup],
+        needs: &[Requirement::OwnGroup],
         check: Check::Observed(own_group),
     },
     Rule {
         id: "stop-scope",
         group: Group::ProcessTree,
         invariant: "descendants die as declared: pid, group, session, cgroup, tree",
-        rationale: "What outlives its service holds ports and files; what is killed beyond the scope was \
+        rationale: "EventKind outlives its service holds ports and files; what is killed beyond the scope was \
                     somebody else's.",
         origin: "systemd.kill(5) KillMode=; supervisord stopasgroup=, killasgroup=.",
         bug: None,
-        needs: &[Need::Stop, Need::StopScope],
+        needs: &[Requirement::Stop, Requirement::StopScope],
         check: Check::Trial(
             stop_scope,
             "a run with two descendants, one in its group and one in a session of its own",
@@ -45,7 +45,11 @@ pub(super) const RULES: &[Rule] = &[
                     ends the supervisor.",
         origin: "kill(2), pid 0; setpgid(2): both parent and child call it.",
         bug: None,
-        needs: &[Need::Stop, Need::ChosenStopSignal, Need::InProcess],
+        needs: &[
+            Requirement::Stop,
+            Requirement::ChosenStopSignal,
+            Requirement::InProcess,
+        ],
         check: Check::Trial(
             never_own_group,
             "a stop beside a process in the supervisor's own group",
@@ -59,7 +63,7 @@ pub(super) const RULES: &[Rule] = &[
                     again.",
         origin: "systemd.service(5): leftovers are killed before the next start; SendSIGKILL=.",
         bug: None,
-        needs: &[Need::Restarts, Need::ClearsLeftovers],
+        needs: &[Requirement::Restarts, Requirement::ClearsLeftovers],
         check: Check::Trial(
             old_tree_gone,
             "a run that leaves a descendant in its process group",
@@ -72,7 +76,7 @@ pub(super) const RULES: &[Rule] = &[
         rationale: "A supervisor that loses a daemon starts a second one beside it, over and over.",
         origin: "systemd.service(5) Type=forking; runit, daemontools: the program must not fork.",
         bug: None,
-        needs: &[Need::Restarts, Need::Daemonizer],
+        needs: &[Requirement::Restarts, Requirement::Daemonizer],
         check: Check::Trial(
             daemonizer,
             "a run that starts a daemon, and exits with a failure",
@@ -92,7 +96,7 @@ struct Descendant {
 fn descendants(observed: &Observed) -> Vec<Descendant> {
     let mut found: Vec<Descendant> = Vec::new();
     for (place, event) in observed.timeline.events().iter().enumerate() {
-        let Who::Run {
+        let EventSource::Run {
             agent,
             run,
             descendant: Some(name),
@@ -104,13 +108,13 @@ fn descendants(observed: &Observed) -> Vec<Descendant> {
             continue;
         }
         match event.what {
-            What::Start => found.push(Descendant {
+            EventKind::Start => found.push(Descendant {
                 run: *run,
                 name: name.to_string(),
                 start: event.at,
                 end: None,
             }),
-            What::Exit { status } => {
+            EventKind::Exit { status } => {
                 let mut alive = found.iter_mut().filter(|d| d.end.is_none());
                 if let Some(one) = alive.find(|d| d.run == *run && *d.name == **name) {
                     one.end = Some((place, event.at, status));
@@ -231,7 +235,10 @@ fn never_own_group(observed: &Observed) -> Verdict {
     }
     let events = observed.timeline.events().iter().enumerate();
     for (place, event) in events {
-        let is_hit = matches!(event.what, What::Signal { .. } | What::Exit { .. });
+        let is_hit = matches!(
+            event.what,
+            EventKind::Signal { .. } | EventKind::Exit { .. }
+        );
         if is_hit
             && event
                 .who

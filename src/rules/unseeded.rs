@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_stub::{Finding, Hygiene};
 
-use super::call::{Call, Control};
+use super::call::{Control, ControlCall};
 use super::catalog::rule;
 use super::curve::DelayCurve;
 use super::exhaustion::{CLEARED, SHORT};
@@ -50,7 +50,7 @@ pub(super) fn told(
     from: f64,
     to: Option<f64>,
 ) -> Observed {
-    let mut call = Call::new("worker", control, at(from));
+    let mut call = ControlCall::new("worker", control, at(from));
     call.to = to.map(at);
     observed.calls.push(call);
     observed

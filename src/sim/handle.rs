@@ -13,7 +13,7 @@ use super::ending;
 use super::pool::Pool;
 use crate::script::Script;
 use crate::sim::agent::{Agent, Shared};
-use crate::timeline::{Timeline, Who};
+use crate::timeline::{EventSource, Timeline};
 use crate::timestamp::Timestamp;
 
 /// The body's handle on its sim: makes agents, tells the time and the seed, and reads and writes the timeline.
@@ -101,6 +101,6 @@ impl SimHandle {
     /// Writes a line of text into the timeline, as a note of the code under test.
     pub fn note(&self, text: impl fmt::Display) {
         let text = text.to_string();
-        self.shared.note(self.now(), |_| Who::Subject, text);
+        self.shared.note(self.now(), |_| EventSource::Subject, text);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant as TokioInstant;
 
 use super::failure::panic_text;
 use crate::sim::agent::Server;
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 use crate::timestamp::Timestamp;
 
 /// A task's panic.
@@ -63,7 +63,7 @@ impl Panics {
                 (.., Some(ended)) if heard > ended => {}
                 (Some(at), Some(origin), None) => {
                     server.now = Timestamp::ORIGIN + at.saturating_duration_since(origin);
-                    server.record(&Who::Subject, What::Finding { text });
+                    server.record(&EventSource::Subject, EventKind::Finding { text });
                 }
                 _ => {
                     crate::said::say(&text);

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::control::Supervisor;
 use super::error::SupervisorError;
-use super::event::{State, Status, SupervisorEvents};
+use super::event::{Status, SupervisorEvents, SupervisorState};
 use super::life::Life;
 use super::lock::Lock;
 use super::orphans::Orphans;
@@ -209,8 +209,8 @@ impl SupervisorBuilder {
         let (event_sender, events) = mpsc::unbounded_channel();
         let starting = Status {
             state: match link {
-                None => State::Starting,
-                Some(_) => State::Waiting,
+                None => SupervisorState::Starting,
+                Some(_) => SupervisorState::Waiting,
             },
             runs: 0,
             pid: None,

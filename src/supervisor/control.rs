@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::SupervisorError;
-use super::event::{Outcome, State, Status};
+use super::event::{Outcome, Status, SupervisorState};
 use super::request::{Command, Request};
 
 /// Keeps one agent running. It is the reference supervisor: the rules are tested against it.
@@ -88,10 +88,10 @@ impl Supervisor {
     /// backoff panicked.
     pub async fn wait(&self) -> Result<Outcome, SupervisorError> {
         let mut status = self.status.clone();
-        let rests = status.wait_for(|status| matches!(status.state, State::Resting(_)));
+        let rests = status.wait_for(|status| matches!(status.state, SupervisorState::Resting(_)));
         match rests.await.as_deref() {
             Ok(Status {
-                state: State::Resting(outcome),
+                state: SupervisorState::Resting(outcome),
                 ..
             }) => Ok(outcome.clone()),
             _ => Err(SupervisorError::Gone),

@@ -124,7 +124,7 @@ pub enum RunError {
 #[non_exhaustive]
 pub struct Status {
     /// The supervisor's state.
-    pub state: State,
+    pub state: SupervisorState,
     /// The number of runs so far, failed start attempts included.
     pub runs: u64,
     /// The agent's process id, while there is an agent.
@@ -134,7 +134,7 @@ pub struct Status {
 /// The states of a supervisor.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum State {
+pub enum SupervisorState {
     /// The agent is down until it is its turn in its [`SupervisorGroup`](crate::supervisor::SupervisorGroup).
     Waiting,
     /// The agent was started, or is about to be, and is not up yet.
@@ -193,12 +193,12 @@ impl fmt::Display for Outcome {
 /// they are read.
 #[derive(Debug)]
 pub struct SupervisorEvents {
-    pub(super) events: mpsc::UnboundedReceiver<Told>,
+    pub(super) events: mpsc::UnboundedReceiver<StampedEvent>,
 }
 
 /// An event and when the supervisor reported it.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct StampedEvent {
     /// The time by the supervisor's clock.
     pub(crate) at: Timestamp,
     /// The time by tokio's clock, which everything in one runtime shares.
@@ -221,7 +221,7 @@ impl SupervisorEvents {
         self.try_told().map(|told| (told.at, told.event))
     }
 
-    pub(crate) fn try_told(&mut self) -> Option<Told> {
+    pub(crate) fn try_told(&mut self) -> Option<StampedEvent> {
         self.events.try_recv().ok()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::event::{Outcome, RunError, State, Status, SupervisorEvent, Told};
+use super::event::{Outcome, RunError, StampedEvent, Status, SupervisorEvent, SupervisorState};
 use super::notifications::Notifications;
 use super::orphans::Adopter;
 use super::probing::{Failed, Probing};
@@ -40,7 +40,7 @@ enum Next {
 pub(super) struct Life {
     parts: SupervisorBuilder,
     requests: mpsc::UnboundedReceiver<Command>,
-    events: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedSender<StampedEvent>,
     status: watch::Sender<Status>,
     link: Option<Link>,
     run: u64,
@@ -53,7 +53,7 @@ impl Life {
     pub(super) fn new(
         parts: SupervisorBuilder,
         requests: mpsc::UnboundedReceiver<Command>,
-        events: mpsc::UnboundedSender<Told>,
+        events: mpsc::UnboundedSender<StampedEvent>,
         status: watch::Sender<Status>,
         link: Option<Link>,
     ) -> Life {
@@ -86,14 +86,14 @@ impl Life {
     /// same.
     fn tell(&self, event: SupervisorEvent) {
         tracing::debug!(target: "supervise_harness", agent = self.parts.agent_id, %event, "supervisor");
-        let _ = self.events.send(Told {
+        let _ = self.events.send(StampedEvent {
             at: self.parts.clock.now(),
             instant: Instant::now(),
             event,
         });
     }
 
-    fn set(&self, state: State, pid: Option<u32>) {
+    fn set(&self, state: SupervisorState, pid: Option<u32>) {
         if let Some(link) = &self.link {
             link.tell(Some(state.clone()));
         }
@@ -107,12 +107,12 @@ impl Life {
     /// Carries out one whole run.
     async fn run(&mut self, asked: Vec<Command>) -> Next {
         self.run = self.run.saturating_add(1);
-        self.set(State::Starting, None);
+        self.set(SupervisorState::Starting, None);
         let run = self.run;
         let adopter = self.parts.orphans.as_deref();
         let spawned = Adopter::start(adopter, || self.parts.spawner.spawn(&self.parts.agent_id));
         if let Ok(handle) = &spawned {
-            self.set(State::Starting, Some(handle.pid()));
+            self.set(SupervisorState::Starting, Some(handle.pid()));
             if let Some(lock) = &self.parts.lock {
                 lock.note(handle.pid());
             }
@@ -223,7 +223,7 @@ impl Life {
     fn is_up(&self, run: &mut Run) {
         run.up = Some(self.parts.clock.now());
         self.tell(SupervisorEvent::Ready { run: self.run });
-        self.set(State::Up, Some(run.handle.pid()));
+        self.set(SupervisorState::Up, Some(run.handle.pid()));
     }
 
     /// Goes on after the agent ended by itself and was reaped.
@@ -257,7 +257,7 @@ impl Life {
         });
         // If this fails, `close` fails as well and returns the error.
         let _ = run.handle.signal(Signal::KILL);
-        self.set(State::Stopping, Some(run.handle.pid()));
+        self.set(SupervisorState::Stopping, Some(run.handle.pid()));
         match run.handle.close().await {
             Ok(result) => {
                 let end = RunEnd::new(EndCause::WatchdogTimeout).after(up_for);
@@ -327,7 +327,7 @@ impl Life {
             ..
         } = run;
         let signal = self.parts.spawner.stop_signal();
-        self.set(State::Stopping, Some(handle.pid()));
+        self.set(SupervisorState::Stopping, Some(handle.pid()));
         self.tell(SupervisorEvent::Stopping {
             run: self.run,
             signal,
@@ -365,7 +365,7 @@ impl Life {
             self.parts.backoff.reset();
         }
         let delay = self.parts.backoff.next_delay(attempt);
-        self.set(State::BackingOff, None);
+        self.set(SupervisorState::BackingOff, None);
         self.tell(SupervisorEvent::BackingOff { attempt, delay });
         let mut sleep = self.parts.clock.sleep(delay);
         loop {
@@ -397,7 +397,7 @@ impl Life {
 
     /// Waits for the child's turn in the group.
     async fn wait(&mut self, asked: Option<Command>) -> Next {
-        self.set(State::Waiting, None);
+        self.set(SupervisorState::Waiting, None);
         if let Some(command) = asked {
             command.done(None);
         }
@@ -416,7 +416,7 @@ impl Life {
     }
 
     async fn rest(&mut self, outcome: Outcome, asked: Option<Command>) -> Next {
-        self.set(State::Resting(outcome.clone()), None);
+        self.set(SupervisorState::Resting(outcome.clone()), None);
         self.tell(SupervisorEvent::Resting(outcome.clone()));
         if let Some(command) = asked {
             command.done(Some(&outcome));

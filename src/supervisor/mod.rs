@@ -93,7 +93,7 @@ pub use control::Supervisor;
 #[cfg(feature = "supervisor")]
 pub use error::SupervisorError;
 #[cfg(feature = "supervisor")]
-pub use event::{Outcome, RunError, State, Status, SupervisorEvent, SupervisorEvents};
+pub use event::{Outcome, RunError, Status, SupervisorEvent, SupervisorEvents, SupervisorState};
 #[cfg(feature = "supervisor")]
 pub use group::{GroupOutcome, SupervisorGroup, SupervisorGroupBuilder};
 #[cfg(feature = "supervisor")]

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::event::{Outcome, State};
+use super::event::{Outcome, SupervisorState};
 
 /// What the handle or the group asks of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub(super) struct Link {
     /// The child's place in the group.
     pub(super) place: usize,
     /// Receives the child's place and its state, or `None` when the child's task ends.
-    pub(super) news: mpsc::UnboundedSender<(usize, Option<State>)>,
+    pub(super) news: mpsc::UnboundedSender<(usize, Option<SupervisorState>)>,
 }
 
 impl Link {
-    pub(super) fn tell(&self, news: Option<State>) {
+    pub(super) fn tell(&self, news: Option<SupervisorState>) {
         // This fails if the group is gone. Nobody needs the state then.
         let _ = self.news.send((self.place, news));
     }

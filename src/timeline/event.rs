@@ -15,14 +15,14 @@ use crate::timestamp::Timestamp;
 /// empty or has a character other than `A-Z a-z 0-9 . _ -`.
 ///
 /// ```
-/// use supervise_harness::Who;
+/// use supervise_harness::EventSource;
 ///
-/// assert_eq!(Who::run("worker", 2).to_string(), "worker#2");
-/// assert_eq!(Who::descendant("my worker", 2, "helper").to_string(), r##""my worker"#2/helper"##);
-/// assert_eq!(Who::Subject.to_string(), "subject");
+/// assert_eq!(EventSource::run("worker", 2).to_string(), "worker#2");
+/// assert_eq!(EventSource::descendant("my worker", 2, "helper").to_string(), r##""my worker"#2/helper"##);
+/// assert_eq!(EventSource::Subject.to_string(), "subject");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum EventSource {
     /// One run of an agent, or a descendant of this run.
     Run {
         /// The agent's name.
@@ -36,10 +36,10 @@ pub enum Who {
     Subject,
 }
 
-impl Who {
+impl EventSource {
     /// Names the agent itself, in its run number `run`.
-    pub fn run(agent: impl Into<Arc<str>>, run: u32) -> Who {
-        Who::Run {
+    pub fn run(agent: impl Into<Arc<str>>, run: u32) -> EventSource {
+        EventSource::Run {
             agent: agent.into(),
             run,
             descendant: None,
@@ -47,8 +47,12 @@ impl Who {
     }
 
     /// Names the descendant `name` of the agent's run number `run`.
-    pub fn descendant(agent: impl Into<Arc<str>>, run: u32, name: impl Into<Arc<str>>) -> Who {
-        Who::Run {
+    pub fn descendant(
+        agent: impl Into<Arc<str>>,
+        run: u32,
+        name: impl Into<Arc<str>>,
+    ) -> EventSource {
+        EventSource::Run {
             agent: agent.into(),
             run,
             descendant: Some(name.into()),
@@ -60,16 +64,16 @@ impl Who {
     #[must_use]
     pub fn agent(&self) -> Option<&str> {
         match self {
-            Who::Run { agent, .. } => Some(agent),
-            Who::Subject => None,
+            EventSource::Run { agent, .. } => Some(agent),
+            EventSource::Subject => None,
         }
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for EventSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Who::Run {
+            EventSource::Run {
                 agent,
                 run,
                 descendant,
@@ -79,7 +83,7 @@ impl fmt::Display for Who {
                     .as_ref()
                     .map_or(Ok(()), |name| write!(f, "/{}", Name(name)))
             }
-            Who::Subject => f.write_str(SUBJECT),
+            EventSource::Subject => f.write_str(SUBJECT),
         }
     }
 }
@@ -110,15 +114,15 @@ impl fmt::Display for Name<'_> {
 /// Prints as it does in a [`Timeline`](crate::Timeline), but without the padding.
 ///
 /// ```
-/// use supervise_harness::{ExitStatus, Signal, What};
+/// use supervise_harness::{ExitStatus, Signal, EventKind};
 ///
 /// let killed = ExitStatus::Signaled { signal: Signal::SEGV, core_dumped: true };
-/// assert_eq!(What::Exit { status: Some(killed) }.to_string(), "exit  signal=SIGSEGV core");
-/// assert_eq!(What::Start.to_string(), "start");
+/// assert_eq!(EventKind::Exit { status: Some(killed) }.to_string(), "exit  signal=SIGSEGV core");
+/// assert_eq!(EventKind::Start.to_string(), "start");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum What {
+pub enum EventKind {
     /// The process was started: `start`.
     Start,
     /// The process said that it is ready: `ready`.
@@ -191,59 +195,62 @@ pub enum What {
     },
 }
 
-impl What {
+impl EventKind {
     /// The word that an event of this kind prints as, before any details.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            What::Start => "start",
-            What::Ready => "ready",
-            What::Beat => "beat",
-            What::Signal { .. } => "signal",
-            What::Frozen => "frozen",
-            What::Thawed => "thawed",
-            What::Gate { .. } => "gate",
-            What::Locked { .. } => "locked",
-            What::Wrote { .. } => "wrote",
-            What::Blocked { .. } => "blocked",
-            What::Exit { .. } => "exit",
-            What::Reap => "reap",
-            What::Error { .. } => "error",
-            What::Note { .. } => "note",
-            What::Finding { .. } => "finding",
+            EventKind::Start => "start",
+            EventKind::Ready => "ready",
+            EventKind::Beat => "beat",
+            EventKind::Signal { .. } => "signal",
+            EventKind::Frozen => "frozen",
+            EventKind::Thawed => "thawed",
+            EventKind::Gate { .. } => "gate",
+            EventKind::Locked { .. } => "locked",
+            EventKind::Wrote { .. } => "wrote",
+            EventKind::Blocked { .. } => "blocked",
+            EventKind::Exit { .. } => "exit",
+            EventKind::Reap => "reap",
+            EventKind::Error { .. } => "error",
+            EventKind::Note { .. } => "note",
+            EventKind::Finding { .. } => "finding",
         }
     }
 
     /// The text that follows the word; empty if nothing does.
     pub(crate) fn details(&self) -> String {
         match self {
-            What::Start | What::Ready | What::Beat | What::Frozen | What::Thawed | What::Reap => {
-                String::new()
-            }
-            What::Signal { signal, count } => format!("{signal} count={count}"),
-            What::Wrote { stream, bytes } => format!("{stream} bytes={bytes}"),
-            What::Blocked { stream } => stream.to_string(),
-            What::Exit { status: None } => "status=?".to_owned(),
-            What::Exit {
+            EventKind::Start
+            | EventKind::Ready
+            | EventKind::Beat
+            | EventKind::Frozen
+            | EventKind::Thawed
+            | EventKind::Reap => String::new(),
+            EventKind::Signal { signal, count } => format!("{signal} count={count}"),
+            EventKind::Wrote { stream, bytes } => format!("{stream} bytes={bytes}"),
+            EventKind::Blocked { stream } => stream.to_string(),
+            EventKind::Exit { status: None } => "status=?".to_owned(),
+            EventKind::Exit {
                 status: Some(ExitStatus::Exited { code }),
             } => format!("code={code}"),
-            What::Exit {
+            EventKind::Exit {
                 status:
                     Some(ExitStatus::Signaled {
                         signal,
                         core_dumped,
                     }),
             } => format!("signal={signal}{}", if *core_dumped { " core" } else { "" }),
-            What::Gate { name: text }
-            | What::Locked { path: text }
-            | What::Error { text }
-            | What::Note { text }
-            | What::Finding { text } => Quoted::from(text.as_str()).to_string(),
+            EventKind::Gate { name: text }
+            | EventKind::Locked { path: text }
+            | EventKind::Error { text }
+            | EventKind::Note { text }
+            | EventKind::Finding { text } => Quoted::from(text.as_str()).to_string(),
         }
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
         match self.details() {
@@ -260,15 +267,15 @@ pub struct Event {
     /// When it happened, by the timeline's clock.
     pub at: Timestamp,
     /// To whom it happened.
-    pub who: Who,
+    pub who: EventSource,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
 }
 
 impl Event {
     /// Makes an event: `what` happened to `who` at `at`.
     #[must_use]
-    pub fn new(at: Timestamp, who: Who, what: What) -> Event {
+    pub fn new(at: Timestamp, who: EventSource, what: EventKind) -> Event {
         Event { at, who, what }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use std::time::Duration;
 
-use super::event::{Event, What, Who};
+use super::event::{Event, EventKind, EventSource};
 use super::record::{Timeline, TimelineClock};
 use super::text::{VERSION, is_readable};
 use crate::status::ExitStatus;
@@ -70,9 +70,9 @@ const UNKNOWN: &str = "unknown";
 /// - `at_ns` is the time in nanoseconds after the clock's origin. It is there on a real clock too.
 /// - An event of a descendant has `descendant` as well. An event of the subject has `"subject":true`
 ///   instead of `agent` and `run`.
-/// - `kind` is [`What::kind`].
+/// - `kind` is [`EventKind::kind`].
 /// - An exit has `code`, or `signal` and `core`, or `"status":"unknown"`.
-/// - Any other event has the fields of its [`What`], under the same names. Signals are names, such as
+/// - Any other event has the fields of its [`EventKind`], under the same names. Signals are names, such as
 ///   `SIGTERM`.
 ///
 /// # Errors
@@ -80,9 +80,9 @@ const UNKNOWN: &str = "unknown";
 /// If a time is more than 584 years after the origin: 64 bits of nanoseconds cannot hold it.
 ///
 /// ```
-/// use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+/// use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
 ///
-/// let start = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), What::Start);
+/// let start = Event::new(Timestamp::ORIGIN, EventSource::run("worker", 1), EventKind::Start);
 /// let json = serde_json::to_string(&Timeline::new(TimelineClock::Virtual, [start]))?;
 /// assert_eq!(
 ///     json,
@@ -151,7 +151,7 @@ impl Row {
             ..Row::default()
         };
         match &event.who {
-            Who::Run {
+            EventSource::Run {
                 agent,
                 run,
                 descendant,
@@ -160,26 +160,31 @@ impl Row {
                 row.run = Some(*run);
                 row.descendant = descendant.as_ref().map(ToString::to_string);
             }
-            Who::Subject => row.subject = Some(true),
+            EventSource::Subject => row.subject = Some(true),
         }
         match &event.what {
-            What::Start | What::Ready | What::Beat | What::Frozen | What::Thawed | What::Reap => {}
-            What::Signal { signal, count } => {
+            EventKind::Start
+            | EventKind::Ready
+            | EventKind::Beat
+            | EventKind::Frozen
+            | EventKind::Thawed
+            | EventKind::Reap => {}
+            EventKind::Signal { signal, count } => {
                 row.signal = Some(signal.to_string());
                 row.count = Some(*count);
             }
-            What::Gate { name } => row.name = Some(name.clone()),
-            What::Locked { path } => row.path = Some(path.clone()),
-            What::Wrote { stream, bytes } => {
+            EventKind::Gate { name } => row.name = Some(name.clone()),
+            EventKind::Locked { path } => row.path = Some(path.clone()),
+            EventKind::Wrote { stream, bytes } => {
                 row.stream = Some(stream.to_string());
                 row.bytes = Some(*bytes);
             }
-            What::Blocked { stream } => row.stream = Some(stream.to_string()),
-            What::Exit { status: None } => row.status = Some(UNKNOWN.to_owned()),
-            What::Exit {
+            EventKind::Blocked { stream } => row.stream = Some(stream.to_string()),
+            EventKind::Exit { status: None } => row.status = Some(UNKNOWN.to_owned()),
+            EventKind::Exit {
                 status: Some(ExitStatus::Exited { code }),
             } => row.code = Some(*code),
-            What::Exit {
+            EventKind::Exit {
                 status:
                     Some(ExitStatus::Signaled {
                         signal,
@@ -189,7 +194,7 @@ impl Row {
                 row.signal = Some(signal.to_string());
                 row.core = Some(*core_dumped);
             }
-            What::Error { text } | What::Note { text } | What::Finding { text } => {
+            EventKind::Error { text } | EventKind::Note { text } | EventKind::Finding { text } => {
                 row.text = Some(text.clone());
             }
         }
@@ -211,7 +216,7 @@ impl Row {
         }
     }
 
-    fn who(&mut self) -> Result<Who, String> {
+    fn who(&mut self) -> Result<EventSource, String> {
         match self.subject.take() {
             None => {}
             Some(true)
@@ -219,7 +224,7 @@ impl Row {
             {
                 return Err("`subject` does not go with `agent`, `run` or `descendant`".to_owned());
             }
-            Some(true) => return Ok(Who::Subject),
+            Some(true) => return Ok(EventSource::Subject),
             Some(false) => {
                 return Err("`subject` is false: expected true, or no such field".to_owned());
             }
@@ -227,46 +232,46 @@ impl Row {
         let agent = need(self.agent.take(), "agent")?;
         let run = need(self.run.take(), "run")?;
         Ok(match self.descendant.take() {
-            Some(name) => Who::descendant(agent, run, name),
-            None => Who::run(agent, run),
+            Some(name) => EventSource::descendant(agent, run, name),
+            None => EventSource::run(agent, run),
         })
     }
 
-    fn what(&mut self, kind: &str) -> Result<What, String> {
+    fn what(&mut self, kind: &str) -> Result<EventKind, String> {
         Ok(match kind {
-            "start" => What::Start,
-            "ready" => What::Ready,
-            "beat" => What::Beat,
-            "frozen" => What::Frozen,
-            "thawed" => What::Thawed,
-            "reap" => What::Reap,
-            "signal" => What::Signal {
+            "start" => EventKind::Start,
+            "ready" => EventKind::Ready,
+            "beat" => EventKind::Beat,
+            "frozen" => EventKind::Frozen,
+            "thawed" => EventKind::Thawed,
+            "reap" => EventKind::Reap,
+            "signal" => EventKind::Signal {
                 signal: self.signal()?,
                 count: need(self.count.take(), "count")?,
             },
-            "gate" => What::Gate {
+            "gate" => EventKind::Gate {
                 name: need(self.name.take(), "name")?,
             },
-            "locked" => What::Locked {
+            "locked" => EventKind::Locked {
                 path: need(self.path.take(), "path")?,
             },
-            "wrote" => What::Wrote {
+            "wrote" => EventKind::Wrote {
                 stream: self.stream()?,
                 bytes: need(self.bytes.take(), "bytes")?,
             },
-            "blocked" => What::Blocked {
+            "blocked" => EventKind::Blocked {
                 stream: self.stream()?,
             },
-            "exit" => What::Exit {
+            "exit" => EventKind::Exit {
                 status: self.status()?,
             },
-            "error" => What::Error {
+            "error" => EventKind::Error {
                 text: need(self.text.take(), "text")?,
             },
-            "note" => What::Note {
+            "note" => EventKind::Note {
                 text: need(self.text.take(), "text")?,
             },
-            "finding" => What::Finding {
+            "finding" => EventKind::Finding {
                 text: need(self.text.take(), "text")?,
             },
             other => return Err(format!("`kind` is `{other}`: expected one such as `start`")),

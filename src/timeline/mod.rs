@@ -14,7 +14,7 @@ mod json;
 
 mod recorder;
 
-pub use event::{Event, What, Who};
+pub use event::{Event, EventKind, EventSource};
 pub use parse::TimelineError;
 pub use record::{RunSpan, Timeline, TimelineClock};
 pub(crate) use recorder::{Instant, Recorder};

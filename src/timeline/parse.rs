@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent_stub::Signal;
 use agent_stub::script::Stream;
 
-use super::event::{Event, What, Who};
+use super::event::{Event, EventKind, EventSource};
 use super::event::{SUBJECT, is_plain};
 use super::record::{Timeline, TimelineClock};
 use super::text::is_readable;
@@ -248,7 +248,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn who(&mut self) -> Result<Who> {
+    fn who(&mut self) -> Result<EventSource> {
         const EXPECTED: &str =
             "whom it is about, such as `worker#1`, `worker#1/helper` or `subject`";
         const RUN: &str = "`#` and the number of the run";
@@ -257,7 +257,7 @@ impl<'a> Line<'a> {
         let agent = self.name(EXPECTED)?;
         if !self.take("#") {
             if *agent == *SUBJECT && !quoted && self.rest().starts_with(is_gap) {
-                return Ok(Who::Subject);
+                return Ok(EventSource::Subject);
             }
             return match self.at {
                 at if at == start => self.error(EXPECTED),
@@ -266,8 +266,8 @@ impl<'a> Line<'a> {
         }
         let run = self.number("the number of the run")?;
         Ok(match self.take("/") {
-            true => Who::descendant(agent, run, self.name("the name of a descendant")?),
-            false => Who::run(agent, run),
+            true => EventSource::descendant(agent, run, self.name("the name of a descendant")?),
+            false => EventSource::run(agent, run),
         })
     }
 
@@ -281,16 +281,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn what(&mut self) -> Result<What> {
+    fn what(&mut self) -> Result<EventKind> {
         let start = self.at;
         let kind = self.take_while(|c| !is_gap(c));
         let bare = match kind {
-            "start" => Some(What::Start),
-            "ready" => Some(What::Ready),
-            "beat" => Some(What::Beat),
-            "frozen" => Some(What::Frozen),
-            "thawed" => Some(What::Thawed),
-            "reap" => Some(What::Reap),
+            "start" => Some(EventKind::Start),
+            "ready" => Some(EventKind::Ready),
+            "beat" => Some(EventKind::Beat),
+            "frozen" => Some(EventKind::Frozen),
+            "thawed" => Some(EventKind::Thawed),
+            "reap" => Some(EventKind::Reap),
             _ => None,
         };
         if let Some(what) = bare {
@@ -303,34 +303,34 @@ impl<'a> Line<'a> {
                 self.some_gap()?;
                 self.key("count=")?;
                 let count = self.number("a number")?;
-                What::Signal { signal, count }
+                EventKind::Signal { signal, count }
             }
             "wrote" => {
                 let stream = self.stream()?;
                 self.some_gap()?;
                 self.key("bytes=")?;
                 let bytes = self.number("a number of bytes")?;
-                What::Wrote { stream, bytes }
+                EventKind::Wrote { stream, bytes }
             }
-            "blocked" => What::Blocked {
+            "blocked" => EventKind::Blocked {
                 stream: self.stream()?,
             },
-            "exit" => What::Exit {
+            "exit" => EventKind::Exit {
                 status: self.status()?,
             },
-            "gate" => What::Gate {
+            "gate" => EventKind::Gate {
                 name: self.quoted()?,
             },
-            "locked" => What::Locked {
+            "locked" => EventKind::Locked {
                 path: self.quoted()?,
             },
-            "error" => What::Error {
+            "error" => EventKind::Error {
                 text: self.quoted()?,
             },
-            "note" => What::Note {
+            "note" => EventKind::Note {
                 text: self.quoted()?,
             },
-            "finding" => What::Finding {
+            "finding" => EventKind::Finding {
                 text: self.quoted()?,
             },
             _ => return self.error_at(start, "what happened, such as `start` or `exit`"),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Event, What, Who};
+use super::event::{Event, EventKind, EventSource};
 use crate::status::ExitStatus;
 use crate::timestamp::Timestamp;
 
@@ -34,17 +34,17 @@ pub enum TimelineClock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, What, Who};
+/// use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
 ///
 /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
-/// let crash = What::Exit { status: Some(ExitStatus::Exited { code: 1 }) };
+/// let crash = EventKind::Exit { status: Some(ExitStatus::Exited { code: 1 }) };
 /// let timeline = Timeline::new(
 ///     TimelineClock::Virtual,
 ///     [
-///         Event::new(at(0), Who::run("worker", 1), What::Start),
-///         Event::new(at(200), Who::run("worker", 1), crash),
-///         Event::new(at(200), Who::run("worker", 1), What::Reap),
-///         Event::new(at(1_200), Who::run("worker", 2), What::Start),
+///         Event::new(at(0), EventSource::run("worker", 1), EventKind::Start),
+///         Event::new(at(200), EventSource::run("worker", 1), crash),
+///         Event::new(at(200), EventSource::run("worker", 1), EventKind::Reap),
+///         Event::new(at(1_200), EventSource::run("worker", 2), EventKind::Start),
 ///     ],
 /// );
 /// assert_eq!(timeline.gaps("worker"), [Duration::from_secs(1)]);
@@ -148,7 +148,7 @@ impl Timeline {
         self.events
             .iter()
             .filter_map(move |event| match &event.who {
-                Who::Run {
+                EventSource::Run {
                     agent,
                     run,
                     descendant: None,
@@ -160,13 +160,13 @@ impl Timeline {
     /// Counts how often the agent was started. Starts of its descendants do not count.
     ///
     /// ```
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let at = Timestamp::ORIGIN;
     /// let timeline = Timeline::new(
     ///     TimelineClock::Virtual,
     ///     [
-    ///         Event::new(at, Who::run("worker", 1), What::Start),
-    ///         Event::new(at, Who::descendant("worker", 1, "helper"), What::Start),
+    ///         Event::new(at, EventSource::run("worker", 1), EventKind::Start),
+    ///         Event::new(at, EventSource::descendant("worker", 1, "helper"), EventKind::Start),
     ///     ],
     /// );
     /// assert_eq!(timeline.starts("worker"), 1);
@@ -182,15 +182,16 @@ impl Timeline {
     #[track_caller]
     pub fn starts(&self, agent: &str) -> usize {
         let own = self.own(agent);
-        own.filter(|(_, event)| event.what == What::Start).count()
+        own.filter(|(_, event)| event.what == EventKind::Start)
+            .count()
     }
 
     /// How the agent's runs ended, in the order of their ends. An entry is `None` if nobody could tell.
     ///
     /// ```
-    /// # use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, ExitStatus, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let status = Some(ExitStatus::Exited { code: 1 });
-    /// let exit = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), What::Exit { status });
+    /// let exit = Event::new(Timestamp::ORIGIN, EventSource::run("worker", 1), EventKind::Exit { status });
     /// let timeline = Timeline::new(TimelineClock::Virtual, [exit]);
     /// assert_eq!(timeline.exits("worker"), [status]);
     /// ```
@@ -203,7 +204,7 @@ impl Timeline {
     pub fn exits(&self, agent: &str) -> Vec<Option<ExitStatus>> {
         let own = self.own(agent);
         own.filter_map(|(_, event)| match event.what {
-            What::Exit { status } => Some(status),
+            EventKind::Exit { status } => Some(status),
             _ => None,
         })
         .collect()
@@ -214,14 +215,14 @@ impl Timeline {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
     /// let timeline = Timeline::new(
     ///     TimelineClock::Virtual,
     ///     [
-    ///         Event::new(at(0), Who::run("worker", 1), What::Start),
-    ///         Event::new(at(200), Who::run("worker", 1), What::Exit { status: None }),
-    ///         Event::new(at(700), Who::run("worker", 2), What::Start),
+    ///         Event::new(at(0), EventSource::run("worker", 1), EventKind::Start),
+    ///         Event::new(at(200), EventSource::run("worker", 1), EventKind::Exit { status: None }),
+    ///         Event::new(at(700), EventSource::run("worker", 2), EventKind::Start),
     ///     ],
     /// );
     /// assert_eq!(timeline.gaps("worker"), [Duration::from_millis(500)]);
@@ -237,8 +238,8 @@ impl Timeline {
         let mut ended = Vec::new();
         for (_, event) in self.own(agent) {
             match event.what {
-                What::Exit { .. } => ended.push(event.at),
-                What::Start => gaps.extend(ended.drain(..).map(|exit| event.at - exit)),
+                EventKind::Exit { .. } => ended.push(event.at),
+                EventKind::Start => gaps.extend(ended.drain(..).map(|exit| event.at - exit)),
                 _ => {}
             }
         }
@@ -249,14 +250,14 @@ impl Timeline {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
     /// let timeline = Timeline::new(
     ///     TimelineClock::Virtual,
     ///     [
-    ///         Event::new(at(0), Who::run("worker", 1), What::Start),
-    ///         Event::new(at(200), Who::run("worker", 1), What::Exit { status: None }),
-    ///         Event::new(at(700), Who::run("worker", 2), What::Start),
+    ///         Event::new(at(0), EventSource::run("worker", 1), EventKind::Start),
+    ///         Event::new(at(200), EventSource::run("worker", 1), EventKind::Exit { status: None }),
+    ///         Event::new(at(700), EventSource::run("worker", 2), EventKind::Start),
     ///     ],
     /// );
     /// let runs = timeline.runs("worker");
@@ -273,13 +274,13 @@ impl Timeline {
         let mut runs: Vec<RunSpan> = Vec::new();
         for (run, event) in self.own(agent) {
             match event.what {
-                What::Start => runs.push(RunSpan {
+                EventKind::Start => runs.push(RunSpan {
                     run,
                     start: event.at,
                     exit: None,
                     status: None,
                 }),
-                What::Exit { status } => {
+                EventKind::Exit { status } => {
                     let mut open = runs.iter_mut().rev();
                     if let Some(span) = open.find(|span| span.run == run && span.exit.is_none()) {
                         (span.exit, span.status) = (Some(event.at), status);
@@ -295,15 +296,15 @@ impl Timeline {
     /// started after the start of the earlier one and before its end, by the order of the events.
     ///
     /// ```
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let at = Timestamp::ORIGIN;
     /// let timeline = Timeline::new(
     ///     TimelineClock::Virtual,
     ///     [
-    ///         Event::new(at, Who::run("worker", 1), What::Start),
-    ///         Event::new(at, Who::run("worker", 2), What::Start),
-    ///         Event::new(at, Who::run("worker", 1), What::Exit { status: None }),
-    ///         Event::new(at, Who::run("worker", 3), What::Start),
+    ///         Event::new(at, EventSource::run("worker", 1), EventKind::Start),
+    ///         Event::new(at, EventSource::run("worker", 2), EventKind::Start),
+    ///         Event::new(at, EventSource::run("worker", 1), EventKind::Exit { status: None }),
+    ///         Event::new(at, EventSource::run("worker", 3), EventKind::Start),
     ///     ],
     /// );
     /// assert_eq!(timeline.overlaps("worker"), [(1, 2), (2, 3)]);
@@ -319,11 +320,11 @@ impl Timeline {
         let mut alive: Vec<u32> = Vec::new();
         for (run, event) in self.own(agent) {
             match event.what {
-                What::Start => {
+                EventKind::Start => {
                     pairs.extend(alive.iter().map(|earlier| (*earlier, run)));
                     alive.push(run);
                 }
-                What::Exit { .. } => alive.retain(|other| *other != run),
+                EventKind::Exit { .. } => alive.retain(|other| *other != run),
                 _ => {}
             }
         }
@@ -335,9 +336,9 @@ impl Timeline {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
     /// let at = |millis| Timestamp::ORIGIN + Duration::from_millis(millis);
-    /// let start = |run, millis| Event::new(at(millis), Who::run("worker", run), What::Start);
+    /// let start = |run, millis| Event::new(at(millis), EventSource::run("worker", run), EventKind::Start);
     /// let timeline = Timeline::new(TimelineClock::Virtual, [start(1, 0), start(2, 5), start(3, 9)]);
     /// assert_eq!(timeline.between(at(5), at(9)).events(), [start(2, 5)]);
     /// ```
@@ -354,9 +355,9 @@ impl Timeline {
     /// The texts of all notes, in order.
     ///
     /// ```
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
-    /// let note = What::Note { text: "giving up".into() };
-    /// let event = Event::new(Timestamp::ORIGIN, Who::Subject, note);
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
+    /// let note = EventKind::Note { text: "giving up".into() };
+    /// let event = Event::new(Timestamp::ORIGIN, EventSource::Subject, note);
     /// assert_eq!(Timeline::new(TimelineClock::Virtual, [event]).notes(), ["giving up"]);
     /// ```
     #[must_use]
@@ -364,7 +365,7 @@ impl Timeline {
         let events = self.events.iter();
         events
             .filter_map(|event| match &event.what {
-                What::Note { text } => Some(text.as_str()),
+                EventKind::Note { text } => Some(text.as_str()),
                 _ => None,
             })
             .collect()
@@ -373,9 +374,9 @@ impl Timeline {
     /// The texts of all findings of the harness, in order. Empty if it found no problem.
     ///
     /// ```
-    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, What, Who};
-    /// let zombie = What::Finding { text: "never reaped".into() };
-    /// let event = Event::new(Timestamp::ORIGIN, Who::run("worker", 1), zombie);
+    /// # use supervise_harness::{Event, Timeline, TimelineClock, Timestamp, EventKind, EventSource};
+    /// let zombie = EventKind::Finding { text: "never reaped".into() };
+    /// let event = Event::new(Timestamp::ORIGIN, EventSource::run("worker", 1), zombie);
     /// assert_eq!(Timeline::new(TimelineClock::Virtual, [event]).findings(), ["never reaped"]);
     /// ```
     #[must_use]
@@ -383,7 +384,7 @@ impl Timeline {
         let events = self.events.iter();
         events
             .filter_map(|event| match &event.what {
-                What::Finding { text } => Some(text.as_str()),
+                EventKind::Finding { text } => Some(text.as_str()),
                 _ => None,
             })
             .collect()

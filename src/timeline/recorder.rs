@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::event::{Event, What, Who};
+use super::event::{Event, EventKind, EventSource};
 use super::record::{Timeline, TimelineClock};
 use crate::timestamp::Timestamp;
 
@@ -53,7 +53,13 @@ impl Recorder {
     }
 
     /// Adds an event. If its agent has no place yet, the agent gets the next place, after all others.
-    pub(crate) fn record(&mut self, instant: Instant, who: Who, path: &[u32], what: What) {
+    pub(crate) fn record(
+        &mut self,
+        instant: Instant,
+        who: EventSource,
+        path: &[u32],
+        what: EventKind,
+    ) {
         if let Some(name) = who.agent() {
             self.agent(name);
         }
@@ -81,8 +87,8 @@ impl Recorder {
             records.sort_by_cached_key(|Record { step, path, event }| {
                 let place = event.who.agent().and_then(|name| self.places.get(name));
                 let run = match &event.who {
-                    Who::Run { run, .. } => *run,
-                    Who::Subject => 0,
+                    EventSource::Run { run, .. } => *run,
+                    EventSource::Subject => 0,
                 };
                 (event.at, *step, place.is_none(), place, run, path.clone())
             });
@@ -128,13 +134,13 @@ mod tests {
     #[test]
     fn virtual_ties_go_by_registration_with_the_subject_last() {
         let mut recorder = recorder(TimelineClock::Virtual);
-        let note = What::Note { text: "n".into() };
-        recorder.record(one(1), Who::Subject, &[], note);
-        recorder.record(one(1), Who::run("late", 1), &[], What::Start);
-        recorder.record(one(1), Who::run("db", 1), &[], What::Start);
-        recorder.record(one(1), Who::run("db", 1), &[], What::Ready);
-        recorder.record(one(1), Who::run("web", 1), &[], What::Start);
-        recorder.record(one(0), Who::run("cache", 1), &[], What::Start);
+        let note = EventKind::Note { text: "n".into() };
+        recorder.record(one(1), EventSource::Subject, &[], note);
+        recorder.record(one(1), EventSource::run("late", 1), &[], EventKind::Start);
+        recorder.record(one(1), EventSource::run("db", 1), &[], EventKind::Start);
+        recorder.record(one(1), EventSource::run("db", 1), &[], EventKind::Ready);
+        recorder.record(one(1), EventSource::run("web", 1), &[], EventKind::Start);
+        recorder.record(one(0), EventSource::run("cache", 1), &[], EventKind::Start);
         assert_eq!(
             order(&recorder),
             [
@@ -152,17 +158,22 @@ mod tests {
     fn registering_an_agent_again_does_not_move_it() {
         let mut recorder = recorder(TimelineClock::Virtual);
         recorder.agent("web");
-        recorder.record(one(0), Who::run("db", 1), &[], What::Start);
-        recorder.record(one(0), Who::run("web", 1), &[], What::Start);
+        recorder.record(one(0), EventSource::run("db", 1), &[], EventKind::Start);
+        recorder.record(one(0), EventSource::run("web", 1), &[], EventKind::Start);
         assert_eq!(order(&recorder), ["web#1 start", "db#1 start"]);
     }
 
     #[test]
     fn real_events_stay_as_they_were_recorded() {
         let mut recorder = recorder(TimelineClock::Real);
-        recorder.record(one(5), Who::Subject, &[], What::Note { text: "n".into() });
-        recorder.record(one(5), Who::run("db", 1), &[], What::Start);
-        recorder.record(one(4), Who::run("web", 1), &[], What::Start);
+        recorder.record(
+            one(5),
+            EventSource::Subject,
+            &[],
+            EventKind::Note { text: "n".into() },
+        );
+        recorder.record(one(5), EventSource::run("db", 1), &[], EventKind::Start);
+        recorder.record(one(4), EventSource::run("web", 1), &[], EventKind::Start);
         assert_eq!(
             order(&recorder),
             ["subject note  \"n\"", "db#1 start", "web#1 start"]
@@ -174,7 +185,7 @@ mod tests {
         let mut recorder = recorder(TimelineClock::Virtual);
         for (step, name) in [(3, "web"), (1, "db"), (2, "cache"), (2, "db")] {
             let instant = Instant { at: at(1), step };
-            recorder.record(instant, Who::run(name, 1), &[], What::Ready);
+            recorder.record(instant, EventSource::run(name, 1), &[], EventKind::Ready);
         }
         assert_eq!(
             order(&recorder),
@@ -186,9 +197,14 @@ mod tests {
     fn descendants_stand_in_the_order_in_which_they_were_started() {
         let mut recorder = recorder(TimelineClock::Virtual);
         for (path, name) in [(&[2][..], "a"), (&[1, 1], "b"), (&[1], "c")] {
-            recorder.record(one(1), Who::descendant("web", 1, name), path, What::Start);
+            recorder.record(
+                one(1),
+                EventSource::descendant("web", 1, name),
+                path,
+                EventKind::Start,
+            );
         }
-        recorder.record(one(1), Who::run("web", 1), &[], What::Ready);
+        recorder.record(one(1), EventSource::run("web", 1), &[], EventKind::Ready);
         assert_eq!(
             order(&recorder),
             [
@@ -201,11 +217,11 @@ mod tests {
     }
 
     /// The events of one agent, or of the subject, in its own order. The bytes written tell them apart.
-    fn lane(who: Who) -> impl Strategy<Value = Vec<Event>> {
+    fn lane(who: EventSource) -> impl Strategy<Value = Vec<Event>> {
         prop::collection::vec(0_u64..3, 0..6).prop_map(move |times| {
             let events = times.into_iter().zip(0..).map(|(millis, bytes)| {
                 let stream = agent_stub::script::Stream::Stdout;
-                Event::new(at(millis), who.clone(), What::Wrote { stream, bytes })
+                Event::new(at(millis), who.clone(), EventKind::Wrote { stream, bytes })
             });
             events.collect()
         })
@@ -215,10 +231,10 @@ mod tests {
         #[test]
         fn any_interleaving_of_agents_gives_the_same_timeline(
             (lanes, shuffled) in (
-                lane(Who::run(AGENTS[0], 1)),
-                lane(Who::run(AGENTS[1], 1)),
-                lane(Who::run(AGENTS[2], 1)),
-                lane(Who::Subject),
+                lane(EventSource::run(AGENTS[0], 1)),
+                lane(EventSource::run(AGENTS[1], 1)),
+                lane(EventSource::run(AGENTS[2], 1)),
+                lane(EventSource::Subject),
             )
                 .prop_flat_map(|(a, b, c, d)| {
                     let lanes = [a, b, c, d];

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::Who;
+use super::event::EventSource;
 use super::record::{Timeline, TimelineClock};
 use crate::timestamp::Timestamp;
 
@@ -69,11 +69,11 @@ impl fmt::Display for TimelineClock {
 }
 
 /// The width of the name in characters, counted as if its run number had one digit.
-fn name_width(who: &Who) -> usize {
+fn name_width(who: &EventSource) -> usize {
     let all = who.to_string().chars().count();
     match who {
-        Who::Run { run, .. } => all + 1 - run.to_string().len(),
-        Who::Subject => all,
+        EventSource::Run { run, .. } => all + 1 - run.to_string().len(),
+        EventSource::Subject => all,
     }
 }
 

@@ -21,7 +21,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use supervise_harness::leaks::{Fate, Found, Guard, Leaks, Owner, State};
+use supervise_harness::leaks::{Fate, Found, Guard, Leaks, Owner, ProcessState};
 use supervise_harness::{ExitStatus, stub};
 
 /// A stub, silent on standard error, that ends by itself if a test here should fail to end it.
@@ -111,7 +111,7 @@ fn a_living_child_is_named_killed_and_reaped() {
     assert_eq!(found.ppid, std::process::id());
     assert_eq!(found.program, "agent-stub");
     assert_eq!(found.agent.as_deref(), Some("worker"));
-    assert_eq!(found.state, State::Running);
+    assert_eq!(found.state, ProcessState::Running);
     assert_eq!(found.owner, Owner::ThisProcess);
     assert_eq!(found.fate, Fate::Killed);
     assert!(has_ended(&watch));
@@ -152,7 +152,7 @@ fn a_zombie_is_told_with_its_status_and_reaped() {
     await_state(&child, WaitPidFlag::WEXITED);
     let leaks = guard.check().unwrap_err();
     let found = only(&leaks);
-    assert_eq!((found.pid, found.state), (child.id(), State::Zombie));
+    assert_eq!((found.pid, found.state), (child.id(), ProcessState::Zombie));
     assert_eq!(found.status, Some(ExitStatus::Exited { code: 3 }));
     assert_eq!(found.fate, Fate::Reaped);
     assert_eq!(
@@ -168,7 +168,7 @@ fn a_child_that_was_killed_but_not_reaped_is_a_zombie() {
     let mut child = stub("stay").spawn().unwrap();
     child.kill().unwrap();
     let leaks = guard.check().unwrap_err();
-    assert_eq!(only(&leaks).state, State::Zombie, "{leaks}");
+    assert_eq!(only(&leaks).state, ProcessState::Zombie, "{leaks}");
 }
 
 #[test]
@@ -180,7 +180,10 @@ fn a_stopped_child_is_told_as_stopped_and_killed() {
     let watch = pidfd(child.id());
     let leaks = guard.check().unwrap_err();
     let found = only(&leaks);
-    assert_eq!((found.pid, found.state), (child.id(), State::Stopped));
+    assert_eq!(
+        (found.pid, found.state),
+        (child.id(), ProcessState::Stopped)
+    );
     assert!(has_ended(&watch));
 }
 

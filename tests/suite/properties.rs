@@ -16,9 +16,10 @@ use supervise_harness::backoff::{
     BackoffStrategy, ConstantBackoff, ExponentialBackoff, Jitter, LinearBackoff,
 };
 use supervise_harness::properties::{
-    self, BackoffParams, BackoffParamsBuilder, Curve, DelayOrigin, JitterLaw, LoopCase, Report,
+    self, BackoffParams, BackoffParamsBuilder, Curve, JitterLaw, LoopCase, PropertyReport,
     RestartParams, RestartRules, WindowEdge, strategies,
 };
+use supervise_harness::rules::DelayOrigin;
 use supervise_harness::rules::Verdict;
 use supervise_harness::supervisor::RestartLoop;
 
@@ -27,7 +28,7 @@ use broken_backoffs::{CAP, INITIAL};
 use broken_deciders::Made;
 
 /// The ids of the rules that were broken.
-fn blamed(report: &Report) -> Vec<&'static str> {
+fn blamed(report: &PropertyReport) -> Vec<&'static str> {
     report.with("fail")
 }
 
@@ -240,7 +241,7 @@ fn coarse(
     cap: Duration,
     resolution: Duration,
     make: impl Fn(Option<u64>) -> Box<dyn BackoffStrategy + Send>,
-) -> Report {
+) -> PropertyReport {
     let declared = BackoffParams::builder(INITIAL, cap)
         .curve(Curve::Exponential { multiplier: 2.0 })
         .jitter(JitterLaw::Full)
@@ -422,7 +423,7 @@ fn the_restart_loop_keeps_every_rule_of_a_loop() {
     report.assert();
     assert!(report.verdicts().all(|(_, verdict)| verdict.is_pass()));
 
-    let from_start = RestartParams::new().delay_origin(DelayOrigin::Start);
+    let from_start = RestartParams::new().delay_origin(DelayOrigin::LastStart);
     assert_eq!(
         blamed(&properties::restart_loop(run, &from_start)),
         ["delay-origin"]
@@ -459,7 +460,7 @@ fn a_broken_loop_is_blamed_for_its_bug_alone() {
             ["backoff-interruptible"]
         ]
     );
-    let from_start = params.delay_origin(DelayOrigin::Start);
+    let from_start = params.delay_origin(DelayOrigin::LastStart);
     properties::restart_loop(broken_loops::counts_from_the_start, &from_start).assert();
 }
 

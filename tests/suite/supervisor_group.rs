@@ -6,8 +6,8 @@ use supervise_harness::backoff::ConstantBackoff;
 use supervise_harness::clock::FakeClock;
 use supervise_harness::supervisor::{
     GiveUpScope, GroupOutcome, Outcome, Readiness, RestartLimit, RestartPolicy, RestartTracker,
-    SiblingStrategy, SpawnerOptions, State, Status, Supervisor, SupervisorBuilder, SupervisorError,
-    SupervisorGroup, SupervisorGroupBuilder,
+    SiblingStrategy, SpawnerOptions, Status, Supervisor, SupervisorBuilder, SupervisorError,
+    SupervisorGroup, SupervisorGroupBuilder, SupervisorState,
 };
 use supervise_harness::{Agent, ExitStatus, RunSpan, Script, Signal, Sim, SimHandle, Timeline};
 use tokio::time::sleep;
@@ -46,7 +46,7 @@ fn runs(timeline: &Timeline, name: &str) -> Vec<String> {
 /// What each child does.
 fn states(group: &SupervisorGroup) -> Vec<String> {
     let text = |status: Status| match status.state {
-        State::Resting(outcome) => outcome.to_string(),
+        SupervisorState::Resting(outcome) => outcome.to_string(),
         state => format!("{state:?}"),
     };
     group.statuses().into_iter().map(text).collect()

@@ -9,7 +9,7 @@ use supervise_harness::supervisor::{
     EndCause, Outcome, Probe, Readiness, RestartPolicy, RestartTracker, SpawnerOptions, Supervisor,
     SupervisorBuilder, SupervisorEvent,
 };
-use supervise_harness::{Agent, RunSpan, Script, Sim, SimHandle, Timeline, What, Who};
+use supervise_harness::{Agent, EventKind, EventSource, RunSpan, Script, Sim, SimHandle, Timeline};
 use tokio::time::sleep;
 
 fn seconds(seconds: u64) -> Duration {
@@ -47,9 +47,10 @@ fn spans(timeline: &Timeline, name: &str) -> Vec<String> {
 
 /// When the helper of that probe ended.
 fn end_of_helper(timeline: &Timeline, probe: u32) -> String {
-    let helper = Who::descendant("probe", probe, "helper");
+    let helper = EventSource::descendant("probe", probe, "helper");
     let mut events = timeline.events().iter();
-    let exit = events.find(|event| event.who == helper && matches!(event.what, What::Exit { .. }));
+    let exit =
+        events.find(|event| event.who == helper && matches!(event.what, EventKind::Exit { .. }));
     exit.expect("its end").at.to_string()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rstest::rstest;
 use supervise_harness::{
-    Event, ExitStatus, Timeline, TimelineClock, TimelineError, Timestamp, What, Who,
+    Event, EventKind, EventSource, ExitStatus, Timeline, TimelineClock, TimelineError, Timestamp,
 };
 
 const fn ms(millis: u64) -> Duration {
@@ -21,16 +21,16 @@ fn exited(code: i32) -> Option<ExitStatus> {
     Some(ExitStatus::Exited { code })
 }
 
-fn worker(millis: u64, run: u32, what: What) -> Event {
-    Event::new(at(millis), Who::run("worker", run), what)
+fn worker(millis: u64, run: u32, what: EventKind) -> Event {
+    Event::new(at(millis), EventSource::run("worker", run), what)
 }
 
 fn start(millis: u64, run: u32) -> Event {
-    worker(millis, run, What::Start)
+    worker(millis, run, EventKind::Start)
 }
 
 fn exit(millis: u64, run: u32, status: Option<ExitStatus>) -> Event {
-    worker(millis, run, What::Exit { status })
+    worker(millis, run, EventKind::Exit { status })
 }
 
 fn virtually(events: impl IntoIterator<Item = Event>) -> Timeline {
@@ -80,8 +80,12 @@ fn one_more_run_does_not_move_the_other_lines() {
 
 #[test]
 fn virtual_events_are_sorted_by_time_and_stay_as_given_within_an_instant() {
-    let note = Event::new(at(5), Who::Subject, What::Note { text: "n".into() });
-    let other = Event::new(at(5), Who::run("another", 1), What::Start);
+    let note = Event::new(
+        at(5),
+        EventSource::Subject,
+        EventKind::Note { text: "n".into() },
+    );
+    let other = Event::new(at(5), EventSource::run("another", 1), EventKind::Start);
     let timeline = virtually([start(9, 2), note.clone(), start(5, 1), other.clone()]);
     assert_eq!(timeline.events(), [note, start(5, 1), other, start(9, 2)]);
 }
@@ -96,12 +100,12 @@ fn real_events_stay_in_the_order_given() {
 
 #[test]
 fn starts_and_exits_are_the_agents_own() {
-    let helper = |what| Event::new(at(1), Who::descendant("worker", 1, "helper"), what);
+    let helper = |what| Event::new(at(1), EventSource::descendant("worker", 1, "helper"), what);
     let timeline = virtually([
         start(0, 1),
-        helper(What::Start),
-        helper(What::Exit { status: exited(9) }),
-        Event::new(at(1), Who::run("other", 1), What::Start),
+        helper(EventKind::Start),
+        helper(EventKind::Exit { status: exited(9) }),
+        Event::new(at(1), EventSource::run("other", 1), EventKind::Start),
         exit(2, 1, exited(1)),
         start(3, 2),
         exit(4, 2, None),
@@ -117,7 +121,7 @@ fn a_gap_is_from_an_exit_to_the_next_start() {
     let timeline = virtually([
         start(0, 1),
         exit(100, 1, None),
-        worker(100, 1, What::Reap),
+        worker(100, 1, EventKind::Reap),
         start(350, 2),
         exit(400, 2, None),
     ]);
@@ -180,13 +184,13 @@ fn adjacent_spans_share_no_event_and_lose_none() {
 
 #[test]
 fn notes_and_findings_are_told_apart_and_in_order() {
-    let said = |what| Event::new(at(0), Who::Subject, what);
+    let said = |what| Event::new(at(0), EventSource::Subject, what);
     let timeline = virtually([
-        said(What::Note { text: "one".into() }),
-        said(What::Finding {
+        said(EventKind::Note { text: "one".into() }),
+        said(EventKind::Finding {
             text: "leak".into(),
         }),
-        said(What::Note { text: "two".into() }),
+        said(EventKind::Note { text: "two".into() }),
     ]);
     assert_eq!(timeline.notes(), ["one", "two"]);
     assert_eq!(timeline.findings(), ["leak"]);

@@ -4,7 +4,7 @@ use super::program::Program;
 use super::session::ApartSession;
 use crate::backoff::BackoffStrategy;
 use crate::conformance::subject::{Session, Subject, SubjectError};
-use crate::rules::{Profile, Rest, Service, ServiceGroup};
+use crate::rules::{Profile, RestReason, Service, ServiceGroup};
 
 /// A subject that can also run in a process of its own. When the harness asks for that, it runs a
 /// program that [serves](super::serve()) the same subject.
@@ -27,7 +27,7 @@ impl<S> Apart<S> {
 /// A session in the test's own process, or in another process.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Placed<T> {
+pub enum PlacedSession<T> {
     /// The session is in the test's own process.
     Here(T),
     /// The session is in another process.
@@ -35,7 +35,7 @@ pub enum Placed<T> {
 }
 
 impl<S: Subject> Subject for Apart<S> {
-    type Session = Placed<S::Session>;
+    type Session = PlacedSession<S::Session>;
 
     fn profile(&self) -> Profile {
         let mut profile = self.subject.profile();
@@ -44,15 +44,18 @@ impl<S: Subject> Subject for Apart<S> {
     }
 
     async fn start(&self, service: &Service) -> Result<Self::Session, SubjectError> {
-        self.subject.start(service).await.map(Placed::Here)
+        self.subject.start(service).await.map(PlacedSession::Here)
     }
 
     async fn start_group(&self, group: &ServiceGroup) -> Result<Self::Session, SubjectError> {
-        self.subject.start_group(group).await.map(Placed::Here)
+        self.subject
+            .start_group(group)
+            .await
+            .map(PlacedSession::Here)
     }
 
     async fn start_apart(&self, service: &Service) -> Result<Self::Session, SubjectError> {
-        self.program.start(service).await.map(Placed::Apart)
+        self.program.start(service).await.map(PlacedSession::Apart)
     }
 
     fn strategy(
@@ -64,46 +67,46 @@ impl<S: Subject> Subject for Apart<S> {
     }
 }
 
-impl<T: Session> Session for Placed<T> {
+impl<T: Session> Session for PlacedSession<T> {
     async fn stop(&self) -> Result<(), SubjectError> {
         match self {
-            Placed::Here(session) => session.stop().await,
-            Placed::Apart(session) => session.stop().await,
+            PlacedSession::Here(session) => session.stop().await,
+            PlacedSession::Apart(session) => session.stop().await,
         }
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         match self {
-            Placed::Here(session) => session.outcome().await,
-            Placed::Apart(session) => session.outcome().await,
+            PlacedSession::Here(session) => session.outcome().await,
+            PlacedSession::Apart(session) => session.outcome().await,
         }
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {
         match self {
-            Placed::Here(session) => session.restart().await,
-            Placed::Apart(session) => session.restart().await,
+            PlacedSession::Here(session) => session.restart().await,
+            PlacedSession::Apart(session) => session.restart().await,
         }
     }
 
     async fn start(&self) -> Result<(), SubjectError> {
         match self {
-            Placed::Here(session) => session.start().await,
-            Placed::Apart(session) => session.start().await,
+            PlacedSession::Here(session) => session.start().await,
+            PlacedSession::Apart(session) => session.start().await,
         }
     }
 
     async fn reset(&self) -> Result<(), SubjectError> {
         match self {
-            Placed::Here(session) => session.reset().await,
-            Placed::Apart(session) => session.reset().await,
+            PlacedSession::Here(session) => session.reset().await,
+            PlacedSession::Apart(session) => session.reset().await,
         }
     }
 
     fn process(&self) -> Option<u32> {
         match self {
-            Placed::Here(session) => session.process(),
-            Placed::Apart(session) => session.process(),
+            PlacedSession::Here(session) => session.process(),
+            PlacedSession::Apart(session) => session.process(),
         }
     }
 }

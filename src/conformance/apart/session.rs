@@ -17,7 +17,7 @@ use super::words::{Message, Words};
 use crate::conformance::subject::{Session, SubjectError};
 use crate::pidfd::ends_within;
 use crate::pidfd::open_pidfd;
-use crate::rules::{Control, Reporter, Rest, Service};
+use crate::rules::{Control, Reporter, RestReason, Service};
 
 /// real-time: how long the process may take to end when its session is dropped. After that it is
 /// killed, and the sim ends what its service leaves.
@@ -153,10 +153,10 @@ impl Session for ApartSession {
         self.ask(Control::Stop, None).await.map(drop)
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         let rest = self.ask(Control::Outcome, None).await;
         rest.and_then(|mut rest| rest.rest())
-            .unwrap_or_else(|error| Rest::Failed(error.text().to_owned()))
+            .unwrap_or_else(|error| RestReason::Failed(error.text().to_owned()))
     }
 
     async fn restart(&self) -> Result<(), SubjectError> {

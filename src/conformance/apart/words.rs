@@ -10,7 +10,7 @@ use agent_stub::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::conformance::subject::SubjectError;
-use crate::rules::{Control, DelayCurve, Notice, Rest, Service};
+use crate::rules::{Control, DelayCurve, Notice, RestReason, Service};
 use crate::status::ExitStatus;
 use crate::supervisor::RestartPolicy;
 
@@ -176,12 +176,12 @@ impl Message {
     }
 
     /// Adds how the subject came to rest.
-    pub(super) fn rest(self, rest: &Rest) -> Message {
+    pub(super) fn rest(self, rest: &RestReason) -> Message {
         match rest {
-            Rest::Finished { success } => self.and("finished").and(success.to_string()),
-            Rest::GaveUp { .. } => self.and("gave-up"),
-            Rest::Stopped => self.and("stopped"),
-            Rest::Failed(text) => self.and("failed").and(text),
+            RestReason::Finished { success } => self.and("finished").and(success.to_string()),
+            RestReason::GaveUp { .. } => self.and("gave-up"),
+            RestReason::Stopped => self.and("stopped"),
+            RestReason::Failed(text) => self.and("failed").and(text),
         }
     }
 
@@ -240,17 +240,17 @@ impl Words {
         Ok(service)
     }
 
-    pub(super) fn rest(&mut self) -> Result<Rest, SubjectError> {
+    pub(super) fn rest(&mut self) -> Result<RestReason, SubjectError> {
         Ok(match self.text()?.as_str() {
-            "finished" => Rest::Finished {
+            "finished" => RestReason::Finished {
                 success: self.text()? == "true",
             },
-            "gave-up" => Rest::GaveUp {
+            "gave-up" => RestReason::GaveUp {
                 cause: None,
                 restarts: None,
             },
-            "stopped" => Rest::Stopped,
-            _ => Rest::Failed(self.text()?),
+            "stopped" => RestReason::Stopped,
+            _ => RestReason::Failed(self.text()?),
         })
     }
 
@@ -303,9 +303,9 @@ mod tests {
             }),
             Notice::StartFailed("no\nprogram".to_owned()),
             Notice::BackingOff(Duration::from_secs(3)),
-            Notice::Resting(Rest::Finished { success: true }),
-            Notice::Resting(Rest::Stopped),
-            Notice::Resting(Rest::Failed("why".to_owned())),
+            Notice::Resting(RestReason::Finished { success: true }),
+            Notice::Resting(RestReason::Stopped),
+            Notice::Resting(RestReason::Failed("why".to_owned())),
         ] {
             let there = Message::default().notice(&notice).words().notice();
             assert_eq!(there, Ok(notice));

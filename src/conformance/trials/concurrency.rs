@@ -2,10 +2,10 @@
 
 use super::scope::fixed_delay;
 use super::stop::{die_unnoticed, grace_of, settled, signal_of, slow_to_stop};
-use crate::conformance::halt::Halt;
 use crate::conformance::live::Live;
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{DelayCurve, Profile, Time};
 use crate::script::Script;
 use crate::supervisor::Readiness;
@@ -229,7 +229,7 @@ async fn over(stage: &Stage<'_>) {
 }
 
 /// Waits for the second run, watches for a while, and then stops the service if the subject can.
-async fn look_at_the_second(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
+async fn look_at_the_second(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), TrialError> {
     stage.started().await?;
     tokio::select! {
         biased;

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::scope::restarts;
 use crate::conformance::folder::Folder;
-use crate::conformance::halt::Halt;
 use crate::conformance::live::Live;
 use crate::conformance::stage::Stage;
 use crate::conformance::subject::Local;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::leaks;
-use crate::rules::{ANSWERED, CrashFate, DelayCurve, Starter};
+use crate::rules::{ANSWERED, CrashFate, DelayCurve, StartedBy};
 use crate::script::Script;
 use crate::sim::agent::Run;
 
@@ -125,7 +125,9 @@ pub(super) const TRIALS: &[Trial] = &[
 ];
 
 /// Makes a case of a service that stays up. If it ends, it is started again after 1 ms.
-fn case(drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>> + 'static) -> Case {
+fn case(
+    drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), TrialError>> + 'static,
+) -> Case {
     Case::new("", Script::new(), drive)
         .ask(|service| service.delays = DelayCurve::constant(Duration::from_millis(1)))
         .real_time()
@@ -133,7 +135,7 @@ fn case(drive: impl for<'a> Fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>> + '
 
 /// Makes a new folder the service's `state`. The folder is removed when the returned value is
 /// dropped.
-pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
+pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, TrialError> {
     let folder = Folder::new();
     folder.made()?;
     stage.keep_state_in(folder.path(""));
@@ -141,13 +143,13 @@ pub(super) fn with_state(stage: &Stage<'_>) -> Result<Folder, Halt> {
 }
 
 /// Begins, and returns when the first run has answered. The run then has nothing left to do.
-async fn begin_first<'a>(stage: &'a Stage<'a>) -> Result<(Live<'a>, Run), Halt> {
+async fn begin_first<'a>(stage: &'a Stage<'a>) -> Result<(Live<'a>, Run), TrialError> {
     let live = stage.begin_apart().await?;
     let run = stage.started().await?;
     if answers(stage, &run).await {
         Ok((live, run))
     } else {
-        Err(Halt("run 1 does not answer".to_owned()))
+        Err(TrialError("run 1 does not answer".to_owned()))
     }
 }
 
@@ -177,13 +179,13 @@ fn outlive_threads(stage: &Stage<'_>) {
 }
 
 /// Returns which thread started that child.
-fn starter_of(stage: &Stage<'_>, pid: u32) -> Starter {
+fn starter_of(stage: &Stage<'_>, pid: u32) -> StartedBy {
     let own = leaks::children_of(nix::unistd::gettid());
     if stage.sim().pool().has_left(pid) {
-        Starter::Ended
+        StartedBy::Ended
     } else if own.is_ok_and(|own| own.iter().any(|child| child.pid == pid)) {
-        Starter::Own
+        StartedBy::Own
     } else {
-        Starter::Other
+        StartedBy::Other
     }
 }

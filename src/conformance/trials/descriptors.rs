@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::stop::{order_exit, settled};
-use crate::conformance::halt::Halt;
 use crate::conformance::inheritance::{
     self, BlockedSignal, Descriptor, IgnoredSignal, OpenDescriptor,
 };
 use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{self, DelayCurve, Notice};
 use crate::script::Script;
 use crate::supervisor::RestartPolicy;
@@ -185,7 +185,7 @@ fn left_by_each(seen: &[BTreeSet<Descriptor>]) -> Vec<usize> {
 }
 
 /// Has the first run report what it inherited.
-async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+async fn report<'a>(stage: &'a Stage<'a>) -> Result<(), TrialError> {
     let _live = stage.begin().await?;
     let run = stage.started().await?;
     if let Some(Some(report)) = stage.wait(run.hygiene()).await {

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use super::stop::{order_exit, settled};
 use crate::conformance::folder::Folder;
-use crate::conformance::halt::Halt;
 use crate::conformance::live::Live;
 use crate::conformance::shortage::{Lack, Shortage};
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{CLEARED, DelayCurve, Notice, Profile, SHORT};
 use crate::script::Script;
 use crate::supervisor::RestartPolicy;
@@ -98,10 +98,12 @@ pub(super) const TRIALS: &[Trial] = &[
                     let (folder, path) = (Rc::clone(&folder), path.clone());
                     Box::pin(async move {
                         folder.made()?;
-                        fs::create_dir(&path).map_err(|error| Halt::of("the folder", &error))?;
+                        fs::create_dir(&path)
+                            .map_err(|error| TrialError::of("the folder", &error))?;
                         let live = stage.begin().await;
                         stage.pass(2.5).await;
-                        fs::remove_dir(&path).map_err(|error| Halt::of("the folder", &error))?;
+                        fs::remove_dir(&path)
+                            .map_err(|error| TrialError::of("the folder", &error))?;
                         clear(stage);
                         // If the subject has refused to begin, ask it again.
                         let _live = match live {
@@ -186,7 +188,7 @@ fn short_for_a_while(profile: &Profile, lack: Lack) -> Vec<Case> {
 }
 
 /// Waits until two starts have failed. Returns false if one succeeds.
-async fn fails_twice(stage: &Stage<'_>) -> Result<bool, Halt> {
+async fn fails_twice(stage: &Stage<'_>) -> Result<bool, TrialError> {
     let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
     let agent = stage.agent();
     tokio::select! {
@@ -197,7 +199,7 @@ async fn fails_twice(stage: &Stage<'_>) -> Result<bool, Halt> {
 }
 
 /// Waits for the next run, and stops it if the subject can stop.
-async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Halt> {
+async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), TrialError> {
     settled(stage).await?;
     if stage.profile().stop.is_some() {
         live.stop().await;
@@ -220,7 +222,7 @@ fn broken_for_a_while(
         let (folder, program) = (Rc::clone(&folder), program.clone());
         Box::pin(async move {
             folder.made()?;
-            let held = spoil(&folder).map_err(|error| Halt::of("the program", &error))?;
+            let held = spoil(&folder).map_err(|error| TrialError::of("the program", &error))?;
             let _live = stage.begin().await?;
             let failed = |notice: &Notice| matches!(notice, Notice::StartFailed(_));
             stage.heard(2, failed).await?;
@@ -228,7 +230,7 @@ fn broken_for_a_while(
             let right = folder.path("right");
             symlink(stage.agent().program(), &right)
                 .and_then(|()| fs::rename(&right, &program))
-                .map_err(|error| Halt::of("the program", &error))?;
+                .map_err(|error| TrialError::of("the program", &error))?;
             drop(held);
             clear(stage);
             stage.started().await?;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use agent_stub::script::Placement;
 
 use crate::conformance::folder::Folder;
-use crate::conformance::halt::Halt;
 use crate::conformance::stage::Stage;
 use crate::conformance::subject::Local;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{FLOOD, LAST_WORDS, Setting};
 use crate::script::Script;
 use crate::supervisor::RestartPolicy;
@@ -88,7 +88,7 @@ pub(super) const TRIALS: &[Trial] = &[
 fn written(
     label: &str,
     script: Script,
-    drive: for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>,
+    drive: for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), TrialError>>,
 ) -> Case {
     let folder = Rc::new(Folder::new());
     let path = folder.path("output");

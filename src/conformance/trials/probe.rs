@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 
 use super::stop::{grace_of, order_exit, signal_of};
-use crate::conformance::halt::Halt;
 use crate::conformance::stage::Stage;
 use crate::conformance::subject::Local;
 use crate::conformance::trial::Case;
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{DelayCurve, PROBE, Profile};
 use crate::script::Script;
 use crate::supervisor::Probe;
@@ -32,7 +32,7 @@ fn probes(rows: &[(u32, Script)]) -> Script {
     first.then(succeeds())
 }
 
-type Drive = for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), Halt>>;
+type Drive = for<'a> fn(&'a Stage<'a>) -> Local<'a, Result<(), TrialError>>;
 
 /// Returns the cases of `probe-failure-policy`. Three failures in a row end a run. The period is
 /// two units. The timeout is one unit, or four in the case with probes longer than the period.
@@ -109,18 +109,21 @@ pub(super) fn cases(profile: &Profile) -> Vec<Case> {
 }
 
 /// Waits until so many more probes have ended.
-async fn answers(stage: &Stage<'_>, count: u32) -> Result<(), Halt> {
+async fn answers(stage: &Stage<'_>, count: u32) -> Result<(), TrialError> {
     for _ in 0..count {
         let probe = stage.started_of(PROBE).await?;
         if stage.wait(probe.ended()).await.is_none() {
-            return Err(Halt(format!("probe {} has not ended", probe.number())));
+            return Err(TrialError(format!(
+                "probe {} has not ended",
+                probe.number()
+            )));
         }
     }
     Ok(())
 }
 
 /// Watches so many probes. The subject must not end the run.
-async fn look_on<'a>(stage: &'a Stage<'a>, count: u32) -> Result<(), Halt> {
+async fn look_on<'a>(stage: &'a Stage<'a>, count: u32) -> Result<(), TrialError> {
     let _live = stage.begin().await?;
     answers(stage, count).await?;
     stage.pass(1.0).await;
@@ -128,7 +131,7 @@ async fn look_on<'a>(stage: &'a Stage<'a>, count: u32) -> Result<(), Halt> {
 }
 
 /// A run fails its probes and is ended. The next run does not fail enough probes to be ended.
-async fn fail<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+async fn fail<'a>(stage: &'a Stage<'a>) -> Result<(), TrialError> {
     let _live = stage.begin().await?;
     answers(stage, MOST.get()).await?;
     stage.ended(1).await?;
@@ -139,7 +142,7 @@ async fn fail<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
 }
 
 /// A run fails its probes and is ended. There is no other run.
-async fn fail_for_good<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+async fn fail_for_good<'a>(stage: &'a Stage<'a>) -> Result<(), TrialError> {
     let live = stage.begin().await?;
     answers(stage, MOST.get()).await?;
     stage.ended(1).await?;
@@ -149,7 +152,7 @@ async fn fail_for_good<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
 }
 
 /// A run ends by itself when one more failed probe would have ended it.
-async fn crash<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+async fn crash<'a>(stage: &'a Stage<'a>) -> Result<(), TrialError> {
     let _live = stage.begin().await?;
     let run = stage.started().await?;
     answers(stage, MOST.get() - 1).await?;

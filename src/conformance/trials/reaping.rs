@@ -6,9 +6,9 @@ use agent_stub::script::Placement;
 
 use super::crash::{answers, give_it_time, with_state};
 use super::stop::{die_unnoticed, settled};
-use crate::conformance::halt::Halt;
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{DelayCurve, Notice, ORPHAN, PARENT, REAPED, SUPERVISOR};
 use crate::script::Script;
 use crate::sim::agent::Run;
@@ -97,7 +97,8 @@ pub(super) const TRIALS: &[Trial] = &[
                         let live = stage.begin_apart().await?;
                         let run = stage.started().await?;
                         let orphan = stage.wait(run.descendant(ORPHAN)).await;
-                        let orphan = orphan.ok_or_else(|| Halt("it has no child".to_owned()))?;
+                        let orphan =
+                            orphan.ok_or_else(|| TrialError("it has no child".to_owned()))?;
                         if !daemon {
                             end_service(stage, &run).await?;
                         }
@@ -128,9 +129,9 @@ pub(super) const TRIALS: &[Trial] = &[
                     const NAME: &str = "bystander";
                     let mut command = stage.sim().agent(NAME, Script::new()).command();
                     command.stdin(Stdio::null()).stdout(Stdio::null());
-                    let mut child = command
-                        .spawn()
-                        .map_err(|error| Halt(format!("the bystander was not started: {error}")))?;
+                    let mut child = command.spawn().map_err(|error| {
+                        TrialError(format!("the bystander was not started: {error}"))
+                    })?;
                     let bystander = stage.started_of(NAME).await?;
                     let _live = stage.begin().await?;
                     let run = settled(stage).await?;
@@ -150,7 +151,7 @@ pub(super) const TRIALS: &[Trial] = &[
 ];
 
 /// Has the service's run end, and waits until the subject has reported that.
-async fn end_service(stage: &Stage<'_>, run: &Run) -> Result<(), Halt> {
+async fn end_service(stage: &Stage<'_>, run: &Run) -> Result<(), TrialError> {
     stage.wait(run.exit(7)).await;
     if stage.profile().reports_ends {
         let is_end = |notice: &Notice| matches!(notice, Notice::Ended(_));

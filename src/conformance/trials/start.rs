@@ -7,9 +7,9 @@ use super::scope::restarts;
 use super::stop::signal_of;
 use super::trio::{begin_three, stops_passed};
 use crate::backoff::Jitter;
-use crate::conformance::halt::Halt;
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{Profile, Service, Setting};
 use crate::script::Script;
 use crate::supervisor::Readiness;
@@ -94,7 +94,7 @@ fn up_criterion(profile: &Profile) -> Vec<Case> {
 }
 
 /// Waits for so many runs to start, and then long enough for the last of them to be up.
-async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), Halt> {
+async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), TrialError> {
     let _live = stage.begin().await?;
     for _ in 0..runs {
         stage.started().await?;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conformance::halt::Halt;
 use crate::conformance::sent::Sent;
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{DelayCurve, Profile, Setting};
 use crate::script::Script;
 use agent_stub::Signal;
@@ -159,7 +159,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let case = Case::new("", script, |stage| {
                 Box::pin(async move {
                     let sent = Sent::watch().map_err(|error| {
-                        Halt(format!(
+                        TrialError(format!(
                             "the kernel does not let signals be watched: {error}"
                         ))
                     })?;
@@ -186,7 +186,7 @@ pub(super) const TRIALS: &[Trial] = &[
 async fn stop_the_dead<'a>(
     stage: &'a Stage<'a>,
     runs: &mut Vec<crate::sim::agent::Run>,
-) -> Result<(), Halt> {
+) -> Result<(), TrialError> {
     let live = stage.begin().await?;
     let ends = if stage.profile().restarts() { 2 } else { 1 };
     for _ in 0..ends {
@@ -230,16 +230,16 @@ pub(super) fn slow_to_stop(profile: &Profile) -> Script {
 }
 
 /// Waits for the next run, and until it has done what its script begins with.
-pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::sim::agent::Run, Halt> {
+pub(super) async fn settled(stage: &Stage<'_>) -> Result<crate::sim::agent::Run, TrialError> {
     let run = stage.started().await?;
     stage.pass(1.0).await;
     Ok(run)
 }
 
 /// Has a run exit, and does not wait until it has.
-pub(super) fn order_exit(run: &crate::sim::agent::Run, code: u8) -> Result<(), Halt> {
+pub(super) fn order_exit(run: &crate::sim::agent::Run, code: u8) -> Result<(), TrialError> {
     let order = run.perform(&format!("exit {code}"));
-    order.map_err(|error| Halt(error.to_string()))
+    order.map_err(|error| TrialError(error.to_string()))
 }
 
 /// When the subject has seen a death.
@@ -258,7 +258,7 @@ const DEATH: Duration = Duration::from_secs(2);
 /// Has the runs exit, and blocks this thread until all of them are zombies. A subject on this
 /// thread has not noticed any of it. When it is told something before the next await, the runs are
 /// dead and unreaped.
-pub(super) fn die_unnoticed(runs: &[&crate::sim::agent::Run], code: u8) -> Result<(), Halt> {
+pub(super) fn die_unnoticed(runs: &[&crate::sim::agent::Run], code: u8) -> Result<(), TrialError> {
     for run in runs {
         run.exit_at_once(code);
     }
@@ -268,7 +268,7 @@ pub(super) fn die_unnoticed(runs: &[&crate::sim::agent::Run], code: u8) -> Resul
         // gone.
         while state_of(run.pid()).is_some_and(|state| !matches!(state, 'Z' | 'X')) {
             if start.elapsed() > DEATH {
-                return Err(Halt(format!("run {} does not exit", run.number())));
+                return Err(TrialError(format!("run {} does not exit", run.number())));
             }
             // real-time: the runtime must not run meanwhile, so no event can say when the run is
             // dead.
@@ -287,7 +287,7 @@ fn state_of(pid: u32) -> Option<char> {
 }
 
 /// Begins, stops, and watches until one unit after the run has ended.
-async fn stop_once<'a>(stage: &'a Stage<'a>) -> Result<(), Halt> {
+async fn stop_once<'a>(stage: &'a Stage<'a>) -> Result<(), TrialError> {
     let live = stage.begin().await?;
     let run = settled(stage).await?;
     live.stop().await;

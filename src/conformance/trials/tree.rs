@@ -8,9 +8,9 @@ use tokio::sync::Mutex;
 
 use super::scope::fixed_delay;
 use super::stop::{settled, signal_of};
-use crate::conformance::halt::Halt;
 use crate::conformance::stage::Stage;
 use crate::conformance::trial::{Case, Trial};
+use crate::conformance::trial_error::TrialError;
 use crate::script::Script;
 use agent_stub::Signal;
 
@@ -150,16 +150,16 @@ const HARMLESS: Signal = Signal::URG;
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Starts a process in the subject's own process group, which traps `HARMLESS`.
-async fn stand_by(stage: &Stage<'_>) -> Result<(), Halt> {
+async fn stand_by(stage: &Stage<'_>) -> Result<(), TrialError> {
     const NAME: &str = "bystander";
     let agent = stage.sim().agent(NAME, Script::new().count(HARMLESS));
     let mut command = agent.command();
     command.stdin(Stdio::null()).stdout(Stdio::null());
     // The process ends when the sim ends.
     let child = command.spawn();
-    child.map_err(|error| Halt(format!("the bystander was not started: {error}")))?;
+    child.map_err(|error| TrialError(format!("the bystander was not started: {error}")))?;
     let started = stage.wait(agent.started()).await;
-    started.ok_or_else(|| Halt("the bystander has not started".to_owned()))?;
+    started.ok_or_else(|| TrialError("the bystander has not started".to_owned()))?;
     stage.facts(|facts| facts.bystanders.push((NAME.to_owned(), true)));
     stage.pass(1.0).await;
     Ok(())

@@ -1,8 +1,8 @@
 //! A group of three services.
 
-use crate::conformance::halt::Halt;
 use crate::conformance::live::Live;
 use crate::conformance::stage::Stage;
+use crate::conformance::trial_error::TrialError;
 use crate::rules::{Service, ServiceGroup};
 use crate::script::Script;
 
@@ -14,7 +14,7 @@ pub(super) async fn begin_three<'a>(
     others: &Script,
     ask: &dyn Fn(&mut Service),
     declare: impl FnOnce(&mut ServiceGroup),
-) -> Result<Live<'a>, Halt> {
+) -> Result<Live<'a>, TrialError> {
     let last = stage.service_of("api", others.clone(), ask);
     let first = stage.service_of("store", others.clone(), ask);
     let mut group = ServiceGroup::new(vec![first, stage.service(), last]);

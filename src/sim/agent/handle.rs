@@ -18,7 +18,7 @@ use crate::script::Script;
 use crate::supervisor::SpawnerOptions;
 #[cfg(feature = "supervisor")]
 use crate::supervisor::SupervisorEvents;
-use crate::timeline::Who;
+use crate::timeline::EventSource;
 use crate::timestamp::Timestamp;
 
 /// A child process under the harness's control. It has any number of runs of the stub, one after the other or
@@ -178,7 +178,7 @@ impl Agent {
         let now = Timestamp::ORIGIN + (TokioInstant::now() - self.origin);
         let who = |server: &Server| {
             let runs = server.agents[self.place].runs.len();
-            Who::run(
+            EventSource::run(
                 Arc::clone(&self.name),
                 u32::try_from(runs).unwrap_or(u32::MAX),
             )

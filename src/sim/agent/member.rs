@@ -20,7 +20,7 @@ use crate::pidfd::{
     ended_status, is_own_lack, kernel_is_since, reaped_status, send_signal, zombie_status,
 };
 use crate::status::ExitStatus;
-use crate::timeline::Who;
+use crate::timeline::EventSource;
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
@@ -57,7 +57,7 @@ pub(crate) struct Member {
     /// `None` before it has said hello, and once it was reaped.
     pub(crate) connection: Option<Connection>,
     pub(crate) said_hello: bool,
-    pub(crate) who: Who,
+    pub(crate) who: EventSource,
     /// The place of the agent that it belongs to. `run` is the number of that agent's run.
     pub(crate) agent: usize,
     pub(crate) run: u32,
@@ -123,7 +123,7 @@ impl Member {
     pub(crate) fn new(
         pid: u32,
         pidfd: OwnedFd,
-        who: Who,
+        who: EventSource,
         (agent, run, path): (usize, u32, Vec<u32>),
     ) -> Member {
         Member {

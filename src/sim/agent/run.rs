@@ -10,7 +10,7 @@ use agent_stub::{Hygiene, Quoted};
 use super::shared::Shared;
 use crate::script::Script;
 use crate::status::ExitStatus;
-use crate::timeline::Who;
+use crate::timeline::EventSource;
 use crate::timestamp::Timestamp;
 use agent_stub::Signal;
 
@@ -192,7 +192,7 @@ impl Run {
     }
 
     fn lacks(&self, what: &str) -> String {
-        let who = Who::run(Arc::clone(&self.name), self.number);
+        let who = EventSource::run(Arc::clone(&self.name), self.number);
         format!("{who} {what}")
     }
 
@@ -201,7 +201,7 @@ impl Run {
     /// Cancel-safe.
     #[cfg(feature = "conformance")]
     pub(crate) async fn descendant(&self, name: &str) -> Run {
-        let who = Who::descendant(Arc::clone(&self.name), self.number, name);
+        let who = EventSource::descendant(Arc::clone(&self.name), self.number, name);
         let wait = || ("Run::descendant", format!("{who} has not started"));
         let found = self.shared.until(wait, |server| {
             let place = server.members.iter().position(|member| member.who == who);

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::locked::Locked;
 use super::server::Server;
 use super::waits::Waits;
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 use crate::timestamp::Timestamp;
 
 /// The server, shared by the idle gate, the watchdog and the handles.
@@ -74,7 +74,7 @@ impl Shared {
 
     /// Records a note. It first takes in the ends and reaps that the kernel knows of by now: they stand
     /// before the note.
-    pub(crate) fn note(&self, now: Timestamp, who: impl Fn(&Server) -> Who, text: String) {
+    pub(crate) fn note(&self, now: Timestamp, who: impl Fn(&Server) -> EventSource, text: String) {
         let mut server = self.lock();
         server.now = now;
         let before = server.progress;
@@ -83,7 +83,7 @@ impl Shared {
             self.changed.notify_waiters();
         }
         let who = who(&server);
-        server.record(&who, What::Note { text });
+        server.record(&who, EventKind::Note { text });
     }
 
     /// Waits until `look` finds something, and returns that. Cancel-safe as far as `look` is. While it waits,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, watch};
 
 use super::super::control::Supervisor;
-use super::super::event::{Outcome, State};
+use super::super::event::{Outcome, SupervisorState};
 use super::super::request::Request;
 use super::outcome::GroupOutcome;
 use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
@@ -14,7 +14,7 @@ use crate::supervisor::policy::{GiveUpScope, SiblingStrategy};
 struct Child {
     agent_id: String,
     supervisor: Supervisor,
-    state: Option<State>,
+    state: Option<SupervisorState>,
 }
 
 impl Child {
@@ -22,12 +22,12 @@ impl Child {
     fn runs(&self) -> bool {
         matches!(
             self.state,
-            Some(State::Starting | State::Up | State::Stopping)
+            Some(SupervisorState::Starting | SupervisorState::Up | SupervisorState::Stopping)
         )
     }
 
     fn rests(&self) -> bool {
-        matches!(self.state, Some(State::Resting(_)))
+        matches!(self.state, Some(SupervisorState::Resting(_)))
     }
 }
 
@@ -83,7 +83,7 @@ impl Turns {
     /// gone.
     pub(super) async fn take(
         mut self,
-        mut news: mpsc::UnboundedReceiver<(usize, Option<State>)>,
+        mut news: mpsc::UnboundedReceiver<(usize, Option<SupervisorState>)>,
         mut stops: mpsc::UnboundedReceiver<()>,
         outcome: watch::Sender<Option<GroupOutcome>>,
     ) {
@@ -142,17 +142,17 @@ impl Turns {
     fn start_in_turn(&mut self) {
         let backs_off = |place: &usize| {
             let state = &self.children[*place].state;
-            matches!(state, Some(State::BackingOff))
+            matches!(state, Some(SupervisorState::BackingOff))
         };
         if !self.ending.is_empty() || self.starting.iter().any(backs_off) {
             return;
         }
         while let Some(first) = self.starting.first().copied() {
             match self.children[first].state {
-                Some(State::Up | State::Resting(_)) => {
+                Some(SupervisorState::Up | SupervisorState::Resting(_)) => {
                     self.starting.remove(&first);
                 }
-                Some(State::Waiting) => return self.start(first),
+                Some(SupervisorState::Waiting) => return self.start(first),
                 _ => return,
             }
         }
@@ -163,20 +163,20 @@ impl Turns {
         child.supervisor.order(Request::Go);
         // The child will report this state itself. Until then nobody must take it for a child that
         // is down.
-        child.state = Some(State::Starting);
+        child.state = Some(SupervisorState::Starting);
     }
 
-    fn hear(&mut self, place: usize, state: State) {
+    fn hear(&mut self, place: usize, state: SupervisorState) {
         self.children[place].state = Some(state.clone());
         match state {
-            State::BackingOff => self.replace(place),
+            SupervisorState::BackingOff => self.replace(place),
             // Only this child is restarted, and it was up before.
-            State::Waiting
+            SupervisorState::Waiting
                 if !self.starting.contains(&place) && !self.ending.contains_key(&place) =>
             {
                 self.start(place);
             }
-            State::Resting(outcome @ (Outcome::GaveUp(_) | Outcome::Failed(_))) => {
+            SupervisorState::Resting(outcome @ (Outcome::GaveUp(_) | Outcome::Failed(_))) => {
                 self.given_up.get_or_insert((place, outcome));
                 let ended = (0..self.children.len())
                     .filter(|other| self.give_up.ends(place, *other))

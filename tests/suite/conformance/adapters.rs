@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use supervise_harness::conformance::{self, Session, Subject, SubjectError};
-use supervise_harness::rules::{Notice, Profile, Rest, Service, Verdict};
+use supervise_harness::rules::{Notice, Profile, RestReason, Service, Verdict};
 use supervise_harness::{ExitStatus, leaks};
 
 use super::broken::Textbook;
@@ -187,12 +187,12 @@ impl Session for BadSession {
         }
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         match (self.mishap, &self.kept) {
             (PanicsInOutcome, _) => panic!("no outcome today"),
             (OutcomeHangs, _) => std::future::pending().await,
-            (SaysItFinished, _) => Rest::Finished { success: true },
-            (_, None) => Rest::Stopped,
+            (SaysItFinished, _) => RestReason::Finished { success: true },
+            (_, None) => RestReason::Stopped,
             (_, Some(kept)) => kept.outcome().await,
         }
     }

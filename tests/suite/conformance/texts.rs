@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 use supervise_harness::Signal;
-use supervise_harness::conformance::{self, Report, Session, Subject, SubjectError};
-use supervise_harness::rules::{self, DelayCurve, Profile, Rest, Service, Setting, StopReturn};
+use supervise_harness::conformance::{self, Session, Subject, SubjectError, SuiteReport};
+use supervise_harness::rules::{
+    self, DelayCurve, Profile, RestReason, Service, Setting, StopReturn,
+};
 use supervise_harness::supervisor::RestartPolicy;
 
 use super::broken::{Bug, Textbook};
@@ -51,7 +53,7 @@ impl Session for SmallSession {
         Err(SubjectError::new("out of order |\nsince yesterday"))
     }
 
-    async fn outcome(&self) -> Rest {
+    async fn outcome(&self) -> RestReason {
         std::future::pending().await
     }
 }
@@ -79,7 +81,7 @@ impl Subject for Refuses {
 }
 
 /// The lines of a report's text that are about rules that were judged: others come with new rules.
-fn judged(text: &str, report: &Report) -> String {
+fn judged(text: &str, report: &SuiteReport) -> String {
     let is_other = |line: &&str| {
         report.lines().iter().any(|other| {
             let is_judged = other.rule.planned().is_none() && other.verdict.word() != "unsupported";

@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use supervise_harness::leaks::{Builder, Guard};
+use supervise_harness::leaks::{Guard, GuardBuilder};
 
 use super::busy_loop::{beside_a_busy_loop, let_starve};
 use super::{only, stub};
@@ -118,7 +118,7 @@ fn a_guard_of_all_threads_blames_the_children_of_all() {
     child::run(
         "leaks::process_wide::a_guard_of_all_threads_blames_the_children_of_all",
         || {
-            let guard = Builder::default().all_threads(true).build();
+            let guard = GuardBuilder::default().all_threads(true).build();
             let child = thread::spawn(|| stub("stay").spawn().unwrap())
                 .join()
                 .unwrap();

@@ -7,8 +7,8 @@ use std::io::{PipeReader, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
-use supervise_harness::supervisor::{State, Status, Supervisor};
-use supervise_harness::{Following, Sim, SimHandle, Timeline, Timestamp, What};
+use supervise_harness::supervisor::{Status, Supervisor, SupervisorState};
+use supervise_harness::{EventKind, Following, Sim, SimHandle, Timeline, Timestamp};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
@@ -159,7 +159,7 @@ async fn all_steps(sim: &SimHandle, scenario: &Scenario, parts: &[Shared]) {
         let Some(supervisor) = this.supervisor.take() else {
             continue;
         };
-        if !matches!(supervisor.status().state, State::Resting(_)) {
+        if !matches!(supervisor.status().state, SupervisorState::Resting(_)) {
             this.following
                 .note("the scenario ends: the supervisor is dropped");
         }
@@ -191,11 +191,11 @@ async fn wait_for_step(sim: &SimHandle, step: &Step, part: &Shared) {
 
 fn is_at(moment: Moment, status: &Status) -> bool {
     let state = match status.state {
-        State::Starting => StateName::Starting,
-        State::Up => StateName::Up,
-        State::BackingOff => StateName::BackingOff,
-        State::Stopping => StateName::Stopping,
-        State::Resting(_) => StateName::Resting,
+        SupervisorState::Starting => StateName::Starting,
+        SupervisorState::Up => StateName::Up,
+        SupervisorState::BackingOff => StateName::BackingOff,
+        SupervisorState::Stopping => StateName::Stopping,
+        SupervisorState::Resting(_) => StateName::Resting,
         _ => return false,
     };
     moment.state == state && moment.run.is_none_or(|run| run == status.runs)
@@ -254,7 +254,7 @@ fn summary(timeline: &Timeline) -> String {
         let own = events
             .iter()
             .filter(|event| event.who.agent() == Some(agent));
-        let own = own.filter(|event| !matches!(event.what, What::Note { .. }));
+        let own = own.filter(|event| !matches!(event.what, EventKind::Note { .. }));
         tally(
             &mut text,
             "what happened:",

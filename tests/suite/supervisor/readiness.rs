@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use supervise_harness::clock::FakeClock;
 use supervise_harness::supervisor::{
-    EndCause, Outcome, Readiness, RestartPolicy, State, Supervisor, SupervisorEvent,
+    EndCause, Outcome, Readiness, RestartPolicy, Supervisor, SupervisorEvent, SupervisorState,
 };
 use supervise_harness::{ExitStatus, Script, Signal, Sim};
 use tempfile::TempDir;
@@ -25,10 +25,13 @@ async fn ready_is_what_the_agent_says_not_its_start() {
     })
     .await;
     assert!(events.try_next().is_none());
-    assert!(matches!(supervisor.status().state, State::Starting));
+    assert!(matches!(
+        supervisor.status().state,
+        SupervisorState::Starting
+    ));
     std::fs::write(&gate, "").unwrap();
     until(&mut events, is_up).await;
-    assert!(matches!(supervisor.status().state, State::Up));
+    assert!(matches!(supervisor.status().state, SupervisorState::Up));
     supervisor.stop().await.unwrap();
 }
 

@@ -1,6 +1,8 @@
 //! Requests: a start, a restart and a reset that somebody asks a supervisor for.
 
-use supervise_harness::supervisor::{Outcome, Readiness, RestartPolicy, State, SupervisorEvent};
+use supervise_harness::supervisor::{
+    Outcome, Readiness, RestartPolicy, SupervisorEvent, SupervisorState,
+};
 use tempfile::TempDir;
 
 use super::{LONG, MS, is_up, story, supervisor, tracker, until};
@@ -89,7 +91,10 @@ async fn a_manual_reset_makes_the_next_delay_the_first_again() {
     .await;
     supervisor.reset().await.unwrap();
     // The delay goes on; only a start ends it early.
-    assert!(matches!(supervisor.status().state, State::BackingOff));
+    assert!(matches!(
+        supervisor.status().state,
+        SupervisorState::BackingOff
+    ));
     supervisor.start().await.unwrap();
     until(&mut events, |event| {
         matches!(event, SupervisorEvent::BackingOff { attempt: 0, .. })

@@ -5,8 +5,8 @@ use std::time::Duration;
 use supervise_harness::backoff::ConstantBackoff;
 use supervise_harness::clock::FakeClock;
 use supervise_harness::supervisor::{
-    EndCause, Outcome, RestartPolicy, RestartTracker, SpawnerOptions, State, Supervisor,
-    SupervisorEvent,
+    EndCause, Outcome, RestartPolicy, RestartTracker, SpawnerOptions, Supervisor, SupervisorEvent,
+    SupervisorState,
 };
 use supervise_harness::{ExitStatus, Signal};
 use tempfile::TempDir;
@@ -134,7 +134,10 @@ async fn delays_and_the_healthy_time_go_by_the_given_clock() {
     .await;
     clock.wait_for_sleepers(1).await;
     clock.advance(Duration::from_secs(3599));
-    assert!(matches!(supervisor.status().state, State::BackingOff));
+    assert!(matches!(
+        supervisor.status().state,
+        SupervisorState::BackingOff
+    ));
     assert_eq!(supervisor.status().runs, 1);
     clock.advance(Duration::from_secs(1));
     until(&mut events, is_up).await;

@@ -15,50 +15,60 @@ fn everything() -> Vec<Event> {
             core_dumped,
         })
     };
-    let helper = |what| Event::new(at(1_000), Who::descendant("worker", 1, "helper"), what);
+    let helper = |what| {
+        Event::new(
+            at(1_000),
+            EventSource::descendant("worker", 1, "helper"),
+            what,
+        )
+    };
     vec![
         start(0, 1),
-        worker(500, 1, What::Ready),
-        worker(500, 1, What::Beat),
+        worker(500, 1, EventKind::Ready),
+        worker(500, 1, EventKind::Beat),
         worker(
             500,
             1,
-            What::Signal {
+            EventKind::Signal {
                 signal: Signal::TERM,
                 count: 2,
             },
         ),
-        worker(500, 1, What::Frozen),
-        worker(700, 1, What::Thawed),
+        worker(500, 1, EventKind::Frozen),
+        worker(700, 1, EventKind::Thawed),
         worker(
             700,
             1,
-            What::Gate {
+            EventKind::Gate {
                 name: "go on".into(),
             },
         ),
         worker(
             700,
             1,
-            What::Locked {
+            EventKind::Locked {
                 path: "a/b.lock".into(),
             },
         ),
-        worker(700, 1, What::Wrote { stream, bytes: 64 }),
-        worker(700, 1, What::Blocked { stream }),
-        helper(What::Start),
-        helper(What::Exit { status: None }),
+        worker(700, 1, EventKind::Wrote { stream, bytes: 64 }),
+        worker(700, 1, EventKind::Blocked { stream }),
+        helper(EventKind::Start),
+        helper(EventKind::Exit { status: None }),
         exit(1_000, 1, exited(1)),
-        worker(1_000, 1, What::Reap),
+        worker(1_000, 1, EventKind::Reap),
         exit(17_000, 10, killed(Signal::KILL, false)),
         exit(3_617_000, 11, killed(Signal::SEGV, true)),
-        worker(3_617_000, 11, What::Error { text: text.clone() }),
+        worker(3_617_000, 11, EventKind::Error { text: text.clone() }),
         Event::new(
             at(3_617_000) + Duration::from_nanos(1_500),
-            Who::run("odd name", 1),
-            What::Finding { text: text.clone() },
+            EventSource::run("odd name", 1),
+            EventKind::Finding { text: text.clone() },
         ),
-        Event::new(at(4_000_000), Who::Subject, What::Note { text }),
+        Event::new(
+            at(4_000_000),
+            EventSource::Subject,
+            EventKind::Note { text },
+        ),
     ]
 }
 
@@ -124,16 +134,16 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{1,8}", "\\PC{0,8}", any::<String>()]
 }
 
-fn who() -> impl Strategy<Value = Who> {
+fn who() -> impl Strategy<Value = EventSource> {
     prop_oneof![
-        4 => (text(), any::<u32>()).prop_map(|(agent, run)| Who::run(agent, run)),
-        1 => (text(), 0_u32..12, text()).prop_map(|(a, run, d)| Who::descendant(a, run, d)),
-        1 => Just(Who::run("subject", 1)),
-        1 => Just(Who::Subject),
+        4 => (text(), any::<u32>()).prop_map(|(agent, run)| EventSource::run(agent, run)),
+        1 => (text(), 0_u32..12, text()).prop_map(|(a, run, d)| EventSource::descendant(a, run, d)),
+        1 => Just(EventSource::run("subject", 1)),
+        1 => Just(EventSource::Subject),
     ]
 }
 
-fn what() -> impl Strategy<Value = What> {
+fn what() -> impl Strategy<Value = EventKind> {
     let signal = || (1..=64).prop_map(|n| Signal::from_number(n).unwrap());
     let stream = || prop::sample::select(vec![Stream::Stdin, Stream::Stdout, Stream::Stderr]);
     let status = prop_oneof![
@@ -146,22 +156,22 @@ fn what() -> impl Strategy<Value = What> {
     ];
     prop_oneof![
         prop::sample::select(vec![
-            What::Start,
-            What::Ready,
-            What::Beat,
-            What::Frozen,
-            What::Thawed,
-            What::Reap
+            EventKind::Start,
+            EventKind::Ready,
+            EventKind::Beat,
+            EventKind::Frozen,
+            EventKind::Thawed,
+            EventKind::Reap
         ]),
-        (signal(), any::<u64>()).prop_map(|(signal, count)| What::Signal { signal, count }),
-        text().prop_map(|name| What::Gate { name }),
-        text().prop_map(|path| What::Locked { path }),
-        (stream(), any::<u64>()).prop_map(|(stream, bytes)| What::Wrote { stream, bytes }),
-        stream().prop_map(|stream| What::Blocked { stream }),
-        status.prop_map(|status| What::Exit { status }),
-        text().prop_map(|text| What::Error { text }),
-        text().prop_map(|text| What::Note { text }),
-        text().prop_map(|text| What::Finding { text }),
+        (signal(), any::<u64>()).prop_map(|(signal, count)| EventKind::Signal { signal, count }),
+        text().prop_map(|name| EventKind::Gate { name }),
+        text().prop_map(|path| EventKind::Locked { path }),
+        (stream(), any::<u64>()).prop_map(|(stream, bytes)| EventKind::Wrote { stream, bytes }),
+        stream().prop_map(|stream| EventKind::Blocked { stream }),
+        status.prop_map(|status| EventKind::Exit { status }),
+        text().prop_map(|text| EventKind::Error { text }),
+        text().prop_map(|text| EventKind::Note { text }),
+        text().prop_map(|text| EventKind::Finding { text }),
     ]
 }
 
@@ -349,7 +359,11 @@ mod json {
 
     #[test]
     fn a_time_past_64_bits_of_nanoseconds_is_an_error() {
-        let late = Event::new(Timestamp::ORIGIN + Duration::MAX, Who::Subject, What::Start);
+        let late = Event::new(
+            Timestamp::ORIGIN + Duration::MAX,
+            EventSource::Subject,
+            EventKind::Start,
+        );
         let error = serde_json::to_string(&virtually([late])).unwrap_err();
         assert!(
             error

@@ -12,7 +12,7 @@ use super::state::Server;
 use super::stranger::{Hello, Stranger};
 use crate::pidfd::open_pidfd;
 use crate::sim::agent::connection::Connection;
-use crate::timeline::Who;
+use crate::timeline::EventSource;
 
 /// How many connections one look takes. A process that connects without an end must not hold up the
 /// look.
@@ -109,7 +109,7 @@ impl Server {
         let text = format!("{what}: {error}{whose}");
         if !self.troubles.contains(&text) {
             self.troubles.push(text.clone());
-            self.finding(&Who::Subject, text);
+            self.finding(&EventSource::Subject, text);
         }
     }
 
@@ -169,7 +169,7 @@ impl Server {
             ""
         };
         self.finding(
-            &Who::Subject,
+            &EventSource::Subject,
             format!("a control connection ended before it said hello{cut}"),
         );
     }
@@ -187,7 +187,7 @@ impl Server {
             Ok(report) => format!("a control connection began without hello: `{report}`"),
             Err(error) => format!("a control connection began without hello: {error}"),
         };
-        self.finding(&Who::Subject, text);
+        self.finding(&EventSource::Subject, text);
         connection.close();
     }
 }

@@ -6,7 +6,7 @@ use crate::pidfd::status_of_wait;
 use crate::sim::agent::member::Member;
 use crate::sim::agent::parent::Parent;
 use crate::status::ExitStatus;
-use crate::timeline::What;
+use crate::timeline::EventKind;
 
 impl Server {
     /// Looks whether a member has ended or was reaped. `said` is how it ended, if its supervisor has said so.
@@ -110,9 +110,9 @@ impl Server {
         self.lives += 1;
         self.count_end();
         if let Some((stream, bytes)) = self.members[member].last_write(status) {
-            self.record_of(member, What::Wrote { stream, bytes });
+            self.record_of(member, EventKind::Wrote { stream, bytes });
         }
-        self.record_of(member, What::Exit { status });
+        self.record_of(member, EventKind::Exit { status });
     }
 
     pub(super) fn reap(&mut self, member: usize) {
@@ -130,7 +130,7 @@ impl Server {
         // orphan, since init does.
         let parent = std::mem::replace(&mut this.parent, Parent::This);
         if !this.is_descendant && parent.has_reaped(&self.readers) {
-            self.record_of(member, What::Reap);
+            self.record_of(member, EventKind::Reap);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::followed::Followed;
 use super::state::Server;
 use crate::causes::WithCauses;
 use crate::supervisor::{SupervisorEvent, SupervisorEvents};
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 use crate::timestamp::Timestamp;
 
 impl Server {
@@ -66,8 +66,8 @@ impl Server {
                 None => {
                     let who = self.run_of(place);
                     let status = Some(*status);
-                    self.record(&who, What::Exit { status });
-                    self.record(&who, What::Reap);
+                    self.record(&who, EventKind::Exit { status });
+                    self.record(&who, EventKind::Reap);
                 }
             },
             _ => {}
@@ -80,15 +80,16 @@ impl Server {
     fn say(&mut self, place: usize, text: String) {
         let instant = self.instant_of(false);
         let who = self.run_of(place);
-        self.recorder.record(instant, who, &[], What::Note { text });
+        self.recorder
+            .record(instant, who, &[], EventKind::Note { text });
     }
 
     /// The run that the supervisor is at, or that will be its first.
-    fn run_of(&self, place: usize) -> Who {
+    fn run_of(&self, place: usize) -> EventSource {
         let followed = &self.followed[place];
         let agent = &self.agents[followed.agent];
         let run = followed.run.unwrap_or(agent.numbers.saturating_add(1));
-        Who::run(Arc::clone(&agent.name), run)
+        EventSource::run(Arc::clone(&agent.name), run)
     }
 }
 
@@ -108,7 +109,7 @@ fn text(event: &SupervisorEvent) -> String {
         SupervisorEvent::Stopping { signal, .. } => format!("stopping {signal}"),
         SupervisorEvent::Ended { status, .. } => {
             let status = Some(*status);
-            format!("ended {}", What::Exit { status }.details())
+            format!("ended {}", EventKind::Exit { status }.details())
         }
         SupervisorEvent::BackingOff { attempt, delay } => {
             format!("backing off {delay:?} (attempt {attempt})")

@@ -7,7 +7,7 @@ use agent_stub::protocol::{MessageError, Report};
 use super::expected::Expected;
 use super::state::Server;
 use crate::sim::agent::member::Member;
-use crate::timeline::What;
+use crate::timeline::EventKind;
 
 impl Server {
     /// Takes in one message of a member.
@@ -62,19 +62,19 @@ impl Server {
                     self.look(child, None);
                 }
             }
-            Report::Ready => self.record_of(member, What::Ready),
-            Report::Beat => self.record_of(member, What::Beat),
+            Report::Ready => self.record_of(member, EventKind::Ready),
+            Report::Beat => self.record_of(member, EventKind::Beat),
             Report::Got(signal, count) => {
                 self.members[member].signals.push((signal, count, self.now));
-                self.record_of(member, What::Signal { signal, count });
+                self.record_of(member, EventKind::Signal { signal, count });
             }
-            Report::Freezing => self.record_of(member, What::Frozen),
+            Report::Freezing => self.record_of(member, EventKind::Frozen),
             Report::Thawed if self.is_gated => {}
-            Report::Thawed => self.record_of(member, What::Thawed),
+            Report::Thawed => self.record_of(member, EventKind::Thawed),
             Report::Gate(name) => {
                 self.record_of(
                     member,
-                    What::Gate {
+                    EventKind::Gate {
                         name: String::from_utf8_lossy(&name.0).into_owned(),
                     },
                 );
@@ -82,20 +82,22 @@ impl Server {
             Report::Locked(path) => {
                 self.record_of(
                     member,
-                    What::Locked {
+                    EventKind::Locked {
                         path: String::from_utf8_lossy(&path.0).into_owned(),
                     },
                 );
             }
-            Report::Wrote(stream, bytes) => self.record_of(member, What::Wrote { stream, bytes }),
+            Report::Wrote(stream, bytes) => {
+                self.record_of(member, EventKind::Wrote { stream, bytes })
+            }
             // With the gate, `see_blocked` records it, if the member is still blocked by then.
             Report::Blocked(stream) if !self.is_gated => {
-                self.record_of(member, What::Blocked { stream });
+                self.record_of(member, EventKind::Blocked { stream });
             }
             Report::Error(text) => {
                 self.record_of(
                     member,
-                    What::Error {
+                    EventKind::Error {
                         text: String::from_utf8_lossy(&text.0).into_owned(),
                     },
                 );

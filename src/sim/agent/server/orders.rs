@@ -5,7 +5,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::state::Server;
 use crate::sim::agent::member::KernelState;
-use crate::timeline::Who;
+use crate::timeline::EventSource;
 use crate::timestamp::Timestamp;
 
 impl Server {
@@ -15,7 +15,7 @@ impl Server {
     }
 
     /// The member that has the next turn: the clock ends its wait next.
-    pub(crate) fn next_waiter(&self) -> Option<&Who> {
+    pub(crate) fn next_waiter(&self) -> Option<&EventSource> {
         Some(&self.members.get(self.turns.first()?)?.who)
     }
 

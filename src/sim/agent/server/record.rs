@@ -1,7 +1,7 @@
 //! What the server records: each event with its time and its step.
 
 use super::state::Server;
-use crate::timeline::{Instant, Timeline, What, Who};
+use crate::timeline::{EventKind, EventSource, Instant, Timeline};
 
 impl Server {
     /// The timeline so far.
@@ -11,22 +11,22 @@ impl Server {
     }
 
     /// Records an event that no process of the sim has caused in its turn.
-    pub(crate) fn record(&mut self, who: &Who, what: What) {
+    pub(crate) fn record(&mut self, who: &EventSource, what: EventKind) {
         self.progress += 1;
         let instant = self.instant_of(false);
         self.recorder.record(instant, who.clone(), &[], what);
     }
 
     /// Records what happened to a member.
-    pub(super) fn record_of(&mut self, member: usize, what: What) {
+    pub(super) fn record_of(&mut self, member: usize, what: EventKind) {
         // The code under test reaps, not the member.
-        let is_reap = matches!(what, What::Reap);
+        let is_reap = matches!(what, EventKind::Reap);
         if !is_reap {
             self.actors.insert(member);
         }
         self.progress += 1;
         let this = &self.members[member];
-        let is_killed = matches!(what, What::Exit { .. }) && !this.ends_by_itself();
+        let is_killed = matches!(what, EventKind::Exit { .. }) && !this.ends_by_itself();
         let is_its_act = self.acting == Some(member) && !is_reap && !is_killed;
         let instant = self.instant_of(is_its_act);
         self.recorder
@@ -49,7 +49,7 @@ impl Server {
         self.step += 1 + u64::from(self.acting.take().is_some());
     }
 
-    pub(super) fn finding(&mut self, who: &Who, text: impl Into<String>) {
-        self.record(who, What::Finding { text: text.into() });
+    pub(super) fn finding(&mut self, who: &EventSource, text: impl Into<String>) {
+        self.record(who, EventKind::Finding { text: text.into() });
     }
 }

@@ -2,7 +2,7 @@
 
 use super::state::Server;
 use crate::sim::agent::member::{KernelState, Member};
-use crate::timeline::What;
+use crate::timeline::EventKind;
 
 impl Server {
     /// Whether a run has come to rest for the first time, is blocked, or has ended. Always true without the
@@ -26,7 +26,7 @@ impl Server {
                 && !std::mem::replace(&mut this.is_blocked_said, true)
             {
                 any = true;
-                self.record_of(member, What::Blocked { stream });
+                self.record_of(member, EventKind::Blocked { stream });
             }
         }
         any
@@ -43,7 +43,7 @@ impl Server {
         let thawed: Vec<usize> = self.alive().filter_map(has_thawed).collect();
         for &member in &thawed {
             self.members[member].has_thawed = false;
-            self.record_of(member, What::Thawed);
+            self.record_of(member, EventKind::Thawed);
         }
         !thawed.is_empty()
     }

@@ -16,7 +16,7 @@ use crate::sim::agent::member::Member;
 use crate::sim::agent::parent::{Parent, parent_and_start};
 use crate::sim::agent::rank::Rank;
 use crate::status::ExitStatus;
-use crate::timeline::{What, Who};
+use crate::timeline::{EventKind, EventSource};
 
 impl Server {
     /// Takes in the processes that have said hello, in an order that does not depend on which was faster.
@@ -121,7 +121,7 @@ impl Server {
         self.progress += 1;
         let Some(at) = self.agents.iter().position(|named| *named.name == agent) else {
             self.finding(
-                &Who::Subject,
+                &EventSource::Subject,
                 format!("an unknown agent said hello: {agent:?}"),
             );
             connection.close();
@@ -131,7 +131,7 @@ impl Server {
         // If it were a member, this process would be ended with the others.
         if pid == std::process::id() {
             self.finding(
-                &Who::Subject,
+                &EventSource::Subject,
                 format!("the process of the sim itself said hello, as agent {agent:?}"),
             );
             connection.close();
@@ -193,7 +193,7 @@ impl Server {
             Err(error) => match error.raw_os_error() {
                 Some(libc::ESRCH | libc::EINVAL) if self.is_gated || self.is_announced(pid) => {}
                 Some(libc::ESRCH | libc::EINVAL) => self.finding(
-                    &Who::Subject,
+                    &EventSource::Subject,
                     format!("agent {agent:?} said hello and was gone: {error}"),
                 ),
                 _ => self.trouble(
@@ -215,7 +215,7 @@ impl Server {
         agent: usize,
         starter: Option<usize>,
         lineage: &Lineage,
-    ) -> (Who, u32, Vec<u32>) {
+    ) -> (EventSource, u32, Vec<u32>) {
         let (run, mut path) = match starter {
             Some(starter) => {
                 let is_it = |e: &Expected| e.starter == starter && e.nth == lineage.nth;
@@ -230,7 +230,7 @@ impl Server {
         path.push(lineage.nth);
         let name = Arc::clone(&self.agents[agent].name);
         let descendant = String::from_utf8_lossy(&lineage.name.0);
-        (Who::descendant(name, run, &*descendant), run, path)
+        (EventSource::descendant(name, run, &*descendant), run, path)
     }
 
     #[cfg(feature = "supervisor")]
@@ -258,7 +258,7 @@ impl Server {
             }
             Err(_) => {
                 self.gone.insert(pid);
-                self.record(&who, What::Start);
+                self.record(&who, EventKind::Start);
                 (run, None)
             }
         }
@@ -326,11 +326,11 @@ impl Server {
     }
 
     /// Gives out the next number of the agent's runs.
-    pub(super) fn next_run(&mut self, agent: usize) -> (Who, u32) {
+    pub(super) fn next_run(&mut self, agent: usize) -> (EventSource, u32) {
         let agent = &mut self.agents[agent];
         agent.numbers = agent.numbers.saturating_add(1);
         (
-            Who::run(Arc::clone(&agent.name), agent.numbers),
+            EventSource::run(Arc::clone(&agent.name), agent.numbers),
             agent.numbers,
         )
     }
@@ -340,7 +340,7 @@ impl Server {
         &mut self,
         pid: u32,
         pidfd: OwnedFd,
-        who: &Who,
+        who: &EventSource,
         (agent, run, path): (usize, u32, Vec<u32>),
     ) -> usize {
         let member = self.members.len();
@@ -354,7 +354,7 @@ impl Server {
         self.alive.insert(member);
         self.by_pid.insert(pid, member);
         self.lives += 1;
-        self.record_of(member, What::Start);
+        self.record_of(member, EventKind::Start);
         // Read while the process lives: a dead process has no descriptors.
         let rank = self.members[member].rank();
         for stream in 0..2 {
