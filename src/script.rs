@@ -35,8 +35,9 @@ use agent_stub::Signal;
 /// let script = Script::runs(3, crash).then(Script::new().ready().stay());
 /// assert_eq!(script.of_run(3).to_string(), "run 200ms; exit 1");
 /// assert_eq!(script.of_run(4).to_string(), "ready; stay");
+/// assert_eq!(format!("{script:?}"), r#"Script(3 runs: "run 200ms; exit 1", then: "ready; stay")"#);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Script {
     /// The first runs: for each script, how many runs do it.
@@ -45,6 +46,18 @@ pub struct Script {
     rest: script::Script,
     /// The first mistake in it: why a part of it would never be done.
     mistake: Option<String>,
+}
+
+/// Prints the statements in the stub's grammar: `Script(2 runs: "exit 1", then: "ready; stay")`.
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Script(")?;
+        for (count, script) in &self.first {
+            let runs = if *count == 1 { "run" } else { "runs" };
+            write!(f, "{count} {runs}: {:?}, then: ", script.to_string())?;
+        }
+        write!(f, "{:?})", self.rest.to_string())
+    }
 }
 
 impl Script {

@@ -12,8 +12,15 @@ use std::fmt;
 /// assert_eq!(Quoted::from("a\n\u{e9}").to_string(), r#""a\né""#);
 /// assert_eq!(Quoted(vec![0xff]).to_string(), r#""\xff""#);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quoted(pub Vec<u8>);
+
+/// As it is displayed: in double quotes.
+impl fmt::Debug for Quoted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl From<&str> for Quoted {
     fn from(text: &str) -> Quoted {

@@ -19,8 +19,15 @@ use std::str::FromStr;
 /// assert_eq!("11".parse(), Ok(Signal::SEGV));
 /// assert_eq!("RTMIN+2".parse::<Signal>().unwrap().to_string(), "SIGRTMIN+2");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(u8);
+
+/// As it is displayed: `SIGTERM`.
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 /// The first real-time signal of glibc. Names are counted from it whatever the C library is.
 const RTMIN: u8 = 34;

@@ -136,6 +136,7 @@ pub use notice::{Notice, Noticed};
 pub use observed::Observed;
 #[cfg(feature = "conformance")]
 pub(crate) use output::{FLOOD, LAST_WORDS};
+#[doc(hidden)]
 pub use page::page;
 #[cfg(feature = "conformance")]
 pub(crate) use probe::PROBE;

@@ -99,6 +99,7 @@ impl SimBuilder {
 
     /// Runs the sim without the idle gate: time passes while processes are at work, as under tokio's paused clock
     /// alone. This is there to show what the gate is for.
+    #[doc(hidden)]
     pub fn without_gate(mut self) -> SimBuilder {
         self.without_gate = true;
         self
