@@ -13,8 +13,8 @@ use nix::sys::time::TimeSpec;
 
 use crate::status::ExitStatus;
 
-#[cfg(feature = "supervisor")]
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of linux/pidfd.h, which the libc crate lacks. Since Linux 6.9.
+#[cfg(feature = "supervisor")]
 pub(crate) const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 pub(crate) fn check(result: libc::c_int) -> io::Result<()> {

@@ -50,7 +50,6 @@ pub fn backoff<S: BackoffStrategy>(
     PropertyReport::new(params.seed, verdicts)
 }
 
-#[cfg(feature = "properties")]
 /// Checks a restart decider against every rule for restart decisions.
 ///
 /// The factory makes a decider with the restart rules that it is given, or returns an error that
@@ -68,6 +67,7 @@ pub fn backoff<S: BackoffStrategy>(
 /// - siblings;
 /// - the scope of giving up;
 /// - steps of the clock.
+#[cfg(feature = "properties")]
 pub fn restart<D: Decider, E: Display>(
     factory: impl Fn(&RestartRules) -> Result<D, E>,
     params: &RestartParams,
@@ -95,7 +95,6 @@ pub fn restart<D: Decider, E: Display>(
     PropertyReport::new(params.seed, verdicts)
 }
 
-#[cfg(feature = "properties")]
 /// Checks a restart loop on a fake clock. A restart loop starts something until a start succeeds.
 ///
 /// ```
@@ -105,10 +104,11 @@ pub fn restart<D: Decider, E: Display>(
 /// let run = async |case: LoopCase| {
 ///     let LoopCase { clock, backoff, cancel, mut starter } = case;
 ///     let mut restarts = RestartLoop::builder().backoff(backoff).clock(clock).build();
-///     let _ = restarts.run(&mut starter, &cancel).await;
+///     let _ = restarts.run_unless(&mut starter, cancel.cancelled()).await;
 /// };
 /// properties::restart_loop(run, &RestartParams::new()).assert();
 /// ```
+#[cfg(feature = "properties")]
 pub fn restart_loop(run: impl AsyncFn(LoopCase), params: &RestartParams) -> PropertyReport {
     let verdicts = vec![
         (loops::SPACING, min_spacing(&run, params)),

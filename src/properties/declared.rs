@@ -86,7 +86,6 @@ impl BackoffParams {
         })
     }
 
-    #[cfg(feature = "supervisor")]
     /// Declares the values of this builder, for the strategies that it builds. They are seedable.
     ///
     /// # Errors
@@ -96,6 +95,7 @@ impl BackoffParams {
     /// # Panics
     ///
     /// If `SUPERVISE_SEED` is set and is not a number from 0 to 2⁶⁴ − 1.
+    #[cfg(feature = "supervisor")]
     pub fn of(backoff: &ExponentialBackoffBuilder) -> Result<BackoffParams, BackoffError> {
         let (initial, max, multiplier, jitter) = backoff.declared();
         BackoffParams::builder(initial, max)

@@ -80,13 +80,13 @@ impl DelayCurve {
         }
     }
 
-    #[cfg(feature = "supervisor")]
     /// Builds our `ExponentialBackoff` with these delays. `seed` makes its jitter repeatable;
     /// without one, the seed comes from the system.
     ///
     /// # Errors
     ///
     /// As [`ExponentialBackoffBuilder::build`](crate::backoff::ExponentialBackoffBuilder::build).
+    #[cfg(feature = "supervisor")]
     pub fn strategy(&self, seed: Option<u64>) -> Result<ExponentialBackoff, BackoffError> {
         let mut builder = ExponentialBackoff::builder()
             .initial(self.initial)

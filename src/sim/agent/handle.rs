@@ -111,8 +111,8 @@ impl Agent {
         command
     }
 
-    #[cfg(feature = "supervisor")]
     /// The program and its arguments, as in [`command`](Agent::command), for a [`Spawner`](crate::supervisor::Spawner).
+    #[cfg(feature = "supervisor")]
     pub fn spawner_options(&self) -> SpawnerOptions {
         SpawnerOptions::new()
             .agent_path(&self.program)
@@ -186,7 +186,6 @@ impl Agent {
         self.shared.note(now, who, text.to_string());
     }
 
-    #[cfg(feature = "supervisor")]
     /// Writes the events of a [`Supervisor`](crate::supervisor::Supervisor) of this agent into the timeline. Each event
     /// is a note beside its run, at the instant at which the supervisor sent it: `started`, `ready`,
     /// `stopping SIGTERM`, `ended code=1`, `backing off 2s (attempt 3)`, `gave up after ...`.
@@ -237,6 +236,7 @@ impl Agent {
     /// +0.000  worker#2  note     "gave up after 1 restart in a row: exit code 1""#
     /// );
     /// ```
+    #[cfg(feature = "supervisor")]
     // Most callers have no lines of their own to add.
     #[allow(clippy::must_use_candidate)]
     pub fn follow(&self, events: SupervisorEvents) -> Following {

@@ -233,10 +233,10 @@ impl Server {
         (EventSource::descendant(name, run, &*descendant), run, path)
     }
 
-    #[cfg(feature = "supervisor")]
     /// Takes in a process that a supervisor says it has started, as a run of the agent. The process is a run
     /// from now on, whether it says hello or not. Returns the run's number, and the member; `None` instead of
     /// the member if the process is gone already.
+    #[cfg(feature = "supervisor")]
     pub(super) fn announce(&mut self, agent: usize, pid: u32) -> (u32, Option<usize>) {
         if let Some(&known) = self.by_pid.get(&pid) {
             let member = &mut self.members[known];
