@@ -88,7 +88,7 @@ impl Server {
                 );
             }
             Report::Wrote(stream, bytes) => {
-                self.record_of(member, EventKind::Wrote { stream, bytes })
+                self.record_of(member, EventKind::Wrote { stream, bytes });
             }
             // With the gate, `see_blocked` records it, if the member is still blocked by then.
             Report::Blocked(stream) if !self.is_gated => {
