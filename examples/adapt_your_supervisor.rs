@@ -33,11 +33,11 @@ impl Subject for Mine {
 
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("mine");
-        profile.policy = Setting::Fixed(RestartPolicy::Always);
-        profile.delays = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
-        profile.stop_signal = Setting::Fixed(Signal::KILL);
-        profile.stop = Some(StopReturn::Reaped);
-        profile.in_process = true;
+        profile.restarts.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.delay.curve = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
+        profile.stopping.signal = Setting::Fixed(Signal::KILL);
+        profile.stopping.returns = Some(StopReturn::Reaped);
+        profile.process.in_test = true;
         profile
     }
 

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use supervise_harness::conformance::{Session, Subject, SubjectError};
+use supervise_harness::rules::FailedStarts;
 use supervise_harness::rules::{
     Daemonizer, DelayCurve, Environment, Notice, OwnGroup, Profile, RepeatedStop, RestReason,
     Service, Setting, StopReturn, StopScope,
@@ -35,23 +36,23 @@ impl Subject for Plain {
 
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("a plain tokio loop");
-        profile.policy = Setting::Fixed(RestartPolicy::Always);
-        profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
-        profile.retries_failed_starts = true;
+        profile.restarts.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.delay.curve = Setting::Fixed(DelayCurve::constant(DELAY));
+        profile.restarts.failed_starts = FailedStarts::AsCrashes;
         // A stop aborts the task. That drops the child, which kills it, and waits for nothing.
-        profile.stop = Some(StopReturn::AtOnce);
+        profile.stopping.returns = Some(StopReturn::AtOnce);
         // JoinHandle::abort: "If the task was already cancelled [..] this method will do nothing."
-        profile.repeated_stop = Some(RepeatedStop::Harmless);
-        profile.stop_scope = Some(StopScope::Process);
-        profile.own_group = Some(OwnGroup::None);
+        profile.stopping.repeated = Some(RepeatedStop::Harmless);
+        profile.stopping.scope = Some(StopScope::Process);
+        profile.child.own_group = Some(OwnGroup::None);
         // The loop waits for the process that it started, and for no other.
-        profile.daemonizer = Some(Daemonizer::Exit);
+        profile.child.daemonizer = Some(Daemonizer::Exit);
         // std's documentation says nothing of the signal mask, of dispositions and of descriptors.
-        profile.environment = Some(Environment::Inherited);
-        profile.current_dir = true;
-        profile.reports_ends = true;
-        profile.reports_start_failures = true;
-        profile.in_process = true;
+        profile.child.environment = Some(Environment::Inherited);
+        profile.child.current_dir = true;
+        profile.reports.ends = true;
+        profile.reports.start_failures = true;
+        profile.process.in_test = true;
         profile
     }
 

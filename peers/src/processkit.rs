@@ -9,6 +9,8 @@ use processkit::{
 };
 use supervise_harness::backoff::Jitter;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
+use supervise_harness::rules::FailedStarts;
+use supervise_harness::rules::JitterKind;
 use supervise_harness::rules::{
     Daemonizer, Environment, Notice, OwnGroup, Profile, RestReason, Service, Setting, StopReturn,
     StopScope,
@@ -44,26 +46,26 @@ impl Subject for Processkit {
     fn profile(&self) -> Profile {
         // The pages that are cited here are in processkit's docs folder.
         let mut profile = Profile::new("processkit 3.3.4");
-        profile.policy = Setting::Configurable;
+        profile.restarts.policy = Setting::Configurable;
         // processkit takes only exit codes that are success (commands, `ok_codes`), and no signals:
         // no success_list. A predicate can prevent a restart (`stop_when`), but nothing forces one:
         // no override_lists.
-        profile.delays = Setting::Configurable;
+        profile.delay.curve = Setting::Configurable;
         // supervision, "Backoff and jitter": the jitter is drawn from [0.5, 1.5), and comes on top
         // of the cap.
-        profile.jitter = true;
+        profile.delay.jitters = JitterKind::ALL.to_vec();
         // supervision, "Errors and cancellation": a spawn failure is "a crash and restarts (with
         // backoff)".
-        profile.retries_failed_starts = true;
+        profile.restarts.failed_starts = FailedStarts::AsCrashes;
         // supervision, "Stopping": "at most n restarts = n + 1 total runs". The count never starts
         // anew: "a lifetime cap".
-        profile.consecutive_limit = Setting::Configurable;
+        profile.limit.consecutive = Setting::Configurable;
         // A run counts as healthy after max_backoff of std's time, which virtual time does not
         // move: no reset_after.
-        profile.grace = Setting::Configurable;
+        profile.stopping.grace = Setting::Configurable;
         // supervision, "Live sessions": "SIGTERM, wait grace, SIGKILL".
-        profile.stop_signal = Setting::Fixed(Signal::TERM);
-        profile.stop = Some(StopReturn::Reaped);
+        profile.stopping.signal = Setting::Fixed(Signal::TERM);
+        profile.stopping.returns = Some(StopReturn::Reaped);
         // A stop consumes the session, so there is no second stop: no repeated_stop. A frozen
         // process is ended only at the end of the grace (platform-support, "Frozen trees"): no
         // wakes_frozen.
@@ -71,30 +73,30 @@ impl Subject for Processkit {
         // machine.
         let by_cgroup =
             ProcessGroup::new().is_ok_and(|group| group.mechanism() == Mechanism::CgroupV2);
-        (profile.stop_scope, profile.own_group) = if by_cgroup {
+        (profile.stopping.scope, profile.child.own_group) = if by_cgroup {
             (Some(StopScope::Tree), Some(OwnGroup::None))
         } else {
             (Some(StopScope::Group), Some(OwnGroup::Group))
         };
         // process-groups: every run has "a private group", and what is in that group "is killed
         // when the group is dropped".
-        profile.clears_leftovers = true;
+        profile.stopping.clears_leftovers = true;
         // supervision: processkit restarts a child "whenever it exits".
-        profile.daemonizer = Some(Daemonizer::Exit);
+        profile.child.daemonizer = Some(Daemonizer::Exit);
         // The documentation says nothing of the signal mask, of dispositions and of descriptors.
-        profile.environment = Some(Environment::Inherited);
-        profile.current_dir = true;
+        profile.child.environment = Some(Environment::Inherited);
+        profile.child.current_dir = true;
         // commands, "Redirecting output directly to a file".
-        profile.output = true;
-        profile.reports_ends = true;
+        profile.child.output = true;
+        profile.reports.ends = true;
         // IncarnationStarted: "A child incarnation successfully started."
-        profile.reports_up = true;
-        profile.reports_start_failures = true;
-        profile.reports_rest = true;
+        profile.reports.up = true;
+        profile.reports.start_failures = true;
+        profile.reports.rest = true;
         // SupervisionOutcome: the final result, and the number of restarts.
-        profile.reports_give_up_cause = true;
+        profile.reports.give_up_cause = true;
         // processkit takes a factor that makes no sense for 1: no rejects_bad_settings.
-        profile.in_process = true;
+        profile.process.in_test = true;
         profile
     }
 

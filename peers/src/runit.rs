@@ -14,6 +14,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use supervise_harness::Signal;
 use supervise_harness::conformance::{Session, Subject, SubjectError};
+use supervise_harness::rules::FailedStarts;
+use supervise_harness::rules::Tolerance;
 use supervise_harness::rules::{
     CrashFate, Daemonizer, DelayCurve, DelayOrigin, Environment, OwnGroup, Profile, RestReason,
     Service, Setting, StopReturn, StopScope, Time,
@@ -86,47 +88,47 @@ impl Subject for Runit {
             unit: Duration::from_millis(400),
             // sv(8): `sv` looks every 420 ms whether a command was carried out. And runsv waits
             // from the end of a run, however long the run took.
-            tolerance: Duration::from_millis(900),
+            tolerance: Tolerance::of(Duration::from_millis(900)),
         };
         // runsv(8): "If ./run exits [..] runsv restarts ./run". It does so, too, if it cannot start
         // ./run.
-        profile.policy = Setting::Fixed(RestartPolicy::Always);
-        profile.retries_failed_starts = true;
+        profile.restarts.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.restarts.failed_starts = FailedStarts::AsCrashes;
         // runsv(8): "If ./run [..] exit immediately, runsv waits a second". Immediately means
         // within a second of the start. What ran longer is started again at once.
-        profile.delays = Setting::Fixed(DelayCurve::constant(DELAY));
-        profile.delay_origin = DelayOrigin::LastStart;
+        profile.delay.curve = Setting::Fixed(DelayCurve::constant(DELAY));
+        profile.delay.origin = DelayOrigin::LastStart;
         // runsv(8), "d": "send it a TERM signal, and then a CONT signal".
-        profile.stop_signal = Setting::Fixed(Signal::TERM);
-        profile.wakes_frozen = true;
+        profile.stopping.signal = Setting::Fixed(Signal::TERM);
+        profile.stopping.wakes_frozen = true;
         // sv(8), "force-stop": `sv` waits for so many seconds, and "on timeout send the service the
         // kill command".
-        profile.grace = Setting::Fixed(GRACE);
-        profile.stop = Some(StopReturn::Reaped);
+        profile.stopping.grace = Setting::Fixed(GRACE);
+        profile.stopping.returns = Some(StopReturn::Reaped);
         // Signals are sent to the service, which is the process that runsv started.
-        profile.stop_scope = Some(StopScope::Process);
+        profile.stopping.scope = Some(StopScope::Process);
         // runsvdir(8), "-P": only this option makes a process group for each runsv. Nothing makes
         // one for a service.
-        profile.own_group = Some(OwnGroup::None);
+        profile.child.own_group = Some(OwnGroup::None);
         // The FAQ: "service daemons must not put themself into the background".
-        profile.daemonizer = Some(Daemonizer::Exit);
-        profile.start = true;
-        profile.restart = true;
+        profile.child.daemonizer = Some(Daemonizer::Exit);
+        profile.control.start = true;
+        profile.control.restart = true;
         // The documentation says nothing of a second stop, of a start during a restart, or of what
         // a run leaves behind. Its "clean process state" is the same state at each start, not an
         // empty one: no descriptors, no clears_mask, no resets_dispositions.
-        profile.environment = Some(Environment::Inherited);
+        profile.child.environment = Some(Environment::Inherited);
         // The run script does these two.
-        profile.current_dir = true;
-        profile.output = true;
-        profile.own_process = true;
+        profile.child.current_dir = true;
+        profile.child.output = true;
+        profile.process.of_its_own = true;
         // The documentation does not say so, but this is what happens: the service runs on without
         // a runsv.
-        profile.crash_fate = Some(CrashFate::Survives);
+        profile.process.crash_fate = Some(CrashFate::Survives);
         // "unable to lock supervise/lock: temporarily unavailable". But only runsv itself holds the
         // lock. A runsv that is begun after a crash starts a second copy of the service: no
         // no_duplicates.
-        profile.refuses_second = true;
+        profile.process.refuses_second = true;
         profile
     }
 

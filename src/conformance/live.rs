@@ -80,7 +80,7 @@ impl<'a> Stage<'a> {
     /// the subject reports its rest, also waits for that.
     pub(super) async fn followed(&self, live: &Live<'_>) -> Option<Run> {
         let next = self.next_run().await;
-        if next.is_none() && self.profile().reports_rest {
+        if next.is_none() && self.profile().reports.rest {
             live.outcome().await;
         }
         next

@@ -19,6 +19,7 @@ use super::subject::{AnySubject, Subject};
 use super::trial::{Case, Trial};
 use super::trial_error::TrialError;
 use super::trials;
+use crate::rules::Tolerance;
 use crate::rules::{self, ControlCall, Profile, Rule, Time, Verdict};
 use crate::sim::{Sim, SimFailure, SimThread};
 
@@ -47,7 +48,7 @@ const BRIEF: Duration = Duration::from_millis(250);
 /// time.
 const REAL: Time = Time::Real {
     unit: Duration::from_millis(50),
-    tolerance: Duration::from_millis(500),
+    tolerance: Tolerance::of(Duration::from_millis(500)),
 };
 
 /// real-time: how often the harness looks whether it has to leave a thread behind.

@@ -5,6 +5,10 @@ use std::fs::OpenOptions;
 use super::subject::{Session, Subject, SubjectError};
 use crate::backoff::BackoffStrategy;
 use crate::causes::WithCauses;
+use crate::rules::FailedStarts;
+use crate::rules::JitterKind;
+use crate::rules::StrategyProfile;
+use crate::rules::SuccessList;
 use crate::rules::{
     CrashFate, Daemonizer, DelayOrigin, Environment, Notice, NotifyAccess, OwnGroup, Profile,
     RepeatedStop, RestReason, Service, ServiceGroup, Setting, StopReturn, StopScope,
@@ -139,65 +143,64 @@ impl Subject for Reference {
 
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("supervise-harness");
-        profile.policy = Setting::Configurable;
-        profile.success_list = true;
-        profile.override_lists = true;
-        profile.delays = Setting::Configurable;
-        profile.jitter = true;
-        profile.retries_failed_starts = true;
-        profile.delay_origin = DelayOrigin::Exit;
-        profile.consecutive_limit = Setting::Configurable;
-        profile.window_limit = Setting::Configurable;
-        profile.reset_after = Setting::Configurable;
-        profile.stop_signal = Setting::Configurable;
-        profile.grace = Setting::Configurable;
-        profile.stop = Some(StopReturn::Reaped);
-        profile.repeated_stop = Some(RepeatedStop::Harmless);
-        profile.stop_scope = Some(StopScope::Group);
-        profile.wakes_frozen = true;
-        profile.own_group = Some(OwnGroup::Group);
-        profile.clears_leftovers = true;
-        profile.daemonizer = Some(Daemonizer::Exit);
-        profile.restart = true;
-        profile.start = true;
-        profile.reset = true;
-        profile.when_restarting = Some(WhenRestarting::Queued);
-        profile.min_uptime = Setting::Configurable;
-        profile.notification = Some(3);
-        profile.notify_access = Some(NotifyAccess::All);
-        profile.watchdog = Setting::Configurable;
-        profile.probe = true;
-        profile.start_timeout = Setting::Configurable;
-        profile.clears_mask = true;
-        profile.resets_dispositions = true;
-        profile.descriptors = Some(vec![3]);
-        profile.environment = Some(Environment::Inherited);
-        profile.start_order = true;
-        profile.sibling_strategies = vec![
+        profile.restarts.policy = Setting::Configurable;
+        profile.restarts.success = SuccessList::CodesAndSignals;
+        profile.restarts.overrides = true;
+        profile.delay.curve = Setting::Configurable;
+        profile.delay.jitters = JitterKind::ALL.to_vec();
+        profile.restarts.failed_starts = FailedStarts::AsCrashes;
+        profile.delay.origin = DelayOrigin::Exit;
+        profile.limit.consecutive = Setting::Configurable;
+        profile.limit.window = Setting::Configurable;
+        profile.limit.reset_after = Setting::Configurable;
+        profile.stopping.signal = Setting::Configurable;
+        profile.stopping.grace = Setting::Configurable;
+        profile.stopping.returns = Some(StopReturn::Reaped);
+        profile.stopping.repeated = Some(RepeatedStop::Harmless);
+        profile.stopping.scope = Some(StopScope::Group);
+        profile.stopping.wakes_frozen = true;
+        profile.child.own_group = Some(OwnGroup::Group);
+        profile.stopping.clears_leftovers = true;
+        profile.child.daemonizer = Some(Daemonizer::Exit);
+        profile.control.restart = true;
+        profile.control.start = true;
+        profile.control.reset = true;
+        profile.control.when_restarting = Some(WhenRestarting::Queued);
+        profile.readiness.min_uptime = Setting::Configurable;
+        profile.readiness.notification = Some(3);
+        profile.readiness.notify_access = Some(NotifyAccess::All);
+        profile.readiness.watchdog = Setting::Configurable;
+        profile.readiness.probe = true;
+        profile.readiness.start_timeout = Setting::Configurable;
+        profile.child.clears_mask = true;
+        profile.child.resets_dispositions = true;
+        profile.child.descriptors = Some(vec![3]);
+        profile.child.environment = Some(Environment::Inherited);
+        profile.group.start_order = true;
+        profile.group.sibling_strategies = vec![
             SiblingStrategy::OneForOne,
             SiblingStrategy::OneForAll,
             SiblingStrategy::RestForOne,
         ];
-        profile.give_up_scopes = vec![
+        profile.group.give_up_scopes = vec![
             GiveUpScope::Child,
             GiveUpScope::Dependents,
             GiveUpScope::Group,
         ];
-        profile.current_dir = true;
-        profile.output = true;
-        profile.reports_ends = true;
-        profile.reports_up = true;
-        profile.reports_start_failures = true;
-        profile.reports_rest = true;
-        profile.reports_give_up_cause = true;
-        profile.rejects_bad_settings = true;
-        profile.lends_strategy = true;
-        profile.seedable = true;
-        profile.in_process = true;
-        profile.crash_fate = Some(CrashFate::Survives);
-        profile.refuses_second = true;
-        profile.no_duplicates = true;
-        profile.adopts_orphans = true;
+        profile.child.current_dir = true;
+        profile.child.output = true;
+        profile.reports.ends = true;
+        profile.reports.up = true;
+        profile.reports.start_failures = true;
+        profile.reports.rest = true;
+        profile.reports.give_up_cause = true;
+        profile.control.rejects_bad_settings = true;
+        profile.strategy = StrategyProfile::Lent { is_seedable: true };
+        profile.process.in_test = true;
+        profile.process.crash_fate = Some(CrashFate::Survives);
+        profile.process.refuses_second = true;
+        profile.process.no_duplicates = true;
+        profile.process.adopts_orphans = true;
         profile
     }
 

@@ -181,7 +181,7 @@ impl<'a> Stage<'a> {
     /// Lets `time` pass, then the profile's tolerance and one unit more. What the subject has not
     /// done by then is late.
     pub(super) async fn outlast(&self, time: Duration) {
-        let most = time + self.profile.tolerance();
+        let most = time + self.profile.tolerance().late;
         tokio::time::sleep(most).await;
         self.pass(1.0).await;
     }
@@ -249,7 +249,7 @@ impl<'a> Stage<'a> {
     pub(super) fn a_delay(&self) -> Duration {
         let runs = u32::try_from(self.agent().runs()).unwrap_or(u32::MAX);
         let delay = self.service.borrow().delays.bounds(runs).1;
-        delay + self.profile.tolerance() * 2 + self.units(0.5)
+        delay + self.profile.tolerance().late * 2 + self.units(0.5)
     }
 
     /// Waits for the next run. Returns `None` if it has not started after the longest delay that

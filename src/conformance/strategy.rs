@@ -57,7 +57,7 @@ fn declared(
             Jitter::Relative(part) => JitterLaw::Relative(part),
             Jitter::Decorrelated => JitterLaw::Decorrelated,
         });
-    if profile.seedable {
+    if profile.strategy.is_seedable() {
         params = params.seedable();
     }
     params.build()

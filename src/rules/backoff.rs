@@ -231,7 +231,7 @@ fn delay_origin(observed: &Observed) -> Verdict {
         return Verdict::unknown(SIBLINGS);
     }
     let (least, most) = observed.service.delays.bounds(0);
-    let origin = observed.profile.delay_origin;
+    let origin = observed.profile.delay.origin;
     let due = |delay: Duration| match origin {
         DelayOrigin::Exit => exit + delay,
         DelayOrigin::LastStart => exit.max(first.start + delay),
@@ -266,7 +266,7 @@ fn delay_curve(observed: &Observed) -> Verdict {
     if runs.len() < 2 {
         return Verdict::unknown("there was no restart");
     }
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let mut was_judged = false;
     for (attempt, pair) in observed.attempts(&runs).into_iter().zip(runs.windows(2)) {
         let Some(exit) = exit_before(pair) else {
@@ -282,7 +282,7 @@ fn delay_curve(observed: &Observed) -> Verdict {
         let fits = |origin: Timestamp| {
             start + observed.early() >= origin + least && start <= origin + most + late
         };
-        let (origin, other) = match observed.profile.delay_origin {
+        let (origin, other) = match observed.profile.delay.origin {
             DelayOrigin::Exit => (exit, pair[0].start),
             DelayOrigin::LastStart => (pair[0].start, exit),
         };
@@ -360,7 +360,7 @@ fn delay_capped(observed: &Observed) -> Verdict {
 
 /// Compares the second starts of all agents. Their first runs ended at the same time.
 fn herd_spacing(observed: &Observed) -> Verdict {
-    let together = observed.profile.tolerance() + observed.granularity();
+    let together = observed.profile.tolerance().late + observed.granularity();
     let mut starts = Vec::new();
     let mut exits = Vec::new();
     for agent in observed.timeline.agents() {
@@ -418,7 +418,7 @@ fn backoff_interruptible(observed: &Observed) -> Verdict {
     if !first.exit.is_some_and(in_delay) || runs.get(1).is_some_and(|run| run.start <= stop.from) {
         return Verdict::unknown("the stop was not made during a delay");
     }
-    let promptly = observed.profile.tolerance() + observed.granularity();
+    let promptly = observed.profile.tolerance().late + observed.granularity();
     let expected = format!(
         "the stop at {}, in a delay of {least:?}, returns within {promptly:?}",
         stop.from

@@ -130,7 +130,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// How late something may show in the timeline.
 fn late(observed: &Observed) -> Duration {
-    observed.profile.tolerance() + observed.granularity()
+    observed.profile.tolerance().late + observed.granularity()
 }
 
 /// The stop that was asked for, if it returned without an error; otherwise the verdict is unknown.
@@ -196,7 +196,7 @@ fn stop_vs_retry(observed: &Observed) -> Verdict {
         [first] if first.exit.is_some_and(|exit| exit <= call.from) => {}
         _ => return Verdict::unknown("there was no retry in flight when it was told to stop"),
     }
-    let tolerance = observed.profile.tolerance();
+    let tolerance = observed.profile.tolerance().late;
     if let Some(run) = runs.iter().find(|run| run.start > call.from + tolerance) {
         return observed.broken(
             observed.start_of(run.run),
@@ -312,7 +312,7 @@ fn no_respawn_in_grace(observed: &Observed) -> Verdict {
     if exit <= call.from + late(observed) {
         return Verdict::unknown("it ended at once, so that there was no grace to look at");
     }
-    let tolerance = observed.profile.tolerance();
+    let tolerance = observed.profile.tolerance().late;
     let early = runs
         .iter()
         .find(|run| run.run > first.run && run.start >= call.from && run.start + tolerance < exit);
@@ -344,7 +344,7 @@ fn start_while_restarting(observed: &Observed) -> Verdict {
     if start.from < restart.from || exit.is_none_or(|exit| start.from >= exit) {
         return Verdict::unknown("there was no restart going on when it was told to start");
     }
-    let queued = observed.profile.when_restarting == Some(WhenRestarting::Queued);
+    let queued = observed.profile.control.when_restarting == Some(WhenRestarting::Queued);
     let expected = format!(
         "the start at {}, during a restart, is {}",
         start.from,

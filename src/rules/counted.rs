@@ -39,7 +39,7 @@ fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
     let has_given_up = last
         .exit
         .is_some_and(|exit| observed.looked_past(exit, runs.len()));
-    let counted = observed.profile.limit_counts != LimitCounts::Failures;
+    let counted = observed.profile.limit.counts != LimitCounts::Failures;
     match (counted, goes_on) {
         (true, true) => observed.broken(
             observed.start_of(last.run),
@@ -59,7 +59,7 @@ fn clean_ends_count(observed: &Observed, allowed: usize) -> Verdict {
 
 /// In the trial the restarts are asked for, and the service itself stays up.
 fn requests_count(observed: &Observed, requests: &[&ControlCall], allowed: usize) -> Verdict {
-    let counted = observed.profile.limit_counts == LimitCounts::Starts;
+    let counted = observed.profile.limit.counts == LimitCounts::Starts;
     let runs = observed.runs();
     let refused = requests.iter().find(|call| call.error.is_some());
     let gave_up = observed

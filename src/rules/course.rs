@@ -164,7 +164,7 @@ impl Observed {
             Readiness::Notified if self.is_trial_of(id) => {
                 Some(self.up_at(&self.service, run).is_some())
             }
-            Readiness::Notified if self.was_heard() && self.profile.reports_up => {
+            Readiness::Notified if self.was_heard() && self.profile.reports.up => {
                 let mut notices = self.notices.iter();
                 Some(notices.any(|said| {
                     said.notice == Notice::Up
@@ -258,7 +258,7 @@ impl Observed {
     /// delay, counted from 0.
     pub(super) fn due(&self, run: &RunSpan, exit: Timestamp, n: u32) -> (Timestamp, Timestamp) {
         let (least, most) = self.service.delays.bounds(n);
-        let after = |delay| match self.profile.delay_origin {
+        let after = |delay| match self.profile.delay.origin {
             DelayOrigin::Exit => exit + delay,
             DelayOrigin::LastStart => exit.max(run.start + delay),
         };

@@ -109,7 +109,7 @@ fn crash_child_fate(observed: &Observed) -> Verdict {
         return Verdict::unknown("it had ended before the supervisor was killed");
     }
     let number = run.run;
-    match (observed.profile.crash_fate, run.exit) {
+    match (observed.profile.process.crash_fate, run.exit) {
         (Some(CrashFate::Dies), exit) => {
             let due = crashed + observed.late();
             let expected = format!(

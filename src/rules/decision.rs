@@ -220,7 +220,7 @@ fn no_start_after_stop(observed: &Observed) -> Verdict {
             // A run that began while the service was being stopped, or when the stop returned, must
             // be ended, too. It must have ended by the return of the stop. If the stop does not
             // wait for the end, the run has until the end of its grace.
-            let waits = observed.profile.stop != Some(StopReturn::AtOnce);
+            let waits = observed.profile.stopping.returns != Some(StopReturn::AtOnce);
             let over = if waits {
                 to
             } else {
@@ -396,7 +396,7 @@ fn manual_start_after_give_up(observed: &Observed) -> Verdict {
     match observed.rest() {
         Some(RestReason::GaveUp { .. }) => {}
         Some(rest) => return Verdict::unknown(format!("it did not give up: {rest}")),
-        None if observed.profile.reports_rest => return Verdict::unknown("it did not give up"),
+        None if observed.profile.reports.rest => return Verdict::unknown("it did not give up"),
         None => {}
     }
     let Some(start) = observed.call(Control::Start) else {
@@ -409,7 +409,7 @@ fn manual_start_after_give_up(observed: &Observed) -> Verdict {
         .all(|run| run.exit.is_some_and(|exit| exit <= start.from));
     let is_over = before.last().and_then(|run| run.exit).is_some_and(|exit| {
         let n = u32::try_from(before.len()).unwrap_or(u32::MAX);
-        observed.profile.reports_rest || start.from > exit + observed.service.delays.bounds(n).1
+        observed.profile.reports.rest || start.from > exit + observed.service.delays.bounds(n).1
     });
     if !all_ended || !is_over {
         return Verdict::unknown("it had not given up when it was told to start");

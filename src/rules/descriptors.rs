@@ -124,7 +124,8 @@ fn dispositions_default(observed: &Observed) -> Verdict {
 }
 
 fn fds_declared_only(observed: &Observed) -> Verdict {
-    let (Some(report), Some(declared)) = (first_report(observed), &observed.profile.descriptors)
+    let (Some(report), Some(declared)) =
+        (first_report(observed), &observed.profile.child.descriptors)
     else {
         return Verdict::unknown(NO_REPORT);
     };
@@ -192,7 +193,8 @@ fn fd_stable(observed: &Observed) -> Verdict {
 const OWN_ENTRIES: usize = 8;
 
 fn env_contract(observed: &Observed) -> Verdict {
-    let (Some(report), Some(kind)) = (first_report(observed), observed.profile.environment) else {
+    let (Some(report), Some(kind)) = (first_report(observed), observed.profile.child.environment)
+    else {
         return Verdict::unknown(NO_REPORT);
     };
     let mut has: BTreeMap<&[u8], Vec<Option<&[u8]>>> = BTreeMap::new();

@@ -7,6 +7,7 @@ use super::notice::Notice;
 use super::observed::Observed;
 use super::profile::{StopReturn, Time};
 use super::unseeded::{SECOND, at, expect, observed, said, told};
+use crate::rules::Tolerance;
 
 /// A service whose first run a restart ends, and these events after that. Nobody looks any more
 /// after 100 s.
@@ -53,7 +54,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
     );
     // If the stop does not wait for the end, the run has its grace.
     let mut at_once = stop(dies(), 2.0);
-    at_once.profile.stop = Some(StopReturn::AtOnce);
+    at_once.profile.stopping.returns = Some(StopReturn::AtOnce);
     expect(id, &at_once, "pass");
     // A start that was asked for after the stop, and one that was asked for before it.
     let asked = told(stop(lives(), 2.0), Control::Start, 2.0, Some(2.0));
@@ -94,7 +95,7 @@ fn what_starts_at_the_return_of_a_stop_may_live_die_or_be_asked_for() {
 fn in_real_time(mut observed: Observed) -> Observed {
     observed.profile.time = Time::Real {
         unit: SECOND,
-        tolerance: SECOND / 10,
+        tolerance: Tolerance::of(SECOND / 10),
     };
     observed
 }
@@ -252,7 +253,7 @@ fn a_timeline_of_the_machines_clock_breaks_nothing_where_virtual_time_is_declare
     elsewhere("delay-curve", &observed, "unknown");
     observed.profile.time = Time::Real {
         unit: SECOND,
-        tolerance: SECOND / 10,
+        tolerance: Tolerance::of(SECOND / 10),
     };
     elsewhere("delay-curve", &observed, "fail");
 }

@@ -140,7 +140,7 @@ fn failed_starts(observed: &Observed) -> Vec<&Noticed> {
 fn recovers(observed: &Observed) -> Verdict {
     let curve = observed.service.delays;
     let failed = failed_starts(observed);
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     if failed.is_empty() {
         return if observed.reported_ends().is_empty() && observed.runs().is_empty() {
             observed.broken(
@@ -236,7 +236,7 @@ fn outlasts_shortage(observed: &Observed) -> Verdict {
         return Verdict::unknown("the run before the shortage has not ended");
     }
     let curve = observed.service.delays;
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let failed = failed_starts(observed);
     let Some(last) = failed.last() else {
         let refused = observed

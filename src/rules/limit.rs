@@ -134,7 +134,7 @@ fn crashes(observed: &Observed) -> Result<Vec<RunSpan>, Verdict> {
         run.status
             .is_some_and(|status| observed.service.is_success(status))
     };
-    if observed.profile.limit_counts == LimitCounts::Failures && runs.iter().any(is_free) {
+    if observed.profile.limit.counts == LimitCounts::Failures && runs.iter().any(is_free) {
         return Err(Verdict::unknown("not all of these restarts count"));
     }
     let restarts = |run: &RunSpan| match run.exit {
@@ -207,7 +207,7 @@ fn window_kind(observed: &Observed) -> Verdict {
     };
     // The restarts so far, by the end before them and by their start: the subject may count either.
     let mut restarts: Vec<(Timestamp, Timestamp)> = Vec::new();
-    if observed.profile.first_start_counts {
+    if observed.profile.limit.first_start_counts {
         restarts.push((runs[0].start, runs[0].start));
     }
     let mut was_judged = false;

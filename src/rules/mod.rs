@@ -21,8 +21,8 @@
 //!     Ok::<_, std::io::Error>(())
 //! });
 //! let mut profile = Profile::new("mine");
-//! profile.policy = Setting::Configurable;
-//! profile.delays = Setting::Configurable;
+//! profile.restarts.policy = Setting::Configurable;
+//! profile.delay.curve = Setting::Configurable;
 //! // The default service doubles its delay from 1 s.
 //! let observed = Observed::new(timeline, Service::new("worker"), profile);
 //! assert!(rules::rule("delay-curve").unwrap().check(&observed).is_pass());
@@ -141,8 +141,11 @@ pub use page::page;
 #[cfg(feature = "conformance")]
 pub(crate) use probe::PROBE;
 pub use profile::{
-    CrashFate, Daemonizer, DelayOrigin, Environment, LimitCounts, NotifyAccess, OwnGroup, Profile,
-    RepeatedStop, Setting, StopReturn, StopScope, Time, WhenRestarting,
+    ChildProfile, ControlProfile, CrashFate, Daemonizer, DelayOrigin, DelayProfile, Environment,
+    FailedStarts, GroupProfile, JitterKind, LimitCounts, LimitProfile, NotifyAccess, OwnGroup,
+    ProcessProfile, Profile, ReadinessProfile, RepeatedStop, ReportProfile, RestartProfile,
+    Setting, StopProfile, StopReturn, StopScope, StrategyProfile, SuccessList, Time, Tolerance,
+    WhenRestarting,
 };
 #[cfg(feature = "conformance")]
 pub(crate) use reaping::{ORPHAN, PARENT, REAPED, SUPERVISOR};

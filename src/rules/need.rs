@@ -9,122 +9,122 @@ use agent_stub::Signal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Requirement {
-    /// [`Profile::policy`] that restarts after some ends.
+    /// [`RestartProfile::policy`](crate::rules::RestartProfile::policy) that restarts after some ends.
     Restarts,
-    /// [`Profile::policy`] that the service can choose.
+    /// [`RestartProfile::policy`](crate::rules::RestartProfile::policy) that the service can choose.
     ChosenPolicy,
-    /// [`Profile::policy`] that can restart after failures only. For a policy that never restarts,
-    /// [`Profile::reports_rest`].
+    /// [`RestartProfile::policy`](crate::rules::RestartProfile::policy) that can restart after failures only. For a policy that never restarts,
+    /// [`ReportProfile::rest`](crate::rules::ReportProfile::rest).
     TellsFailures,
-    /// [`Profile::success_list`]
+    /// [`RestartProfile::success`](crate::rules::RestartProfile::success)
     SuccessList,
-    /// [`Profile::override_lists`]
+    /// [`RestartProfile::overrides`](crate::rules::RestartProfile::overrides)
     OverrideLists,
-    /// [`Profile::delays`]
+    /// [`DelayProfile::curve`](crate::rules::DelayProfile::curve)
     Delays,
-    /// [`Profile::delays`] that the service can choose.
+    /// [`DelayProfile::curve`](crate::rules::DelayProfile::curve) that the service can choose.
     ChosenDelays,
-    /// [`Profile::jitter`], or fixed [`Profile::delays`] that have a jitter.
+    /// [`DelayProfile::jitters`](crate::rules::DelayProfile::jitters), or fixed [`DelayProfile::curve`](crate::rules::DelayProfile::curve) that have a jitter.
     Jitter,
-    /// [`Profile::delays`] without jitter, fixed or chosen by the service.
+    /// [`DelayProfile::curve`](crate::rules::DelayProfile::curve) without jitter, fixed or chosen by the service.
     PlainDelays,
-    /// [`Profile::lends_strategy`]
+    /// [`Profile::strategy`](crate::rules::Profile::strategy)
     Strategy,
-    /// [`Profile::retries_failed_starts`]
+    /// [`RestartProfile::failed_starts`](crate::rules::RestartProfile::failed_starts)
     RetriedStarts,
-    /// [`Profile::consecutive_limit`] or [`Profile::window_limit`].
+    /// [`LimitProfile::consecutive`](crate::rules::LimitProfile::consecutive) or [`LimitProfile::window`](crate::rules::LimitProfile::window).
     Limit,
-    /// [`Profile::consecutive_limit`]
+    /// [`LimitProfile::consecutive`](crate::rules::LimitProfile::consecutive)
     ConsecutiveLimit,
-    /// [`Profile::window_limit`]
+    /// [`LimitProfile::window`](crate::rules::LimitProfile::window)
     WindowLimit,
-    /// [`Profile::reset_after`]
+    /// [`LimitProfile::reset_after`](crate::rules::LimitProfile::reset_after)
     ResetAfter,
-    /// [`Profile::stop_signal`] that a process can act on: neither SIGKILL nor SIGSTOP.
+    /// [`StopProfile::signal`](crate::rules::StopProfile::signal) that a process can act on: neither SIGKILL nor SIGSTOP.
     StopSignal,
-    /// [`Profile::stop_signal`] that the service can choose.
+    /// [`StopProfile::signal`](crate::rules::StopProfile::signal) that the service can choose.
     ChosenStopSignal,
-    /// [`Profile::grace`]
+    /// [`StopProfile::grace`](crate::rules::StopProfile::grace)
     Grace,
-    /// [`Profile::stop`]
+    /// [`StopProfile::returns`](crate::rules::StopProfile::returns)
     Stop,
-    /// [`Profile::repeated_stop`]
+    /// [`StopProfile::repeated`](crate::rules::StopProfile::repeated)
     RepeatedStop,
-    /// [`Profile::stop_scope`]
+    /// [`StopProfile::scope`](crate::rules::StopProfile::scope)
     StopScope,
-    /// [`Profile::stop_scope`] of more than the started process.
+    /// [`StopProfile::scope`](crate::rules::StopProfile::scope) of more than the started process.
     WideScope,
-    /// [`Profile::wakes_frozen`]
+    /// [`StopProfile::wakes_frozen`](crate::rules::StopProfile::wakes_frozen)
     WakesFrozen,
-    /// [`Profile::own_group`]
+    /// [`ChildProfile::own_group`](crate::rules::ChildProfile::own_group)
     OwnGroup,
-    /// [`Profile::clears_leftovers`]
+    /// [`StopProfile::clears_leftovers`](crate::rules::StopProfile::clears_leftovers)
     ClearsLeftovers,
-    /// [`Profile::daemonizer`]
+    /// [`ChildProfile::daemonizer`](crate::rules::ChildProfile::daemonizer)
     Daemonizer,
-    /// [`Profile::restart`]
+    /// [`ControlProfile::restart`](crate::rules::ControlProfile::restart)
     Restart,
-    /// [`Profile::start`]
+    /// [`ControlProfile::start`](crate::rules::ControlProfile::start)
     Start,
-    /// [`Profile::reset`]
+    /// [`ControlProfile::reset`](crate::rules::ControlProfile::reset)
     Reset,
-    /// [`Profile::when_restarting`]
+    /// [`ControlProfile::when_restarting`](crate::rules::ControlProfile::when_restarting)
     WhenRestarting,
-    /// [`Profile::min_uptime`]
+    /// [`ReadinessProfile::min_uptime`](crate::rules::ReadinessProfile::min_uptime)
     MinUptime,
-    /// [`Profile::notification`]
+    /// [`ReadinessProfile::notification`](crate::rules::ReadinessProfile::notification)
     Notification,
-    /// [`Profile::notify_access`]
+    /// [`ReadinessProfile::notify_access`](crate::rules::ReadinessProfile::notify_access)
     NotifyAccess,
-    /// [`Profile::watchdog`]
+    /// [`ReadinessProfile::watchdog`](crate::rules::ReadinessProfile::watchdog)
     Watchdog,
-    /// [`Profile::probe`]
+    /// [`ReadinessProfile::probe`](crate::rules::ReadinessProfile::probe)
     Probe,
-    /// [`Profile::start_timeout`]
+    /// [`ReadinessProfile::start_timeout`](crate::rules::ReadinessProfile::start_timeout)
     StartTimeout,
-    /// [`Profile::clears_mask`]
+    /// [`ChildProfile::clears_mask`](crate::rules::ChildProfile::clears_mask)
     ClearMask,
-    /// [`Profile::resets_dispositions`]
+    /// [`ChildProfile::resets_dispositions`](crate::rules::ChildProfile::resets_dispositions)
     DefaultDispositions,
-    /// [`Profile::descriptors`]
+    /// [`ChildProfile::descriptors`](crate::rules::ChildProfile::descriptors)
     Descriptors,
-    /// [`Profile::environment`]
+    /// [`ChildProfile::environment`](crate::rules::ChildProfile::environment)
     Environment,
-    /// [`Profile::start_order`]
+    /// [`GroupProfile::start_order`](crate::rules::GroupProfile::start_order)
     StartOrder,
-    /// [`Profile::sibling_strategies`]
+    /// [`GroupProfile::sibling_strategies`](crate::rules::GroupProfile::sibling_strategies)
     SiblingStrategy,
-    /// [`Profile::give_up_scopes`]
+    /// [`GroupProfile::give_up_scopes`](crate::rules::GroupProfile::give_up_scopes)
     GiveUpScope,
-    /// [`Profile::current_dir`]
+    /// [`ChildProfile::current_dir`](crate::rules::ChildProfile::current_dir)
     CurrentDir,
-    /// [`Profile::output`]
+    /// [`ChildProfile::output`](crate::rules::ChildProfile::output)
     Output,
-    /// [`Profile::reports_ends`]
+    /// [`ReportProfile::ends`](crate::rules::ReportProfile::ends)
     ReportsEnds,
-    /// [`Profile::reports_up`]
+    /// [`ReportProfile::up`](crate::rules::ReportProfile::up)
     ReportsUp,
-    /// [`Profile::reports_start_failures`]
+    /// [`ReportProfile::start_failures`](crate::rules::ReportProfile::start_failures)
     ReportsStartFailures,
-    /// [`Profile::reports_rest`]
+    /// [`ReportProfile::rest`](crate::rules::ReportProfile::rest)
     ReportsRest,
-    /// [`Profile::reports_give_up_cause`]
+    /// [`ReportProfile::give_up_cause`](crate::rules::ReportProfile::give_up_cause)
     ReportsGiveUpCause,
-    /// [`Profile::rejects_bad_settings`]
+    /// [`ControlProfile::rejects_bad_settings`](crate::rules::ControlProfile::rejects_bad_settings)
     RejectsBadSettings,
-    /// [`Profile::in_process`]
+    /// [`ProcessProfile::in_test`](crate::rules::ProcessProfile::in_test)
     InProcess,
     /// [`Profile::time`] that is virtual.
     VirtualTime,
-    /// [`Profile::own_process`]
+    /// [`ProcessProfile::of_its_own`](crate::rules::ProcessProfile::of_its_own)
     OwnProcess,
-    /// [`Profile::crash_fate`]
+    /// [`ProcessProfile::crash_fate`](crate::rules::ProcessProfile::crash_fate)
     CrashFate,
-    /// [`Profile::refuses_second`]
+    /// [`ProcessProfile::refuses_second`](crate::rules::ProcessProfile::refuses_second)
     RefusesSecond,
-    /// [`Profile::no_duplicates`]
+    /// [`ProcessProfile::no_duplicates`](crate::rules::ProcessProfile::no_duplicates)
     NoDuplicates,
-    /// [`Profile::adopts_orphans`]
+    /// [`ProcessProfile::adopts_orphans`](crate::rules::ProcessProfile::adopts_orphans)
     AdoptsOrphans,
 }
 
@@ -132,84 +132,87 @@ impl Requirement {
     /// What the profile lacks, in words; `None` if it declares what is needed.
     pub(super) fn lacking(self, profile: &Profile) -> Option<String> {
         let is_there = match self {
-            Requirement::Restarts => profile.restarts(),
-            Requirement::ChosenPolicy => profile.policy.is_configurable(),
-            Requirement::TellsFailures => match profile.policy {
+            Requirement::Restarts => profile.has_restarts(),
+            Requirement::ChosenPolicy => profile.restarts.policy.is_configurable(),
+            Requirement::TellsFailures => match profile.restarts.policy {
                 Setting::Configurable | Setting::Fixed(RestartPolicy::OnFailure) => true,
                 Setting::Fixed(RestartPolicy::Always) => false,
-                _ => profile.reports_rest,
+                _ => profile.reports.rest,
             },
-            Requirement::SuccessList => profile.success_list,
-            Requirement::OverrideLists => profile.override_lists,
-            Requirement::Delays => profile.delays.is_supported(),
-            Requirement::ChosenDelays => profile.delays.is_configurable(),
+            Requirement::SuccessList => profile.restarts.success.is_supported(),
+            Requirement::OverrideLists => profile.restarts.overrides,
+            Requirement::Delays => profile.delay.curve.is_supported(),
+            Requirement::ChosenDelays => profile.delay.curve.is_configurable(),
             Requirement::Jitter => {
-                profile.jitter
-                    || matches!(profile.delays, Setting::Fixed(curve) if curve.jitter != crate::backoff::Jitter::None)
+                profile.delay.takes_jitter()
+                    || matches!(profile.delay.curve, Setting::Fixed(curve) if curve.jitter != crate::backoff::Jitter::None)
             }
-            Requirement::PlainDelays => match profile.delays {
+            Requirement::PlainDelays => match profile.delay.curve {
                 Setting::Unsupported => false,
                 Setting::Fixed(curve) => curve.jitter == crate::backoff::Jitter::None,
                 Setting::Configurable => true,
             },
-            Requirement::Strategy => profile.lends_strategy,
-            Requirement::RetriedStarts => profile.retries_failed_starts,
+            Requirement::Strategy => profile.strategy.is_lent(),
+            Requirement::RetriedStarts => profile.restarts.failed_starts.are_retried(),
             Requirement::Limit => {
-                profile.consecutive_limit.is_supported() || profile.window_limit.is_supported()
+                profile.limit.consecutive.is_supported() || profile.limit.window.is_supported()
             }
-            Requirement::ConsecutiveLimit => profile.consecutive_limit.is_supported(),
-            Requirement::WindowLimit => profile.window_limit.is_supported(),
-            Requirement::ResetAfter => profile.reset_after.is_supported(),
-            Requirement::StopSignal => match profile.stop_signal {
+            Requirement::ConsecutiveLimit => profile.limit.consecutive.is_supported(),
+            Requirement::WindowLimit => profile.limit.window.is_supported(),
+            Requirement::ResetAfter => profile.limit.reset_after.is_supported(),
+            Requirement::StopSignal => match profile.stopping.signal {
                 Setting::Unsupported => false,
                 // No process can trap these two, so no timeline would show that the signal came.
                 Setting::Fixed(signal) => signal != Signal::KILL && signal != Signal::STOP,
                 Setting::Configurable => true,
             },
-            Requirement::ChosenStopSignal => profile.stop_signal.is_configurable(),
-            Requirement::Grace => profile.grace.is_supported(),
-            Requirement::Stop => profile.stop.is_some(),
-            Requirement::RepeatedStop => profile.repeated_stop.is_some(),
-            Requirement::StopScope => profile.stop_scope.is_some(),
+            Requirement::ChosenStopSignal => profile.stopping.signal.is_configurable(),
+            Requirement::Grace => profile.stopping.grace.is_supported(),
+            Requirement::Stop => profile.stopping.returns.is_some(),
+            Requirement::RepeatedStop => profile.stopping.repeated.is_some(),
+            Requirement::StopScope => profile.stopping.scope.is_some(),
             Requirement::WideScope => {
-                matches!(profile.stop_scope, Some(StopScope::Group | StopScope::Tree))
+                matches!(
+                    profile.stopping.scope,
+                    Some(StopScope::Group | StopScope::Tree)
+                )
             }
-            Requirement::WakesFrozen => profile.wakes_frozen,
-            Requirement::OwnGroup => profile.own_group.is_some(),
-            Requirement::ClearsLeftovers => profile.clears_leftovers,
-            Requirement::Daemonizer => profile.daemonizer.is_some(),
-            Requirement::Restart => profile.restart,
-            Requirement::Start => profile.start,
-            Requirement::Reset => profile.reset,
-            Requirement::WhenRestarting => profile.when_restarting.is_some(),
-            Requirement::MinUptime => profile.min_uptime.is_supported(),
-            Requirement::Notification => profile.notification.is_some(),
-            Requirement::NotifyAccess => profile.notify_access.is_some(),
-            Requirement::Watchdog => profile.watchdog.is_supported(),
-            Requirement::Probe => profile.probe,
-            Requirement::StartTimeout => profile.start_timeout.is_supported(),
-            Requirement::ClearMask => profile.clears_mask,
-            Requirement::DefaultDispositions => profile.resets_dispositions,
-            Requirement::Descriptors => profile.descriptors.is_some(),
-            Requirement::Environment => profile.environment.is_some(),
-            Requirement::StartOrder => profile.start_order,
-            Requirement::SiblingStrategy => !profile.sibling_strategies.is_empty(),
-            Requirement::GiveUpScope => !profile.give_up_scopes.is_empty(),
-            Requirement::CurrentDir => profile.current_dir,
-            Requirement::Output => profile.output,
-            Requirement::ReportsEnds => profile.reports_ends,
-            Requirement::ReportsUp => profile.reports_up,
-            Requirement::ReportsStartFailures => profile.reports_start_failures,
-            Requirement::ReportsRest => profile.reports_rest,
-            Requirement::ReportsGiveUpCause => profile.reports_give_up_cause,
-            Requirement::RejectsBadSettings => profile.rejects_bad_settings,
-            Requirement::InProcess => profile.in_process,
+            Requirement::WakesFrozen => profile.stopping.wakes_frozen,
+            Requirement::OwnGroup => profile.child.own_group.is_some(),
+            Requirement::ClearsLeftovers => profile.stopping.clears_leftovers,
+            Requirement::Daemonizer => profile.child.daemonizer.is_some(),
+            Requirement::Restart => profile.control.restart,
+            Requirement::Start => profile.control.start,
+            Requirement::Reset => profile.control.reset,
+            Requirement::WhenRestarting => profile.control.when_restarting.is_some(),
+            Requirement::MinUptime => profile.readiness.min_uptime.is_supported(),
+            Requirement::Notification => profile.readiness.notification.is_some(),
+            Requirement::NotifyAccess => profile.readiness.notify_access.is_some(),
+            Requirement::Watchdog => profile.readiness.watchdog.is_supported(),
+            Requirement::Probe => profile.readiness.probe,
+            Requirement::StartTimeout => profile.readiness.start_timeout.is_supported(),
+            Requirement::ClearMask => profile.child.clears_mask,
+            Requirement::DefaultDispositions => profile.child.resets_dispositions,
+            Requirement::Descriptors => profile.child.descriptors.is_some(),
+            Requirement::Environment => profile.child.environment.is_some(),
+            Requirement::StartOrder => profile.group.start_order,
+            Requirement::SiblingStrategy => !profile.group.sibling_strategies.is_empty(),
+            Requirement::GiveUpScope => !profile.group.give_up_scopes.is_empty(),
+            Requirement::CurrentDir => profile.child.current_dir,
+            Requirement::Output => profile.child.output,
+            Requirement::ReportsEnds => profile.reports.ends,
+            Requirement::ReportsUp => profile.reports.up,
+            Requirement::ReportsStartFailures => profile.reports.start_failures,
+            Requirement::ReportsRest => profile.reports.rest,
+            Requirement::ReportsGiveUpCause => profile.reports.give_up_cause,
+            Requirement::RejectsBadSettings => profile.control.rejects_bad_settings,
+            Requirement::InProcess => profile.process.in_test,
             Requirement::VirtualTime => profile.time == Time::Virtual,
-            Requirement::OwnProcess => profile.own_process,
-            Requirement::CrashFate => profile.crash_fate.is_some(),
-            Requirement::RefusesSecond => profile.refuses_second,
-            Requirement::NoDuplicates => profile.no_duplicates,
-            Requirement::AdoptsOrphans => profile.adopts_orphans,
+            Requirement::OwnProcess => profile.process.of_its_own,
+            Requirement::CrashFate => profile.process.crash_fate.is_some(),
+            Requirement::RefusesSecond => profile.process.refuses_second,
+            Requirement::NoDuplicates => profile.process.no_duplicates,
+            Requirement::AdoptsOrphans => profile.process.adopts_orphans,
         };
         (!is_there).then(|| format!("its profile declares no {}", self.text()))
     }

@@ -181,7 +181,7 @@ impl Observed {
     /// Whether something came when it was due: not before, and not later than the subject may be.
     pub(super) fn is_on_time(&self, at: Timestamp, due: Timestamp) -> bool {
         // Timers in virtual time are accurate to a millisecond.
-        at + self.early() >= due && at <= due + self.profile.tolerance() + self.granularity()
+        at + self.early() >= due && at <= due + self.profile.tolerance().late + self.granularity()
     }
 
     /// How much too early something may seem to be.
@@ -194,7 +194,7 @@ impl Observed {
     /// those timers, so neither a hello nor a look takes longer than that. In virtual time both
     /// take no time.
     pub(super) fn early(&self) -> Duration {
-        self.profile.tolerance()
+        self.profile.tolerance().early
     }
 
     /// The accuracy of the clocks: tokio's timers round to milliseconds.
@@ -204,6 +204,6 @@ impl Observed {
 
     /// How late the subject may be, plus the accuracy of the clocks.
     pub(super) fn late(&self) -> Duration {
-        self.profile.tolerance() + self.granularity()
+        self.profile.tolerance().late + self.granularity()
     }
 }

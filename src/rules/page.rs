@@ -17,7 +17,7 @@ pub fn page() -> String {
          pass.\n\n\
          You can have a timeline of your own judged, too. A rule with a line \"Judges\" is about \
          something that a timeline does not show. Its own trial, which the conformance suite plays, brings \
-         that about. EventKind would break the rule in its trial is `unknown` on any other timeline.\n",
+         that about. What would break the rule in its trial is `unknown` on any other timeline.\n",
         all().count(),
         all().count() - planned,
     );

@@ -210,7 +210,7 @@ impl Probed<'_> {
         let latest = due + observed.late();
         let expected =
             format!("run {run} is sent {stop} at {due}, when {most} probes in a row have failed");
-        let is_told = observed.profile.stop_signal.is_supported();
+        let is_told = observed.profile.stopping.signal.is_supported();
         match self.sign() {
             Some((place, signal, at)) if at + observed.early() < due || at > latest => {
                 return Err(observed.broken(place, expected, format!("{signal} comes at {at}")));
@@ -261,7 +261,7 @@ fn followed(
     let (_, to) = observed.due(&run, exit, n);
     // After a run that counts as healthy, the delays begin anew.
     let has_delays =
-        observed.profile.delays.is_supported() && observed.service.reset_after.is_none();
+        observed.profile.delay.curve.is_supported() && observed.service.reset_after.is_none();
     let failed = format!(
         "run {} failed its probes, and the policy is {policy:?}",
         run.run

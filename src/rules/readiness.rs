@@ -160,7 +160,7 @@ fn ready_not_stale(observed: &Observed) -> Verdict {
 
 /// In the trial either a descendant notifies, or the run notifies and exits.
 fn ready_sender(observed: &Observed) -> Verdict {
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let ups = ups(observed);
     let events = observed.timeline.events().iter().enumerate();
     let helper = events
@@ -177,7 +177,7 @@ fn ready_sender(observed: &Observed) -> Verdict {
     if let Some((place, event)) = helper {
         let said = format!("a descendant says at {} that run 1 is ready", event.at);
         let up = ups.first();
-        return match (observed.profile.notify_access, up) {
+        return match (observed.profile.readiness.notify_access, up) {
             (Some(NotifyAccess::Main), Some(up)) => observed.broken(
                 Some(place),
                 format!("run 1 is not up: {said}, who has no say"),
@@ -225,7 +225,7 @@ fn watchdog(observed: &Observed) -> Verdict {
         .last()
         .unwrap_or(run.start);
     let due = last + period;
-    let latest = due + observed.profile.tolerance() + observed.granularity();
+    let latest = due + observed.profile.tolerance().late + observed.granularity();
     let expected = format!("run 1, silent since {last}, is killed at {due}, {period:?} later");
     match run.exit {
         Some(exit) if exit + observed.early() < due => observed.broken(

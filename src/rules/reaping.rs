@@ -83,7 +83,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 fn no_zombies(observed: &Observed) -> Verdict {
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let mut seen = false;
     for run in observed.runs() {
         let Some(exit) = run.exit else { continue };
@@ -151,11 +151,11 @@ fn mass_exit(observed: &Observed) -> Verdict {
     ) else {
         return Verdict::unknown("there was no service");
     };
-    if exits.len() < 2 || last > first + observed.profile.tolerance() {
+    if exits.len() < 2 || last > first + observed.profile.tolerance().late {
         return Verdict::unknown("they did not end at once");
     }
     let due = last + observed.service.delays.bounds(0).1;
-    if observed.end <= due + observed.profile.tolerance() + observed.granularity() {
+    if observed.end <= due + observed.profile.tolerance().late + observed.granularity() {
         return Verdict::unknown("they were not looked at for as long as the delay");
     }
     let unseen = exits.iter().filter(|(_, _, runs)| *runs < 2);
@@ -183,7 +183,7 @@ fn instant_exit(observed: &Observed) -> Verdict {
     let Some(last) = runs.last() else {
         return Verdict::unknown("it was never started");
     };
-    let instant = observed.profile.tolerance() + observed.granularity();
+    let instant = observed.profile.tolerance().late + observed.granularity();
     let is_instant = |exit| exit <= last.start + instant;
     let all_instant = |runs: &[RunSpan]| {
         let mut runs = runs.iter();
@@ -196,7 +196,7 @@ fn instant_exit(observed: &Observed) -> Verdict {
         Some(exit) => {
             let n = u32::try_from(runs.len() - 1).unwrap_or(u32::MAX);
             let due = exit + observed.service.delays.bounds(n).1;
-            if observed.end <= due + observed.profile.tolerance() + observed.granularity() {
+            if observed.end <= due + observed.profile.tolerance().late + observed.granularity() {
                 return Verdict::unknown("it was not looked at for as long as the delay");
             }
             observed.broken(
@@ -278,7 +278,7 @@ fn adopt_orphans(observed: &Observed) -> Verdict {
     let Some(status) = run.and_then(|run| run.status) else {
         return Verdict::unknown("nobody saw how the service ended");
     };
-    if !observed.profile.reports_ends {
+    if !observed.profile.reports.ends {
         return Verdict::Pass;
     }
     let actual = match observed.reported_ends().first() {

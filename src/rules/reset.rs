@@ -147,7 +147,7 @@ fn reset_after_healthy(observed: &Observed) -> Verdict {
     for step in steps {
         // A delay that counts from the last start is over when a healthy run ends. Then the delay
         // after it is the one that shows the reset.
-        let telling = match observed.profile.delay_origin {
+        let telling = match observed.profile.delay.origin {
             DelayOrigin::Exit => step.n == 0,
             DelayOrigin::LastStart => step.n == 1,
         };

@@ -15,7 +15,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-signal-first",
         group: Group::Stop,
         invariant: "the configured signal arrives once, before anything stronger",
-        rationale: "EventKind is killed at once saves nothing; what is told twice may take the second for \
+        rationale: "What is killed at once saves nothing; what is told twice may take the second for \
                     \"at once\".",
         origin: "systemd.service(5) KillSignal=; supervisord stopsignal=; s6-supervise, \"-d\".",
         bug: None,
@@ -69,7 +69,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-wakes-frozen",
         group: Group::Stop,
         invariant: "a SIGSTOPped child stops well inside its grace",
-        rationale: "EventKind is stopped acts on no signal until it is continued; without that it always ends by \
+        rationale: "What is stopped acts on no signal until it is continued; without that it always ends by \
                     SIGKILL.",
         origin: "systemd.kill(5): SIGCONT follows; s6-svc -d sends SIGTERM and then SIGCONT.",
         bug: None,
@@ -255,7 +255,7 @@ fn stop_sync(observed: &Observed) -> Verdict {
     if exit <= call.from + observed.late() {
         return Verdict::unknown("it ended at once, so that the two cannot be told apart");
     }
-    match observed.profile.stop {
+    match observed.profile.stopping.returns {
         Some(StopReturn::Reaped) => {
             let Some((place, reaped)) = reap(observed, run.run) else {
                 return Verdict::unknown("it was never reaped");
@@ -346,7 +346,7 @@ fn stop_idempotent(observed: &Observed) -> Verdict {
         }
     }
     let place = observed.exit_of(run.run);
-    match observed.profile.repeated_stop {
+    match observed.profile.stopping.repeated {
         Some(RepeatedStop::Harmless) => {
             let signals = observed.signals_of(run.run);
             // A signal at another time does not come from the second stop.

@@ -26,7 +26,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-scope",
         group: Group::ProcessTree,
         invariant: "descendants die as declared: pid, group, session, cgroup, tree",
-        rationale: "EventKind outlives its service holds ports and files; what is killed beyond the scope was \
+        rationale: "What outlives its service holds ports and files; what is killed beyond the scope was \
                     somebody else's.",
         origin: "systemd.kill(5) KillMode=; supervisord stopasgroup=, killasgroup=.",
         bug: None,
@@ -137,7 +137,7 @@ fn own_group(observed: &Observed) -> Verdict {
         (true, false) => "it leads a group of its own",
         (false, false) => "it leads no group",
     };
-    let (expected, holds) = match observed.profile.own_group {
+    let (expected, holds) = match observed.profile.child.own_group {
         Some(OwnGroup::Group) => ("it leads a group of its own", leads.0),
         Some(OwnGroup::Session) => ("it leads a session of its own", leads.1),
         Some(OwnGroup::None) => {
@@ -168,13 +168,13 @@ fn stop_scope(observed: &Observed) -> Verdict {
     let (Some(near), Some(far)) = (of("near"), of("far")) else {
         return Verdict::unknown("its descendants have not started");
     };
-    let (near_dies, far_dies) = match observed.profile.stop_scope {
+    let (near_dies, far_dies) = match observed.profile.stopping.scope {
         Some(StopScope::Process) => (false, false),
         Some(StopScope::Group) => (true, false),
         Some(StopScope::Tree) => (true, true),
         None => return Verdict::unknown("its profile does not say what a stop ends"),
     };
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let due = call.from + observed.service.grace + late;
     if observed.end <= due {
         return Verdict::unknown("it was not looked at for as long as its grace");
@@ -270,7 +270,7 @@ fn never_own_group(observed: &Observed) -> Verdict {
 fn old_tree_gone(observed: &Observed) -> Verdict {
     let runs = observed.runs();
     let found = descendants(observed);
-    let late = observed.profile.tolerance();
+    let late = observed.profile.tolerance().late;
     let mut seen = false;
     for pair in runs.windows(2) {
         if pair[0].exit.is_none_or(|exit| exit > pair[1].start) {
@@ -314,12 +314,12 @@ fn daemonizer(observed: &Observed) -> Verdict {
     let Some(daemon) = found.iter().find(|d| d.run == first.run && d.start <= exit) else {
         return Verdict::unknown("it has not started a daemon");
     };
-    let late = observed.profile.tolerance() + observed.granularity();
+    let late = observed.profile.tolerance().late + observed.granularity();
     let second = runs
         .get(1)
         .map(|run| (observed.start_of(run.run), run.start));
     let gone = daemon.end.map(|(_, at, _)| at);
-    match (observed.profile.daemonizer, second) {
+    match (observed.profile.child.daemonizer, second) {
         (Some(Daemonizer::Exit), None) => observed.broken(
             observed.exit_of(first.run),
             format!("the exit at {exit} is one, and another run follows"),

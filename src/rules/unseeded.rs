@@ -103,7 +103,7 @@ fn a_restart_may_be_early_or_late() {
     }
     let from_the_start = |delta| {
         let mut observed = restart(delta);
-        observed.profile.delay_origin = DelayOrigin::LastStart;
+        observed.profile.delay.origin = DelayOrigin::LastStart;
         observed
     };
     expect("delay-origin", &from_the_start("0.000"), "pass");
@@ -161,7 +161,7 @@ fn a_stop_in_a_delay_may_take_its_time_or_never_return() {
 fn an_environment_may_lack_double_or_exceed() {
     let inherits = |kind, entries: &[String]| {
         let mut observed = observed(&["+0.000  worker#1  start"]);
-        observed.profile.environment = Some(kind);
+        observed.profile.child.environment = Some(kind);
         observed.facts.environment = vec![("OWN".into(), "1".into())];
         observed.service.env = vec![("KEY".into(), "value".into())];
         let mut report = Hygiene::default();
@@ -356,7 +356,7 @@ fn a_notification_may_be_anothers_or_too_late() {
     let helped = ["+0.000  worker#1  start", "+1.000  worker#1/helper  ready"];
     let access = |access, notices: &[(f64, Notice)]| {
         let mut observed = said(observed(&helped), notices);
-        observed.profile.notify_access = Some(access);
+        observed.profile.readiness.notify_access = Some(access);
         observed
     };
     let up = |seconds| [(seconds, Notice::Up)];

@@ -39,7 +39,7 @@ impl<S: Subject> Subject for Apart<S> {
 
     fn profile(&self) -> Profile {
         let mut profile = self.subject.profile();
-        profile.own_process = true;
+        profile.process.of_its_own = true;
         profile
     }
 

@@ -160,7 +160,7 @@ fn without_jitter() -> Case {
 /// Makes one case for each jitter that can be chosen. If none can be chosen, makes one case with
 /// the subject's own.
 fn with_jitter(profile: &Profile) -> Vec<Case> {
-    if !(profile.jitter && profile.delays.is_configurable()) {
+    if !(profile.delay.takes_jitter() && profile.delay.curve.is_configurable()) {
         return vec![Case::of_strategy("")];
     }
     [

@@ -100,7 +100,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     Ok(())
                 })
             })];
-            if profile.restart {
+            if profile.control.restart {
                 cases.push(Case::new("at a restart", deaf(), |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
@@ -171,7 +171,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     stage.wait(run.ended()).await;
                     // Get into the middle of the flapper's delay.
                     stage.pass(0.5).await;
-                    if stage.profile().restart {
+                    if stage.profile().control.restart {
                         live.restart().await;
                         stage.pass(0.25).await;
                     }
@@ -196,7 +196,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 })
                 .ask(starting(profile)),
             ];
-            if profile.stop.is_some() {
+            if profile.stopping.returns.is_some() {
                 let stops = Case::new("the service is stopped", Script::new(), |stage| {
                     Box::pin(async move {
                         let live = stage.begin().await?;
@@ -215,7 +215,7 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Asks for a readiness that the service does not reach for a long time, if the subject can tell.
 fn starting(profile: &Profile) -> impl Fn(&mut crate::rules::Service) + 'static {
-    let readiness = match profile.notification {
+    let readiness = match profile.readiness.notification {
         Some(_) => Readiness::Notified,
         None => Readiness::MinUptime(profile.unit() * 100),
     };
@@ -237,7 +237,7 @@ async fn look_at_the_second(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), Tr
         () = stage.pass(3.0) => {}
     }
     stage.pass(1.0).await;
-    if stage.profile().stop.is_some() {
+    if stage.profile().stopping.returns.is_some() {
         live.stop().await;
         over(stage).await;
     }

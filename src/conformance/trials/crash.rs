@@ -25,7 +25,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     let _folder = with_state(stage)?;
                     let (live, run) = begin_first(stage).await?;
                     live.crash().await?;
-                    if stage.profile().crash_fate == Some(CrashFate::Dies) {
+                    if stage.profile().process.crash_fate == Some(CrashFate::Dies) {
                         give_it_time(stage, run.ended()).await;
                     } else if answers(stage, &run).await {
                         stage.facts(|facts| {
@@ -90,7 +90,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         stage.outlast(Duration::ZERO).await;
                     }
                     answers(stage, &run).await;
-                    if stage.profile().stop.is_some() {
+                    if stage.profile().stopping.returns.is_some() {
                         live.stop().await;
                         give_it_time(stage, run.ended()).await;
                     }
@@ -160,7 +160,7 @@ pub(super) async fn answers(stage: &Stage<'_>, run: &Run) -> bool {
 
 /// Waits for something that should happen, until it is late.
 pub(super) async fn give_it_time<T>(stage: &Stage<'_>, what: impl Future<Output = T>) {
-    let late = stage.profile().tolerance() + stage.units(0.1);
+    let late = stage.profile().tolerance().late + stage.units(0.1);
     // real-time: this takes so long only if the thing does not happen.
     let _ = tokio::time::timeout(late, what).await;
 }

@@ -46,7 +46,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     Box::pin(async move {
                         let live = stage.begin().await?;
                         stage.flapped(starts).await;
-                        if stage.profile().reports_rest {
+                        if stage.profile().reports.rest {
                             live.outcome().await;
                         } else {
                             tokio::time::sleep(stage.a_delay()).await;
@@ -66,7 +66,7 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Returns the policies that the subject can be put to.
 fn policies(profile: &Profile) -> Vec<RestartPolicy> {
-    match profile.policy {
+    match profile.restarts.policy {
         Setting::Configurable => vec![
             RestartPolicy::Never,
             RestartPolicy::OnFailure,
@@ -146,14 +146,15 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
         ("a core dump", core_dump.into()),
         ("code 0", brief().exit(0)),
     ];
-    let signal = match profile.stop_signal {
+    let signal = match profile.stopping.signal {
         Setting::Fixed(signal) => signal,
         _ => Signal::TERM,
     };
     // A run that exits with 0 at the stop signal has failed all the same if the start timeout ended
     // it.
     let willing = Script::new().on(signal, Script::new().exit(0)).stay();
-    let times_out = profile.notification.is_some() && profile.start_timeout.is_configurable();
+    let times_out = profile.readiness.notification.is_some()
+        && profile.readiness.start_timeout.is_configurable();
     let mut cases = Vec::new();
     for policy in policies(profile) {
         if policy != RestartPolicy::Never && restarts_freely(profile) {
@@ -165,7 +166,7 @@ fn policy_matrix(profile: &Profile) -> Vec<Case> {
                 cases.push(one_end(label, policy, script.clone()));
             }
         }
-        if profile.reports_start_failures {
+        if profile.reports.start_failures {
             let label = format!("a failed start, {policy:?}");
             let case = Case::new(label, Script::new(), |stage| {
                 Box::pin(async move {
@@ -211,7 +212,7 @@ fn no_start_after_stop(profile: &Profile) -> Vec<Case> {
         })
     });
     let mut cases = vec![up.ask(ask)];
-    if restarts(profile) && profile.delays.is_supported() {
+    if restarts(profile) && profile.delay.curve.is_supported() {
         let delayed = Case::new("in a delay", crash(profile), |stage| {
             Box::pin(async move {
                 let live = stage.begin().await?;
@@ -288,7 +289,7 @@ fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
         })
     });
     let mut cases = vec![crashes.ask(ask)];
-    if profile.start && profile.delays.is_supported() {
+    if profile.control.start && profile.delay.curve.is_supported() {
         let longer = Script::new().run_for(unit).exit(1);
         let script = Script::runs(1, crash)
             .then(Script::runs(1, longer))
@@ -313,7 +314,7 @@ fn one_start_per_exit(profile: &Profile) -> Vec<Case> {
 /// Makes one case for each strategy: the second of three services crashes.
 fn sibling_strategy(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
-    let strategies = profile.sibling_strategies.iter();
+    let strategies = profile.group.sibling_strategies.iter();
     let cases = strategies.map(|strategy| {
         let strategy = *strategy;
         let crash = Script::new().run_for(unit * 5).exit(1);

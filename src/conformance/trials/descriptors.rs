@@ -99,7 +99,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let mut cases = vec![crashes];
             // If a failed start leaves a descriptor open, that shows when the start is tried again
             // and again.
-            if profile.reports_start_failures && profile.retries_failed_starts {
+            if profile.reports.start_failures && profile.restarts.failed_starts.are_retried() {
                 cases.push(fails);
             }
             let asked = |case: Case| {
@@ -117,7 +117,7 @@ pub(super) const TRIALS: &[Trial] = &[
                 Script::new().stay(),
                 |stage| {
                     Box::pin(async move {
-                        if stage.profile().in_process {
+                        if stage.profile().process.in_test {
                             let own = std::env::vars_os().collect();
                             stage.facts(|facts| facts.environment = own);
                         }

@@ -201,7 +201,7 @@ async fn fails_twice(stage: &Stage<'_>) -> Result<bool, TrialError> {
 /// Waits for the next run, and stops it if the subject can stop.
 async fn recovered(stage: &Stage<'_>, live: &Live<'_>) -> Result<(), TrialError> {
     settled(stage).await?;
-    if stage.profile().stop.is_some() {
+    if stage.profile().stopping.returns.is_some() {
         live.stop().await;
     }
     Ok(())

@@ -86,7 +86,7 @@ fn case(label: &str, script: Script, runs: usize) -> Case {
             let _live = stage.begin().await?;
             stage.ended(runs).await?;
             // Wait until the subject has reported the end.
-            tokio::time::sleep(stage.profile().tolerance()).await;
+            tokio::time::sleep(stage.profile().tolerance().late).await;
             stage.pass(0.2).await;
             Ok(())
         })
@@ -103,7 +103,7 @@ fn clean_set(profile: &Profile) -> Vec<Case> {
         signal,
         core_dumped: false,
     };
-    let policy = if profile.policy.is_configurable() {
+    let policy = if profile.restarts.policy.is_configurable() {
         RestartPolicy::Never
     } else {
         RestartPolicy::OnFailure

@@ -121,12 +121,12 @@ pub(super) fn limits(profile: &Profile, restarts: u32) -> Vec<Limit> {
     let within = profile.unit() * 20;
     add(
         "in a row",
-        profile.consecutive_limit,
+        profile.limit.consecutive,
         RestartLimit::Consecutive(restarts),
     );
     add(
         "within a period",
-        profile.window_limit,
+        profile.limit.window,
         RestartLimit::Window { restarts, within },
     );
     limits
@@ -156,7 +156,9 @@ fn limit_counts(profile: &Profile) -> Vec<Case> {
         return Vec::new();
     };
     let mut cases = Vec::new();
-    if profile.policy.is_configurable() || profile.policy == Setting::Fixed(RestartPolicy::Always) {
+    if profile.restarts.policy.is_configurable()
+        || profile.restarts.policy == Setting::Fixed(RestartPolicy::Always)
+    {
         let clean = Script::new().run_for(unit / 5).exit(0);
         let case = flapping("clean ends", clean, profile, &limit, 2);
         cases.push(case.ask(move |service| {
@@ -164,7 +166,7 @@ fn limit_counts(profile: &Profile) -> Vec<Case> {
             service.policy = RestartPolicy::Always;
         }));
     }
-    if profile.restart {
+    if profile.control.restart {
         let most = profile.allowed_starts(limit.limit).unwrap_or(1) + 2;
         let case = Case::new("restarts on request", Script::new().stay(), move |stage| {
             Box::pin(async move {
@@ -195,7 +197,7 @@ fn window_kind(profile: &Profile) -> Vec<Case> {
         let quick = u32::try_from(allowed - 1).unwrap_or(u32::MAX);
         match limit.limit {
             RestartLimit::Window { restarts, .. } => {
-                let within = match profile.window_limit {
+                let within = match profile.limit.window {
                     Setting::Fixed(RestartLimit::Window { within, .. }) => within,
                     _ => unit * 10,
                 };
@@ -235,13 +237,13 @@ fn limit_degenerate(profile: &Profile) -> Vec<Case> {
     let within = Duration::MAX;
     let mut limits = Vec::new();
     let is_fixed = |setting| matches!(setting, Setting::Fixed(_));
-    if !is_fixed(profile.consecutive_limit) && !is_fixed(profile.window_limit) {
+    if !is_fixed(profile.limit.consecutive) && !is_fixed(profile.limit.window) {
         limits.push(("no limit", RestartLimit::Unlimited));
     }
-    if profile.consecutive_limit.is_configurable() {
+    if profile.limit.consecutive.is_configurable() {
         limits.push(("as many as there can be", RestartLimit::Consecutive(most)));
     }
-    if profile.window_limit.is_configurable() {
+    if profile.limit.window.is_configurable() {
         let restarts = most;
         let limit = RestartLimit::Window { restarts, within };
         limits.push(("as many as there can be, within any time", limit));
@@ -268,7 +270,7 @@ fn give_up_scope(profile: &Profile) -> Vec<Case> {
         return Vec::new();
     };
     let starts = profile.allowed_starts(limit.limit).unwrap_or(1);
-    let scopes = profile.give_up_scopes.iter();
+    let scopes = profile.group.give_up_scopes.iter();
     let cases = scopes.map(|scope| {
         let scope = *scope;
         let crash = crash(profile);

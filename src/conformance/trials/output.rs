@@ -38,8 +38,8 @@ pub(super) const TRIALS: &[Trial] = &[
                     Ok(())
                 })
             })];
-            if profile.stop.is_some() {
-                let signal = match profile.stop_signal {
+            if profile.stopping.returns.is_some() {
+                let signal = match profile.stopping.signal {
                     Setting::Fixed(signal) => signal,
                     _ => Signal::TERM,
                 };

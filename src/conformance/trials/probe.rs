@@ -96,7 +96,7 @@ pub(super) fn cases(profile: &Profile) -> Vec<Case> {
             |stage| Box::pin(crash(stage)),
         ),
     ];
-    if profile.policy.is_configurable() {
+    if profile.restarts.policy.is_configurable() {
         cases.push(case(
             "three fail, and nothing is ever restarted",
             RestartPolicy::Never,

@@ -89,7 +89,7 @@ pub(super) const TRIALS: &[Trial] = &[
     Trial {
         rule: "watchdog",
         cases: |profile| {
-            let period = match profile.watchdog {
+            let period = match profile.readiness.watchdog {
                 Setting::Fixed(period) => period,
                 _ => profile.unit() * 4,
             };
@@ -132,13 +132,13 @@ pub(super) const TRIALS: &[Trial] = &[
 /// harness.
 pub(super) fn notify(script: Script, profile: &Profile) -> Script {
     script
-        .ready_on_fd(profile.notification.unwrap_or_default())
+        .ready_on_fd(profile.readiness.notification.unwrap_or_default())
         .ready()
 }
 
 /// Adds a heartbeat to a script: on the subject's descriptor, and to the harness.
 fn beat(script: Script, profile: &Profile) -> Script {
-    let descriptor = profile.notification.unwrap_or_default();
+    let descriptor = profile.readiness.notification.unwrap_or_default();
     let beats = format!("beat fd {descriptor}; beat");
     // This cannot fail: the grammar allows any descriptor.
     script.clone().then_do(&beats).unwrap_or(script)

@@ -30,7 +30,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         stage.service().delays.bounds(0).1 + stage.service().delays.bounds(1).1;
                     tokio::time::sleep(rest).await;
                     stage.pass(3.0).await;
-                    if stage.profile().stop.is_some() {
+                    if stage.profile().stopping.returns.is_some() {
                         live.stop().await;
                         stage.pass(1.0).await;
                     }
@@ -153,7 +153,7 @@ pub(super) const TRIALS: &[Trial] = &[
 /// Has the service's run end, and waits until the subject has reported that.
 async fn end_service(stage: &Stage<'_>, run: &Run) -> Result<(), TrialError> {
     stage.wait(run.exit(7)).await;
-    if stage.profile().reports_ends {
+    if stage.profile().reports.ends {
         let is_end = |notice: &Notice| matches!(notice, Notice::Ended(_));
         // If no report comes, the rule says so.
         give_it_time(stage, stage.heard(1, is_end)).await;

@@ -31,7 +31,7 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Returns how long a run must last to be healthy.
 fn healthy(profile: &Profile) -> Duration {
-    match profile.reset_after {
+    match profile.limit.reset_after {
         Setting::Fixed(after) => after,
         _ => profile.unit() * 20,
     }
@@ -68,8 +68,12 @@ fn third_run_is_longer(profile: &Profile, time: Duration) -> Case {
 fn manual_reset(profile: &Profile) -> Vec<Case> {
     let script = Script::runs(2, crash(profile)).then(Script::new().stay());
     // The limit is as many restarts as there are until the reset.
-    let restarts = NonZeroU32::new(if profile.first_start_counts { 3 } else { 2 });
-    let restarts = restarts.filter(|_| profile.consecutive_limit.is_configurable());
+    let restarts = NonZeroU32::new(if profile.limit.first_start_counts {
+        3
+    } else {
+        2
+    });
+    let restarts = restarts.filter(|_| profile.limit.consecutive.is_configurable());
     let case = Case::new("", script, |stage| {
         Box::pin(async move {
             let live = stage.begin().await?;

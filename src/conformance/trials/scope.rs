@@ -9,17 +9,18 @@ use crate::supervisor::RestartPolicy;
 
 /// Whether the subject restarts anything.
 pub(super) fn restarts(profile: &Profile) -> bool {
-    profile.policy.is_supported() && profile.policy != Setting::Fixed(RestartPolicy::Never)
+    profile.restarts.policy.is_supported()
+        && profile.restarts.policy != Setting::Fixed(RestartPolicy::Never)
 }
 
 /// Whether the subject can be asked for any number of restarts, in as little time as the case
 /// likes: no limit and no delay is fixed.
 pub(super) fn restarts_freely(profile: &Profile) -> bool {
-    let limits = [profile.consecutive_limit, profile.window_limit];
+    let limits = [profile.limit.consecutive, profile.limit.window];
     let is_limited = limits
         .iter()
         .any(|limit| matches!(limit, Setting::Fixed(_)));
-    restarts(profile) && !is_limited && !matches!(profile.delays, Setting::Fixed(_))
+    restarts(profile) && !is_limited && !matches!(profile.delay.curve, Setting::Fixed(_))
 }
 
 /// Returns the script of a run that fails after a fifth of a unit.
@@ -29,7 +30,7 @@ pub(super) fn crash(profile: &Profile) -> Script {
 
 /// Returns the longest first delay if the delays cannot be chosen, else zero.
 pub(super) fn fixed_delay(profile: &Profile) -> Duration {
-    match profile.delays {
+    match profile.delay.curve {
         Setting::Fixed(delays) => delays.bounds(0).1,
         _ => Duration::ZERO,
     }

@@ -62,7 +62,7 @@ pub(super) const TRIALS: &[Trial] = &[
 
 /// Returns the minimum uptime that is asked for, or the fixed one.
 fn min_uptime(profile: &Profile) -> Duration {
-    match profile.min_uptime {
+    match profile.readiness.min_uptime {
         Setting::Fixed(time) => time,
         _ => profile.unit() * 5,
     }
@@ -70,12 +70,12 @@ fn min_uptime(profile: &Profile) -> Duration {
 
 fn up_criterion(profile: &Profile) -> Vec<Case> {
     let mut cases = Vec::new();
-    if !matches!(profile.min_uptime, Setting::Fixed(_)) {
+    if !matches!(profile.readiness.min_uptime, Setting::Fixed(_)) {
         cases.push(Case::new("up at exec", Script::new().stay(), |stage| {
             Box::pin(is_up(stage, 1))
         }));
     }
-    if profile.min_uptime.is_supported() {
+    if profile.readiness.min_uptime.is_supported() {
         let uptime = min_uptime(profile);
         let ask = move |service: &mut Service| service.readiness = Readiness::MinUptime(uptime);
         let stays = Script::new().stay();
@@ -102,7 +102,7 @@ async fn is_up<'a>(stage: &'a Stage<'a>, runs: usize) -> Result<(), TrialError> 
     if let Readiness::MinUptime(time) = stage.service().readiness {
         tokio::time::sleep(time).await;
     }
-    tokio::time::sleep(stage.profile().tolerance() * 2).await;
+    tokio::time::sleep(stage.profile().tolerance().late * 2).await;
     stage.pass(1.0).await;
     Ok(())
 }
@@ -128,28 +128,28 @@ fn failures(
             ask(service);
         }));
     };
-    let chosen = profile.policy.is_configurable();
-    if chosen || profile.policy == Setting::Fixed(RestartPolicy::OnFailure) {
+    let chosen = profile.restarts.policy.is_configurable();
+    if chosen || profile.restarts.policy == Setting::Fixed(RestartPolicy::OnFailure) {
         add("restart on failure", RestartPolicy::OnFailure);
     }
-    if profile.reports_rest && (chosen || !restarts(profile)) {
+    if profile.reports.rest && (chosen || !restarts(profile)) {
         add("no restart", RestartPolicy::Never);
     }
     cases
 }
 
 fn start_timeout(profile: &Profile) -> Vec<Case> {
-    let timeout = match profile.start_timeout {
+    let timeout = match profile.readiness.start_timeout {
         Setting::Fixed(timeout) => timeout,
         _ => profile.unit() * 5,
     };
-    let readiness = match (profile.notification, profile.min_uptime) {
+    let readiness = match (profile.readiness.notification, profile.readiness.min_uptime) {
         (Some(_), _) => Readiness::Notified,
         (None, Setting::Configurable) => Readiness::MinUptime(timeout * 10),
         (None, Setting::Fixed(time)) if time > timeout => Readiness::MinUptime(time),
         _ => return Vec::new(),
     };
-    let signal = match profile.stop_signal {
+    let signal = match profile.stopping.signal {
         Setting::Fixed(signal) => signal,
         _ => Signal::TERM,
     };
@@ -179,7 +179,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
         });
         cases.push(case.ask(ask));
     };
-    if profile.delays.is_configurable() {
+    if profile.delay.curve.is_configurable() {
         add("delays multiplied by NaN", |service| {
             service.delays.multiplier = f64::NAN;
         });
@@ -189,7 +189,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
         add("delays multiplied by infinity", |service| {
             service.delays.multiplier = f64::INFINITY;
         });
-        if profile.jitter {
+        if profile.delay.takes_jitter() {
             add("a jitter of NaN", |service| {
                 service.delays.jitter = Jitter::Relative(f64::NAN);
             });
@@ -198,7 +198,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
             });
         }
     }
-    if profile.window_limit.is_configurable() {
+    if profile.limit.window.is_configurable() {
         add("a limit within 0s", |service| {
             service.limit = RestartLimit::Window {
                 restarts: std::num::NonZeroU32::MIN,
@@ -206,12 +206,12 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
             };
         });
     }
-    if profile.reset_after.is_configurable() {
+    if profile.limit.reset_after.is_configurable() {
         add("healthy after 0s", |service| {
             service.reset_after = Some(Duration::ZERO);
         });
     }
-    if profile.start_timeout.is_configurable() {
+    if profile.readiness.start_timeout.is_configurable() {
         add("a start timeout of 0s", |service| {
             service.start_timeout = Some(Duration::ZERO);
         });
@@ -222,7 +222,7 @@ fn bad_limits_rejected(profile: &Profile) -> Vec<Case> {
 /// Each service takes a unit until it is up, and a unit to stop. So the times show the order.
 fn order_and_reverse(profile: &Profile) -> Vec<Case> {
     let unit = profile.unit();
-    let readiness = match (profile.min_uptime, profile.notification) {
+    let readiness = match (profile.readiness.min_uptime, profile.readiness.notification) {
         (Setting::Fixed(time), _) => Readiness::MinUptime(time),
         (Setting::Configurable, None) => Readiness::MinUptime(unit),
         (_, Some(_)) => Readiness::Notified,
@@ -247,7 +247,7 @@ fn order_and_reverse(profile: &Profile) -> Vec<Case> {
                 }
             }
             if let Readiness::MinUptime(time) = readiness {
-                tokio::time::sleep(time + stage.profile().tolerance() * 2).await;
+                tokio::time::sleep(time + stage.profile().tolerance().late * 2).await;
             }
             stage.pass(1.0).await;
             live.stop().await;

@@ -15,7 +15,7 @@ pub(super) const TRIALS: &[Trial] = &[
         rule: "stop-signal-first",
         cases: |profile| {
             let mut signals = vec![signal_of(profile)];
-            if profile.stop_signal.is_configurable() {
+            if profile.stopping.signal.is_configurable() {
                 signals.push(Signal::INT);
             }
             let grace = grace_of(profile, 5);
@@ -49,7 +49,7 @@ pub(super) const TRIALS: &[Trial] = &[
             let grace = grace_of(profile, 7);
             let signal = signal_of(profile);
             // In real time the run's own timer may be late.
-            let short = (Duration::from_millis(1) + profile.tolerance()).min(grace / 2);
+            let short = (Duration::from_millis(1) + profile.tolerance().late).min(grace / 2);
             let slow = Script::new().run_for(grace - short).exit(0);
             let script = Script::new().on(signal, slow);
             let case = Case::new("", script, |stage| Box::pin(stop_once(stage)));
@@ -126,7 +126,7 @@ pub(super) const TRIALS: &[Trial] = &[
                         live.stop().await;
                         stage.wait(run.ended()).await;
                         stage.pass(1.0).await;
-                        if stage.profile().start {
+                        if stage.profile().control.start {
                             live.start().await;
                         }
                         Ok(())
@@ -188,7 +188,7 @@ async fn stop_the_dead<'a>(
     runs: &mut Vec<crate::sim::agent::Run>,
 ) -> Result<(), TrialError> {
     let live = stage.begin().await?;
-    let ends = if stage.profile().restarts() { 2 } else { 1 };
+    let ends = if stage.profile().has_restarts() { 2 } else { 1 };
     for _ in 0..ends {
         let run = stage.started().await?;
         runs.push(run.clone());
@@ -196,7 +196,7 @@ async fn stop_the_dead<'a>(
     }
     stage.pass(1.0).await;
     live.stop().await;
-    if stage.profile().start {
+    if stage.profile().control.start {
         live.start().await;
         runs.push(settled(stage).await?);
         live.stop().await;
@@ -209,7 +209,7 @@ async fn stop_the_dead<'a>(
 
 /// Returns the signal that a stop of this subject sends.
 pub(super) fn signal_of(profile: &Profile) -> Signal {
-    match profile.stop_signal {
+    match profile.stopping.signal {
         Setting::Fixed(signal) => signal,
         _ => Signal::TERM,
     }
@@ -217,7 +217,7 @@ pub(super) fn signal_of(profile: &Profile) -> Signal {
 
 /// Returns the grace if it is fixed, else so many units.
 pub(super) fn grace_of(profile: &Profile, units: u32) -> Duration {
-    match profile.grace {
+    match profile.stopping.grace {
         Setting::Fixed(grace) => grace,
         _ => profile.unit() * units,
     }

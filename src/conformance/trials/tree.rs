@@ -23,7 +23,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     let _live = stage.begin().await?;
                     let run = stage.started().await?;
                     let hygiene = stage.wait(run.hygiene()).await.flatten();
-                    let is_here = stage.profile().in_process;
+                    let is_here = stage.profile().process.in_test;
                     stage.facts(|facts| {
                         facts
                             .hygiene
@@ -101,7 +101,7 @@ pub(super) const TRIALS: &[Trial] = &[
                     Ok(())
                 })
             })];
-            if profile.restart {
+            if profile.control.restart {
                 let script = Script::runs(1, leaves()).then(Script::new());
                 cases.push(Case::new("at a restart", script, |stage| {
                     Box::pin(async move {

@@ -21,11 +21,17 @@ pub(super) async fn begin_three<'a>(
     // A setting that the rule does not judge gets a value that the subject supports.
     let profile = stage.profile();
     group.strategy = profile
+        .group
         .sibling_strategies
         .first()
         .copied()
         .unwrap_or_default();
-    group.give_up = profile.give_up_scopes.first().copied().unwrap_or_default();
+    group.give_up = profile
+        .group
+        .give_up_scopes
+        .first()
+        .copied()
+        .unwrap_or_default();
     declare(&mut group);
     stage.begin_group(group).await
 }
@@ -33,6 +39,6 @@ pub(super) async fn begin_three<'a>(
 /// Waits long enough for each service of a group to be stopped, one after the other, and for
 /// something more.
 pub(super) async fn stops_passed(stage: &Stage<'_>) {
-    tokio::time::sleep(stage.service().grace * 3 + stage.profile().tolerance() * 4).await;
+    tokio::time::sleep(stage.service().grace * 3 + stage.profile().tolerance().late * 4).await;
     stage.pass(1.0).await;
 }

@@ -22,11 +22,11 @@ impl Subject for Small {
 
     fn profile(&self) -> Profile {
         let mut profile = Profile::new("a | small one");
-        profile.policy = Setting::Fixed(RestartPolicy::Always);
-        profile.delays = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
-        profile.stop_signal = Setting::Fixed(Signal::TERM);
-        profile.grace = Setting::Fixed(Duration::from_secs(5));
-        profile.stop = Some(StopReturn::Reaped);
+        profile.restarts.policy = Setting::Fixed(RestartPolicy::Always);
+        profile.delay.curve = Setting::Fixed(DelayCurve::constant(Duration::from_secs(1)));
+        profile.stopping.signal = Setting::Fixed(Signal::TERM);
+        profile.stopping.grace = Setting::Fixed(Duration::from_secs(5));
+        profile.stopping.returns = Some(StopReturn::Reaped);
         profile
     }
 

@@ -33,12 +33,12 @@ fn observed(timeline: Timeline) -> Observed {
     service.delays = DelayCurve::exponential(secs(1), 2.0, secs(60));
     service.limit = RestartLimit::consecutive(3).unwrap();
     let mut profile = Profile::new("mine");
-    profile.policy = Setting::Configurable;
-    profile.delays = Setting::Configurable;
-    profile.consecutive_limit = Setting::Configurable;
-    profile.reset_after = Setting::Configurable;
-    profile.current_dir = true;
-    profile.output = true;
+    profile.restarts.policy = Setting::Configurable;
+    profile.delay.curve = Setting::Configurable;
+    profile.limit.consecutive = Setting::Configurable;
+    profile.limit.reset_after = Setting::Configurable;
+    profile.child.current_dir = true;
+    profile.child.output = true;
     Observed::new(timeline, service, profile)
 }
 
