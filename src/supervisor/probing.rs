@@ -163,16 +163,20 @@ mod tests {
     use crate::clock::FakeClock;
     use crate::supervisor::spawner::SpawnerOptions;
 
+    /// Starts probes that never answer.
+    fn staying(clock: &FakeClock) -> Spawner {
+        let options = SpawnerOptions::new()
+            .agent_path(agent_stub::path().unwrap())
+            .args(["--script", "stay"])
+            .clock(clock.clone());
+        options.build().unwrap()
+    }
+
     /// No test can make a process that survives SIGKILL. Here SIGKILL was not sent yet.
     #[tokio::test]
     async fn one_that_is_there_after_it_was_killed_has_not_answered_the_next_either() {
         let clock = FakeClock::new();
-        let spawner = SpawnerOptions::new()
-            .agent_path(agent_stub::path().unwrap())
-            .args(["--script", "stay"])
-            .clock(clock.clone())
-            .build()
-            .unwrap();
+        let spawner = staying(&clock);
         let handle = spawner.spawn("worker").unwrap();
         let every = Duration::from_secs(10);
         let mut probing = Probing {
@@ -203,12 +207,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_hangs_for_a_period_has_failed_once() {
         let clock = FakeClock::new();
-        let spawner = SpawnerOptions::new()
-            .agent_path(agent_stub::path().unwrap())
-            .args(["--script", "stay"])
-            .clock(clock.clone())
-            .build()
-            .unwrap();
+        let spawner = staying(&clock);
         let every = Duration::from_secs(10);
         let mut probing = Probing {
             agent_id: "worker".to_owned(),
