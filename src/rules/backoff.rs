@@ -16,8 +16,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "min-spacing",
         group: Group::BackoffAndJitter,
         invariant: "starts of a child that dies at once are never closer than the declared spacing",
-        rationale: "A child that cannot live is otherwise started as fast as the machine can, and takes the \
-                    machine with it.",
+        rationale: "Without the spacing, the supervisor restarts a child that dies at once as \
+                    often as the machine allows. The restarts then overload the whole machine.",
         origin: "daemontools supervise: at most one start a second; s6-supervise, \"detailed operation\".",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::Delays],
@@ -27,8 +27,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "delay-origin",
         group: Group::BackoffAndJitter,
         invariant: "the delay counts from the exit or from the last start, as declared",
-        rationale: "Counted from the start, a service that ran for longer than the delay is back at once; \
-                    counted from the exit, it never is.",
+        rationale: "If the delay counts from the start, a service that ran for longer than the \
+                    delay is restarted at once. If it counts from the exit, every restart waits \
+                    for the delay.",
         origin: "s6-supervise: one second from the last start; systemd.service(5) RestartSec=: from the exit.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::Delays],
@@ -38,8 +39,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "delay-curve",
         group: Group::BackoffAndJitter,
         invariant: "the k-th delay matches the declared curve",
-        rationale: "A delay that grows too slowly keeps a broken machine busy; one that grows too fast keeps a \
-                    mended service down.",
+        rationale: "If the delay grows too slowly, the restarts keep a broken machine busy. If it \
+                    grows too fast, a service stays down long after somebody has fixed it.",
         origin: "systemd.service(5) RestartSteps=, RestartMaxDelaySec=; Kubernetes CrashLoopBackOff.",
         bug: Some("systemd/systemd#43813 backoff steps never reset"),
         needs: &[Requirement::Restarts, Requirement::Delays],
@@ -49,7 +50,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "delay-capped",
         group: Group::BackoffAndJitter,
         invariant: "no delay, jitter included, exceeds the maximum",
-        rationale: "Whoever sets a maximum counts on it; jitter that is added afterwards breaks it.",
+        rationale: "Users rely on the maximum that they set. If the supervisor first applies the \
+                    maximum and then adds jitter, a delay can exceed the maximum.",
         origin: "systemd.service(5) RestartMaxDelaySec=; \"maximum delay\" in the docs of retry libraries.",
         bug: None,
         needs: &[Requirement::Delays, Requirement::Strategy],
@@ -59,7 +61,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "delay-no-overflow",
         group: Group::BackoffAndJitter,
         invariant: "at attempt 10 000, and at u32::MAX, the delay is the cap: no panic, no zero, no NaN",
-        rationale: "A doubling overflows after 64 restarts, which is one bad night.",
+        rationale: "A delay that doubles with each restart overflows after 64 restarts. A service \
+                    that keeps failing can reach that number in one night.",
         origin: "The arithmetic of `initial << attempt` and of `Duration * 2`.",
         bug: None,
         needs: &[Requirement::Delays, Requirement::Strategy],
@@ -69,7 +72,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "delay-monotone",
         group: Group::BackoffAndJitter,
         invariant: "without jitter, delays never shrink between resets",
-        rationale: "A delay that shrinks is a restart storm that has only been put off.",
+        rationale: "If the delays get shorter, the restarts become more frequent. The backoff then \
+                    only postpones the restart storm that it should prevent.",
         origin: "Kubernetes CrashLoopBackOff; Docker restart policies: the delay doubles until it is reset.",
         bug: None,
         needs: &[Requirement::PlainDelays, Requirement::Strategy],
@@ -79,7 +83,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "jitter-law",
         group: Group::BackoffAndJitter,
         invariant: "delays lie within the declared jitter, with its mean and its spread",
-        rationale: "A jitter that draws from less than it says leaves the crowd together.",
+        rationale: "A jitter that uses only a part of its declared range spreads the restarts too \
+                    little. Services that failed together then still restart close together.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
         bug: None,
         needs: &[
@@ -93,7 +98,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "jitter-at-cap",
         group: Group::BackoffAndJitter,
         invariant: "delays at the cap still vary",
-        rationale: "An outage that lasts brings everybody to the cap; clamped there, they come back together.",
+        rationale: "In a long outage, every service reaches the maximum delay. If the supervisor \
+                    cuts all delays to exactly that maximum, all services restart at the same \
+                    time.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\", AWS Architecture Blog, 2015.",
         bug: None,
         needs: &[
@@ -107,7 +114,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "jitter-seeded",
         group: Group::BackoffAndJitter,
         invariant: "one seed gives one sequence; two seeds, or two instances without a seed, give different ones",
-        rationale: "A test must be able to see the same delays again, and two machines must not have the same.",
+        rationale: "A test uses a seed to get the same delays again. But two machines must not \
+                    draw the same delays, or their services restart at the same times.",
         origin: "Marc Brooker, \"Exponential Backoff And Jitter\": clients that draw alike collide again.",
         bug: None,
         needs: &[
@@ -121,7 +129,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "herd-spacing",
         group: Group::BackoffAndJitter,
         invariant: "children that fail together do not restart together",
-        rationale: "What failed together for want of something falls over it together again.",
+        rationale: "Services may fail together because something that all of them need is missing. \
+                    If they also restart together, they all ask for it at the same moment again.",
         origin: "Nomad restart block: the delay plus up to 25 % of it at random; AWS, as for jitter-law.",
         bug: None,
         needs: &[
@@ -138,7 +147,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "backoff-interruptible",
         group: Group::BackoffAndJitter,
         invariant: "a stop during a delay returns promptly",
-        rationale: "A shutdown that waits for a backoff of minutes is killed halfway.",
+        rationale: "If a stop waits for a backoff of several minutes, the shutdown takes too long. \
+                    It is then killed before it is complete.",
         origin: "moby, `docker stop` of a container that restarts; OTP supervisor: terminate_child of one that restarts.",
         bug: Some(
             "moby/moby#22342 stop hangs while restarting; Supervisor/supervisor#746 update hangs on a process in BACKOFF",
@@ -154,7 +164,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "clock-step-safe",
         group: Group::BackoffAndJitter,
         invariant: "a step of the wall clock neither crashes the subject nor shifts its timers",
-        rationale: "A machine that boots without a clock gets its time while its services start.",
+        rationale: "A machine that boots without the correct time sets its wall clock while its \
+                    services start. Timers that follow the wall clock then expire too early or too \
+                    late.",
         origin: "clock_gettime(2): CLOCK_REALTIME is set, CLOCK_MONOTONIC is not.",
         bug: Some("Supervisor/supervisor#281 clock step crashes"),
         needs: &[Requirement::Restarts, Requirement::Delays],

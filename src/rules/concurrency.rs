@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-during-start",
         group: Group::Concurrency,
         invariant: "a child spawned after a stop was requested is killed",
-        rationale: "The stop found nothing to stop, and the service that was starting stays up.",
+        rationale: "A stop that arrives before the child exists finds no process to stop. The \
+                    service then comes up anyway and stays up.",
         origin: "OTP supervisor: a shutdown waits for start_link; s6-supervise, \"-d\" during ./run.",
         bug: None,
         needs: &[Requirement::Stop],
@@ -32,7 +33,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-vs-retry",
         group: Group::Concurrency,
         invariant: "a stop beats a retry in flight",
-        rationale: "A timer that was not cancelled brings back what was stopped.",
+        rationale: "If the stop does not cancel the timer of the next restart, the timer starts \
+                    the stopped service again.",
         origin: "systemd.service(5) Restart=: not after systemctl stop; supervisord, BACKOFF.",
         bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
         needs: &[Requirement::Restarts, Requirement::Stop],
@@ -45,8 +47,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stale-exit-ignored",
         group: Group::Concurrency,
         invariant: "run k's exit never changes run k+1's state",
-        rationale: "A late end that is taken for the new run's leaves a service that runs and counts as \
-                    down, so that nobody stops it.",
+        rationale: "A supervisor may take a late exit of the old run for the exit of the new run. \
+                    It then counts the running service as down, and nobody stops it.",
         origin: "OTP supervisor: an exit is matched by its pid.",
         bug: Some("jdx/pitchfork#635 a late exit overwrites the new run's state"),
         needs: &[Requirement::Restart, Requirement::StopSignal],
@@ -59,7 +61,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-respawn-in-grace",
         group: Group::Concurrency,
         invariant: "no start between the stop signal and the kill",
-        rationale: "What is shutting down still holds its port and its files.",
+        rationale: "A service that is shutting down still holds its port and its files. A run that \
+                    starts in that time gets into conflict with it.",
         origin: "systemd.service(5): a start waits for the stop; supervisord, STOPPING.",
         bug: Some("circus-tent/circus#529 respawn between TERM and KILL"),
         needs: &[
@@ -73,7 +76,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "concurrent-restarts",
         group: Group::Concurrency,
         invariant: "N concurrent restart requests leave one instance",
-        rationale: "Two deployments at once must not leave two servers, or none.",
+        rationale: "Two deployments may restart the same service at once. A supervisor that breaks \
+                    this rule then leaves two servers running, or none.",
         origin: "systemctl restart: jobs of one unit are merged; OTP supervisor: calls are serialised.",
         bug: None,
         needs: &[Requirement::Restart, Requirement::StopSignal],
@@ -86,7 +90,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "start-while-restarting",
         group: Group::Concurrency,
         invariant: "queued or rejected, as declared",
-        rationale: "Whoever asks for a start has to know whether it will happen.",
+        rationale: "A caller who asks for a start must know whether the supervisor will carry it \
+                    out or reject it.",
         origin: "OTP supervisor:restart_child/2, {error, restarting}; systemd: the jobs are queued.",
         bug: None,
         needs: &[
@@ -104,7 +109,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "control-responsive",
         group: Group::Concurrency,
         invariant: "control calls stay fast while another child flaps",
-        rationale: "One broken service must not keep an operator from the others.",
+        rationale: "If one broken service blocks the supervisor, the operator cannot control the \
+                    other services either.",
         origin: "s6: one supervisor for each service; OTP supervisor_SUITE, hanging_restart_loop.",
         bug: Some("Supervisor/supervisor#746 update hangs on a process in BACKOFF"),
         needs: &[Requirement::Restarts, Requirement::Stop],
@@ -117,7 +123,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "shutdown-during-startup",
         group: Group::Concurrency,
         invariant: "a shutdown in the middle of start-up terminates",
-        rationale: "A machine that is switched off while it comes up would hang, or leave processes behind.",
+        rationale: "Somebody may switch off a machine while it is still booting. If the supervisor \
+                    breaks this rule, the machine then hangs, or processes are left behind.",
         origin: "OTP supervisor: what was started is ended where init fails; dinit, shutdown during boot.",
         bug: Some("moby/moby#22342 stop hangs while restarting"),
         needs: &[],

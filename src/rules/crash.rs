@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "crash-child-fate",
         group: Group::SupervisorCrash,
         invariant: "when the supervisor is killed its children survive or die, as declared",
-        rationale: "Children that are thought dead hold the ports of those that shall replace them.",
+        rationale: "Children may survive although everybody believes that they are dead. They then \
+                    hold the ports that their replacements need.",
         origin: "systemd-nspawn(1) --kill-signal=; prctl(2) PR_SET_PDEATHSIG; runit: services survive runsv.",
         bug: Some(
             "Supervisor/supervisor#199 what a killed supervisord leaves goes on unknown to the next",
@@ -34,7 +35,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-duplicate-after-crash",
         group: Group::SupervisorCrash,
         invariant: "a new supervisor adopts, blocks or kills what is left, and never runs a second copy",
-        rationale: "Two copies of a service write the same files.",
+        rationale: "If the new supervisor starts a second copy of a service, both copies write to \
+                    the same files.",
         origin: "s6-supervise: a lock in the service directory; systemd: control groups outlive it.",
         bug: Some(
             "Supervisor/supervisor#600 a restart leaves the old processes, and each program runs twice",
@@ -49,7 +51,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "second-supervisor",
         group: Group::SupervisorCrash,
         invariant: "a concurrent second supervisor is refused without harm",
-        rationale: "A start by hand beside the running one happens to everybody once.",
+        rationale: "Sooner or later, somebody starts the supervisor by hand while it is already \
+                    running. That mistake must not harm the running services.",
         origin: "runsv(8), s6-supervise: \"unable to lock: already supervised\".",
         bug: Some(
             "Supervisor/supervisor#878 a second supervisord is refused, and removes the first one's pid file",
@@ -64,7 +67,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "thread-exit-safe",
         group: Group::SupervisorCrash,
         invariant: "the end of a supervisor thread never kills children",
-        rationale: "PR_SET_PDEATHSIG goes by the thread that forked: an idle worker that ends takes the children \
+        rationale: "PR_SET_PDEATHSIG depends on the thread that forked the child, not on the whole \
+                    supervisor. When an idle worker thread ends, the children that it forked die \
                     with it.",
         origin: "prctl(2) PR_SET_PDEATHSIG: \"the thread that created this process\".",
         bug: Some(

@@ -18,7 +18,9 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::RestartDecision,
         invariant: "each policy × cause of end (code 0, code ≠ 0, signal, core dump, start failure, timeout) \
                     restarts exactly when its table says so",
-        rationale: "A service stays down after the one kind of end that nobody tried, or never comes to rest.",
+        rationale: "A supervisor may handle one kind of end wrongly because nobody tested it. \
+                    After such an end the service stays down, or the supervisor restarts it for \
+                    ever.",
         origin: "systemd.service(5), the table of Restart=; OTP supervisor: permanent, transient, temporary.",
         bug: Some("FedericoPonzi/Horust#121 killed services are not restarted"),
         needs: &[],
@@ -28,7 +30,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-start-after-stop",
         group: Group::RestartDecision,
         invariant: "after a stop is acknowledged nothing starts until an explicit start",
-        rationale: "What was stopped for an upgrade, or for good, is back.",
+        rationale: "An operator stops a service for an upgrade, or for good. A supervisor that \
+                    breaks this rule brings it back.",
         origin: "s6-svc -d; systemd.service(5) Restart=: not after a stop by systemctl.",
         bug: Some("Unitech/pm2#1966 stop during a delayed restart relaunches"),
         needs: &[Requirement::Stop],
@@ -38,7 +41,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "status-overrides",
         group: Group::RestartDecision,
         invariant: "lists that prevent or force a restart beat the policy",
-        rationale: "A service that says it must not be restarted is restarted into the same trouble.",
+        rationale: "With its exit status, a service can say that it must not be restarted. A \
+                    supervisor that ignores this restarts the service into the same trouble.",
         origin: "systemd.service(5) RestartPreventExitStatus=, RestartForceExitStatus=.",
         bug: None,
         needs: &[Requirement::OverrideLists],
@@ -48,7 +52,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "one-start-per-exit",
         group: Group::RestartDecision,
         invariant: "each end causes at most one start",
-        rationale: "A second start for one end runs beside the first.",
+        rationale: "If the supervisor starts two runs after one end, both runs are alive at the \
+                    same time.",
         origin: "s6-supervise, \"detailed operation\"; OTP supervisor: one restart for one exit.",
         bug: None,
         needs: &[Requirement::Restarts],
@@ -59,7 +64,9 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::RestartDecision,
         invariant: "one_for_one keeps its siblings' pids; one_for_all and rest_for_one replace exactly their \
                     set",
-        rationale: "Siblings that were fine lose their state, or go on with a partner that is new.",
+        rationale: "If the supervisor restarts too many siblings, healthy services lose their \
+                    state. If it restarts too few, services go on with a partner that has just \
+                    been replaced.",
         origin: "OTP supervisor, restart strategies.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::SiblingStrategy],
@@ -72,7 +79,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "manual-start-after-give-up",
         group: Group::RestartDecision,
         invariant: "an explicit start works after giving up",
-        rationale: "Once mended, a service comes back only with the supervisor itself.",
+        rationale: "An operator fixes a service and starts it again. If this start does not work, \
+                    only a restart of the supervisor itself brings the service back.",
         origin: "systemctl reset-failed and start; supervisorctl start from FATAL.",
         bug: None,
         needs: &[

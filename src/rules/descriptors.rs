@@ -17,7 +17,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "mask-clear",
         group: Group::Inheritance,
         invariant: "the child starts with an empty blocked mask",
-        rationale: "A child with SIGTERM blocked cannot be stopped, and does not know why.",
+        rationale: "If a child starts with SIGTERM blocked, SIGTERM cannot stop it. The child does \
+                    not know that the signal is blocked.",
         origin: "systemd.exec(5); sigprocmask(2): the mask is inherited over fork and exec.",
         bug: Some("ralphlange/procServ#48 child inherits blocked SIGTERM"),
         needs: &[Requirement::ClearMask],
@@ -27,7 +28,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "dispositions-default",
         group: Group::Inheritance,
         invariant: "an ignored signal is not inherited",
-        rationale: "What the supervisor ignores for itself, SIGPIPE mostly, its children then ignore, too.",
+        rationale: "A supervisor may ignore a signal for itself, mostly SIGPIPE. If its children \
+                    inherit that, they ignore the signal, too.",
         origin: "systemd.exec(5) IgnoreSIGPIPE=; signal(7): ignored signals stay so over exec.",
         bug: None,
         needs: &[Requirement::DefaultDispositions],
@@ -37,8 +39,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "fds-declared-only",
         group: Group::Inheritance,
         invariant: "only declared file descriptors are open",
-        rationale: "A child that holds another's pipe or socket keeps it open: nobody sees its end, and its port \
-                    stays taken.",
+        rationale: "A child that inherits a pipe or a socket of another process keeps it open. \
+                    Nobody then sees the end of the pipe, and the port of the socket stays taken.",
         origin: "systemd.exec(5); s6-supervise: a service has what its run script opens.",
         bug: None,
         needs: &[Requirement::Descriptors],
@@ -48,7 +50,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "fd-stable",
         group: Group::Inheritance,
         invariant: "the subject's descriptors do not grow with the restarts",
-        rationale: "A descriptor a restart is none left after a thousand.",
+        rationale: "If each restart leaks one descriptor, the supervisor has no descriptor left \
+                    after about a thousand restarts.",
         origin: "getrlimit(2) RLIMIT_NOFILE: 1024 as a rule.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::InProcess],
@@ -58,7 +61,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "env-contract",
         group: Group::Inheritance,
         invariant: "the environment equals the declared merge",
-        rationale: "An entry that is lost, or overruled by the supervisor's own, configures another service.",
+        rationale: "If the supervisor loses an entry, or its own value wins, the service runs with \
+                    the wrong configuration.",
         origin: "systemd.exec(5) Environment=; supervisord environment=: the service's entries win.",
         bug: None,
         needs: &[Requirement::Environment],
@@ -68,7 +72,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "setup-failure-aborts",
         group: Group::Inheritance,
         invariant: "where the working directory cannot be entered the program never runs",
-        rationale: "A program that runs in the wrong directory reads, and deletes, the wrong files.",
+        rationale: "A program that runs in the wrong directory reads the wrong files, and may \
+                    delete them.",
         origin: "systemd.exec(5) WorkingDirectory=; supervisord directory=.",
         bug: None,
         needs: &[Requirement::CurrentDir, Requirement::ReportsStartFailures],

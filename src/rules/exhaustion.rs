@@ -17,7 +17,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "fork-eagain",
         group: Group::Exhaustion,
         invariant: "a start without a free process is reported, tried again after a delay, and succeeds later",
-        rationale: "A machine that is full for a moment must not lose its services for good.",
+        rationale: "A machine may reach its process limit for a moment. If the supervisor cannot \
+                    handle that, its services stay down after the shortage is over.",
         origin: "fork(2) EAGAIN; getrlimit(2) RLIMIT_NPROC.",
         bug: Some("Unitech/pm2#2463 a spawn that fails with EAGAIN freezes the daemon"),
         needs: &[
@@ -33,7 +34,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "emfile",
         group: Group::Exhaustion,
         invariant: "a start without a free descriptor is reported, tried again after a delay, and succeeds later",
-        rationale: "A supervisor that dies, or leaks more, where descriptors are short makes a shortage an outage.",
+        rationale: "A supervisor may crash, or leak more descriptors, when no descriptor is free. \
+                    It then turns a temporary shortage into an outage.",
         origin: "open(2) EMFILE; getrlimit(2) RLIMIT_NOFILE.",
         bug: Some(
             "Supervisor/supervisor#489 a start without a free descriptor crashes the supervisor",
@@ -55,8 +57,9 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::Exhaustion,
         invariant: "a program that is missing or may not be executed is reported, tried again after the delay, \
                     and started when it is there",
-        rationale: "A program is missing while it is replaced; its service must neither be forgotten nor be tried \
-                    a thousand times a second.",
+        rationale: "A program is missing for a moment while somebody replaces it. The supervisor \
+                    must not forget the service, and must not try to start it a thousand times a \
+                    second.",
         origin: "execve(2) ENOENT, EACCES; s6-supervise: a failed exec is an end like others.",
         bug: None,
         needs: &[
@@ -72,7 +75,9 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::Exhaustion,
         invariant: "a program that is being written is reported, tried again after the delay, and started when \
                     it is whole",
-        rationale: "An upgrade in place must not end the service that it upgrades.",
+        rationale: "An upgrade in place writes to the program's file, which cannot be executed \
+                    meanwhile. If the supervisor gives up at that time, the upgrade ends the \
+                    service.",
         origin: "execve(2) ETXTBSY.",
         bug: None,
         needs: &[
@@ -87,7 +92,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "exec-error-distinct",
         group: Group::Exhaustion,
         invariant: "a failed exec is distinct from a child that exits with 126 or 127",
-        rationale: "Whoever reads \"exit code 127\" looks for the fault in the program, which never ran.",
+        rationale: "If the supervisor reports a failed exec as exit code 127, people look for the \
+                    fault in the program. But the program never ran.",
         origin: "POSIX sh, \"Exit Status for Commands\": 126 and 127 are the shell's, and anybody's.",
         bug: None,
         needs: &[Requirement::ReportsEnds, Requirement::ReportsStartFailures],
@@ -100,7 +106,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "log-open-error",
         group: Group::Exhaustion,
         invariant: "a file for the output that cannot be opened is reported, and the service starts when it can",
-        rationale: "One bad path must not take the supervisor down, nor silence a service without a word.",
+        rationale: "One bad path must not take the supervisor down. It must also not make a \
+                    service lose its output without a report.",
         origin: "systemd.exec(5) StandardOutput=file:; supervisord stdout_logfile=.",
         bug: None,
         needs: &[

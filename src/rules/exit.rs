@@ -15,8 +15,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "code-exact",
         group: Group::ExitClassification,
         invariant: "exit codes 0–255 are reported unchanged",
-        rationale: "Codes mean something to those who wrote the service; a code that was cut or mapped means \
-                    something else.",
+        rationale: "The authors of a service give its exit codes a meaning. A code that the \
+                    supervisor truncates or maps to another one has a different meaning.",
         origin: "waitpid(2) WEXITSTATUS: the eight bits that exit(3) was given.",
         bug: None,
         needs: &[Requirement::ReportsEnds],
@@ -26,7 +26,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "signal-preserved",
         group: Group::ExitClassification,
         invariant: "death by signal n is distinct from exit(128+n)",
-        rationale: "A crash looks like a decision of the service, or like success.",
+        rationale: "If the supervisor reports a death by signal as an exit code, a crash looks \
+                    like a deliberate exit, or like success.",
         origin: "waitpid(2): WIFEXITED and WIFSIGNALED exclude each other; s6-supervise gives its finish \
                  script 256 and the signal.",
         bug: Some("ralphlange/procServ#58 death by signal reported as exit 0"),
@@ -37,8 +38,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "clean-set",
         group: Group::ExitClassification,
         invariant: "only the configured codes and signals are success",
-        rationale: "A failure that counts as success is never mended; success that counts as failure sets off \
-                    alarms.",
+        rationale: "If a failure counts as success, nobody fixes it. If a success counts as \
+                    failure, it raises false alarms.",
         origin: "systemd.service(5) SuccessExitStatus=; supervisord exitcodes.",
         bug: None,
         needs: &[Requirement::SuccessList, Requirement::ReportsRest],
@@ -51,7 +52,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "requested-death-not-failure",
         group: Group::ExitClassification,
         invariant: "dying of the stop signal that was requested is not a failure",
-        rationale: "Every ordinary stop shows up as a crash.",
+        rationale: "If the supervisor counts a death by the requested stop signal as a failure, \
+                    every ordinary stop looks like a crash.",
         origin: "systemd.service(5): SIGHUP, SIGINT, SIGTERM and SIGPIPE are a clean end; supervisord: a \
                  stopped process is STOPPED, not EXITED.",
         bug: None,

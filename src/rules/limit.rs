@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "limit-boundary",
         group: Group::RateLimit,
         invariant: "N events in T are allowed, N+1 trips; whether the first start counts is declared",
-        rationale: "A limit that is off by one gives up on a service that would have come back, or never.",
+        rationale: "If the limit is off by one, the supervisor may give up on a service that would \
+                    have recovered. Or it may never give up.",
         origin: "OTP supervisor: more than intensity restarts in period; systemd.unit(5) StartLimitBurst=, \
                  which counts the first start.",
         bug: None,
@@ -30,8 +31,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "limit-counts",
         group: Group::RateLimit,
         invariant: "the unit counted is as declared: automatic restarts, all starts, failed starts",
-        rationale: "A person's restarts use up what was meant for crashes, or a loop of clean exits is never \
-                    noticed.",
+        rationale: "If the supervisor counts the wrong events, manual restarts use up the limit \
+                    that was meant for crashes. Or nobody notices a service that exits cleanly \
+                    again and again.",
         origin: "systemd.unit(5) StartLimitBurst=: all starts; OTP supervisor intensity: restarts; supervisord \
                  startretries: failed starts.",
         bug: None,
@@ -45,8 +47,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "window-kind",
         group: Group::RateLimit,
         invariant: "old events expire as declared: sliding, decaying, or consecutive",
-        rationale: "A service that crashes once a week is given up on after some weeks; or one that crashes \
-                    without end never is.",
+        rationale: "If old events never expire, a service that crashes once a week reaches the \
+                    limit after some weeks. If they expire too early, a service that crashes \
+                    without end never reaches it.",
         origin: "OTP supervisor: a sliding period; s6-supervise max-death-tally; supervisord startretries: in a \
                  row.",
         bug: None,
@@ -57,7 +60,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "limit-degenerate",
         group: Group::RateLimit,
         invariant: "0 and infinity behave as documented",
-        rationale: "What stands for \"no limit\" is taken for a number, or the largest number overflows.",
+        rationale: "A supervisor may treat the value for \"no limit\" as an ordinary number. Or \
+                    its arithmetic overflows with the largest number.",
         origin: "systemd.unit(5) StartLimitIntervalSec=0: no limit; OTP supervisor: intensity 0.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::Limit],
@@ -67,7 +71,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "give-up-is-terminal",
         group: Group::RateLimit,
         invariant: "after giving up there is no automatic start",
-        rationale: "Giving up that does not last is a slower loop, and nobody is told.",
+        rationale: "If the supervisor gives up and later starts the service again, the restart \
+                    loop has only become slower. Nobody is told about it.",
         origin: "OTP supervisor: it terminates itself; supervisord FATAL; systemd: failed until reset-failed.",
         bug: None,
         needs: &[
@@ -81,7 +86,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "give-up-reports-cause",
         group: Group::RateLimit,
         invariant: "giving up carries the last cause and the count",
-        rationale: "Whoever is called in the night is told that there was a limit, but not what is wrong.",
+        rationale: "Without the cause, the person who is called at night learns only that the \
+                    service reached its limit. The report does not say what is wrong.",
         origin: "OTP supervisor report reached_max_restart_intensity; systemd: Result=start-limit-hit beside \
                  ExecMainStatus.",
         bug: None,
@@ -100,8 +106,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "give-up-scope",
         group: Group::RateLimit,
         invariant: "giving up fails the child, its siblings, the supervisor or its dependents, as declared",
-        rationale: "One service that cannot be kept running takes others with it, or leaves them without what \
-                    they need.",
+        rationale: "If the scope is too wide, one broken service ends services that still work. If \
+                    it is too narrow, other services go on without something that they need.",
         origin: "OTP supervisor: the supervisor and all its children end; systemd.unit(5) StartLimitAction=.",
         bug: None,
         needs: &[

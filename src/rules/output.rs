@@ -11,7 +11,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "flood-no-block",
         group: Group::Output,
         invariant: "1 MiB and more never blocks a child whose output goes to a file",
-        rationale: "A pipe that nobody empties stops whoever writes to it, after 64 KiB and without a trace.",
+        rationale: "A pipe that nobody reads is full after 64 KiB. The process that writes to it \
+                    then blocks, and nothing shows why.",
         origin: "pipe(7), \"Pipe capacity\"; supervisord stdout_logfile=.",
         bug: Some("Supervisor/supervisor#1554 unread pipe blocks the child"),
         needs: &[Requirement::Output],
@@ -21,7 +22,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "last-bytes-kept",
         group: Group::Output,
         invariant: "what is written on the stop signal or just before the exit reaches the file",
-        rationale: "The last words before a death are those that say why.",
+        rationale: "The last lines that a process writes before it dies usually say why it died. A \
+                    supervisor that loses them hides the cause.",
         origin: "s6-log, svlogd: a logger reads to the end of file, whatever became of the service.",
         bug: None,
         needs: &[Requirement::Output],
@@ -31,8 +33,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "held-pipe-exit",
         group: Group::Output,
         invariant: "the end of a run is noticed at once, also while a process that it started has its stdout open",
-        rationale: "A supervisor that waits for the end of the output waits for every process that has it open, \
-                    and a helper may never end.",
+        rationale: "A supervisor that waits for the end of the output waits for every process that \
+                    has it open. One of them may be a helper that never ends.",
         origin: "wait(2): the end of a process is told by the kernel, not by its pipes.",
         bug: None,
         needs: &[Requirement::Output, Requirement::ReportsEnds],

@@ -11,13 +11,16 @@ pub fn page() -> String {
     let planned = all().filter(|rule| rule.planned().is_some()).count();
     let mut page = format!(
         "# Rules\n\n\
-         Made from the registry by `cargo run --example rules_page > docs/RULES.md`.\n\n\
-         {} rules, of which {} work and {planned} are planned. A rule is asked of a supervisor only where \
-         its profile declares what the rule needs; otherwise the verdict is `unsupported`, which is no \
+         `cargo run --example rules_page > docs/RULES.md` makes this page from the rules in the \
+         code.\n\n\
+         The catalogue has {} rules. The harness can check {} of them. The number of planned rules \
+         is {planned}. The harness checks a rule only if the supervisor's profile declares what \
+         the rule needs. Otherwise the verdict is `unsupported`, which does not count as a \
          pass.\n\n\
-         You can have a timeline of your own judged, too. A rule with a line \"Judges\" is about \
-         something that a timeline does not show. Its own trial, which the conformance suite plays, brings \
-         that about. What would break the rule in its trial is `unknown` on any other timeline.\n",
+         You can also let the rules judge a timeline of your own. Some rules have a line \
+         \"Judges\". It names a situation that a timeline alone does not show. The conformance \
+         suite creates this situation in the rule's own trial. On any other timeline, such a rule \
+         gets the verdict `unknown` where its own trial would give `fail`.\n",
         all().count(),
         all().count() - planned,
     );

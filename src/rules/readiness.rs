@@ -15,7 +15,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "ready-not-early",
         group: Group::Readiness,
         invariant: "a service is not up before it has said that it is ready",
-        rationale: "What depends on it is started for nothing, and fails.",
+        rationale: "If a service counts as up too early, the services that depend on it are \
+                    started for nothing and fail.",
         origin: "systemd.service(5) Type=notify; s6-supervise notification-fd.",
         bug: None,
         needs: &[Requirement::Notification, Requirement::ReportsUp],
@@ -28,7 +29,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "ready-not-stale",
         group: Group::Readiness,
         invariant: "run k's notification never makes run k+1 ready",
-        rationale: "A service that was ready before its crash is not ready while it comes up again.",
+        rationale: "A service that was ready before its crash is not ready while it starts again. \
+                    A supervisor that keeps the old notification reports it as up too early.",
         origin: "s6-supervise: ready since, cleared at each death; sd_notify(3).",
         bug: None,
         needs: &[
@@ -45,8 +47,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "ready-sender",
         group: Group::Readiness,
         invariant: "those may notify who are declared to, and an exit after a notification is an exit",
-        rationale: "Where a helper may speak for a service, the service must get on; where not, it must not be \
-                    believed.",
+        rationale: "If the supervisor ignores a helper process that may notify for its service, \
+                    the service never counts as up. If it believes a helper that may not notify, \
+                    the service may count as up too early.",
         origin: "systemd.service(5) NotifyAccess=.",
         bug: None,
         needs: &[
@@ -64,7 +67,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "watchdog",
         group: Group::Readiness,
         invariant: "a service that misses a heartbeat is killed then, and not before",
-        rationale: "A process that hangs looks alive to the kernel; only its silence tells.",
+        rationale: "A process that hangs still looks alive to the kernel. Only its missing \
+                    heartbeat shows that it hangs.",
         origin: "systemd.service(5) WatchdogSec=.",
         bug: None,
         needs: &[Requirement::Notification, Requirement::Watchdog],
@@ -74,7 +78,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "probe-failure-policy",
         group: Group::Readiness,
         invariant: "so many failed probes in a row are an end that the restart policy applies to",
-        rationale: "One lost probe is no reason to kill a service; three are.",
+        rationale: "One failed probe is not a good reason to kill a service. Several failed probes \
+                    in a row, for example three, are.",
         origin: "Kubernetes livenessProbe failureThreshold; Docker HEALTHCHECK --retries.",
         bug: Some(
             "kubernetes/kubernetes#53530 failures count into the next run; kubernetes/kubernetes#94080 a probe's timeout \

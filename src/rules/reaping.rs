@@ -26,7 +26,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-zombies",
         group: Group::Reaping,
         invariant: "no direct child stays a zombie beyond δ",
-        rationale: "A zombie holds a process number; enough of them, and nothing can be started any more.",
+        rationale: "Each zombie keeps its process id. If there are too many zombies, no process id \
+                    is left and nothing can be started any more.",
         origin: "wait(2), notes; PID 1 of a container has to reap.",
         bug: None,
         needs: &[],
@@ -36,7 +37,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "mass-exit",
         group: Group::Reaping,
         invariant: "k simultaneous exits are all seen",
-        rationale: "Two SIGCHLD at once are one: whoever waits once for each signal misses an end.",
+        rationale: "The kernel merges two SIGCHLD signals that arrive at once into one. A \
+                    supervisor that reaps only one child for each signal misses the other exit.",
         origin: "signal(7): standard signals do not queue.",
         bug: Some("openSUSE/catatonit#4 coalesced SIGCHLD hangs init"),
         needs: &[Requirement::Restarts],
@@ -46,7 +48,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "instant-exit",
         group: Group::Reaping,
         invariant: "an exit before the spawn is registered is still seen",
-        rationale: "A child may be gone before its parent has written down that it has one.",
+        rationale: "A child may exit before the supervisor has recorded that it exists. A \
+                    supervisor that ignores the exits of unknown children then misses this exit.",
         origin: "sigprocmask(2): what a race-free SIGCHLD handler blocks while it forks.",
         bug: None,
         needs: &[Requirement::Restarts],
@@ -56,7 +59,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "adopt-orphans",
         group: Group::Reaping,
         invariant: "as PID 1 or subreaper, unknown children are reaped",
-        rationale: "Orphans come to it, and nobody else will ever wait for them.",
+        rationale: "Orphans become children of PID 1 or of the subreaper. If that process does not \
+                    reap them, no other process does, and they stay zombies.",
         origin: "prctl(2) PR_SET_CHILD_SUBREAPER; tini; s6-svscan as PID 1.",
         bug: Some(
             "miekg/dinit#9 only direct children are reaped, what is orphaned below stays a zombie",
@@ -71,7 +75,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-foreign-reap",
         group: Group::Reaping,
         invariant: "an in-process supervisor leaves the statuses of children that others started alone",
-        rationale: "Whoever started the other child waits for a status that is gone, and fails or hangs.",
+        rationale: "If the supervisor reaps a child that other code started, that code waits for a \
+                    status that is gone. It then fails or hangs.",
         origin: "wait(2): waitpid(-1); a SIGCHLD handler is a whole process's.",
         bug: None,
         needs: &[Requirement::InProcess],

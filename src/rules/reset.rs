@@ -13,7 +13,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "reset-after-healthy",
         group: Group::Reset,
         invariant: "after H healthy the next delay is the first again",
-        rationale: "A service that crashed often in its first week waits for minutes after each crash for ever.",
+        rationale: "Without a reset, old crashes count for ever. A service that crashed often in \
+                    its first week then waits for minutes after each later crash.",
         origin: "Docker: reset after 10 s; Kubernetes CrashLoopBackOff: reset after 10 min.",
         bug: Some("systemd/systemd#43813 backoff steps never reset"),
         needs: &[
@@ -27,7 +28,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-early-reset",
         group: Group::Reset,
         invariant: "a run shorter than H keeps the counter",
-        rationale: "A service that crashes a little later than at once is restarted without end at full speed.",
+        rationale: "A service may run for a short time before each crash. If such a run resets the \
+                    counter, the supervisor restarts the service at full speed without end.",
         origin: "Docker: reset after 10 s; Kubernetes CrashLoopBackOff: reset after 10 min.",
         bug: None,
         needs: &[
@@ -41,7 +43,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "manual-reset",
         group: Group::Reset,
         invariant: "an explicit reset clears the counters",
-        rationale: "Once mended, a service still waits for what it did before, or is given up on.",
+        rationale: "If the counters stay, a service that somebody has fixed still waits for the \
+                    long delay of its old crashes. Or the supervisor gives up on it.",
         origin: "systemctl reset-failed.",
         bug: None,
         needs: &[

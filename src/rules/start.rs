@@ -21,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "start-exactly-one",
         group: Group::Start,
         invariant: "a start request yields exactly one live instance",
-        rationale: "Two instances fight over the same port, lock or file.",
+        rationale: "Two instances of a service compete for the same port, lock or file.",
         origin: "s6-supervise, \"detailed operation\"; OTP supervisor: a child is started once.",
         bug: None,
         needs: &[],
@@ -32,7 +32,8 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::Start,
         invariant: "\"up\" is reported only once the declared criterion holds (exec, minimum uptime, \
                     notification)",
-        rationale: "Whoever waits for a service to be up goes on too early, or waits for ever.",
+        rationale: "If the report comes too early, a caller that waits for the service goes on too \
+                    early. If the report never comes, the caller waits for ever.",
         origin: "supervisord startsecs; systemd.service(5) Type=; s6 notification-fd.",
         bug: None,
         needs: &[Requirement::ReportsUp],
@@ -42,7 +43,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "early-exit-is-failure",
         group: Group::Start,
         invariant: "an exit before the minimum uptime is a failed start, even with code 0",
-        rationale: "A service that says nothing and goes away at once is taken for one that did its work.",
+        rationale: "If a service exits at once and reports no error, the supervisor believes that \
+                    the service has done its work.",
         origin: "supervisord startsecs: an exit before it is a failed start, whatever its code.",
         bug: None,
         needs: &[Requirement::MinUptime, Requirement::TellsFailures],
@@ -55,7 +57,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "start-timeout",
         group: Group::Start,
         invariant: "a child that never gets ready is terminated at the timeout and counted as failed",
-        rationale: "A start that hangs is never tried again, and what depends on it waits for ever.",
+        rationale: "Without a timeout, the supervisor never retries a start that hangs. The \
+                    services that depend on this start wait for ever.",
         origin: "systemd.service(5) TimeoutStartSec=; dinit-service(5) start-timeout.",
         bug: None,
         needs: &[Requirement::StartTimeout, Requirement::TellsFailures],
@@ -69,7 +72,8 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::Start,
         invariant: "zero periods, negative or NaN factors, impossible limits are refused when configured, \
                     not when used",
-        rationale: "A mistake in the settings shows in the night of the first crash.",
+        rationale: "If the supervisor accepts a wrong setting, nobody notices the mistake before \
+                    the first crash. That may be in the middle of the night.",
         origin: "OTP supervisor check_childspecs/1, and init/1 with invalid intensity or period.",
         bug: None,
         needs: &[Requirement::RejectsBadSettings],
@@ -79,7 +83,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "order-and-reverse",
         group: Group::Start,
         invariant: "start order is as declared, stop order is its reverse",
-        rationale: "A service is started before, or stopped after, what it depends on.",
+        rationale: "In a wrong order, a service starts before a service that it depends on, or \
+                    stops after it.",
         origin: "OTP supervisor: children start from left to right and end from right to left; supervisord \
                  priority.",
         bug: None,

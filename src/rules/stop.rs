@@ -15,8 +15,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-signal-first",
         group: Group::Stop,
         invariant: "the configured signal arrives once, before anything stronger",
-        rationale: "What is killed at once saves nothing; what is told twice may take the second for \
-                    \"at once\".",
+        rationale: "A process that is killed at once cannot save its data. A process that gets the \
+                    stop signal twice may take the second one as an order to exit at once.",
         origin: "systemd.service(5) KillSignal=; supervisord stopsignal=; s6-supervise, \"-d\".",
         bug: None,
         needs: &[Requirement::Stop, Requirement::StopSignal],
@@ -29,7 +29,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "grace-not-early",
         group: Group::Stop,
         invariant: "a child that exits just inside its grace is never SIGKILLed",
-        rationale: "The grace is what a service may plan its shutdown with; less of it loses data.",
+        rationale: "A service may use its whole grace to shut down. If the supervisor kills it \
+                    earlier, the service can lose data.",
         origin: "systemd.service(5) TimeoutStopSec=; supervisord stopwaitsecs=; OTP supervisor, shutdown.",
         bug: None,
         needs: &[
@@ -46,7 +47,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "grace-not-late",
         group: Group::Stop,
         invariant: "a child that ignores the signal is SIGKILLed by grace + δ",
-        rationale: "One child that does not listen would hold up every shutdown.",
+        rationale: "If the supervisor does not kill a child that ignores the stop signal, that \
+                    child holds up every shutdown.",
         origin: "systemd.service(5) TimeoutStopSec=; OTP supervisor_SUITE, sup_stop_timeout.",
         bug: None,
         needs: &[Requirement::Stop, Requirement::Grace],
@@ -56,7 +58,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-sync",
         group: Group::Stop,
         invariant: "stop returns after the reap, or is declared asynchronous",
-        rationale: "Whoever is told that it is down takes its port, its lock or its files.",
+        rationale: "When the stop returns, the caller may take over the port, the lock or the \
+                    files of the service. If the service is still alive then, it still holds them.",
         origin: "OTP supervisor:terminate_child/2; s6-svc -wd; systemctl stop and --no-block.",
         bug: None,
         needs: &[Requirement::Stop, Requirement::StopSignal],
@@ -69,8 +72,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-wakes-frozen",
         group: Group::Stop,
         invariant: "a SIGSTOPped child stops well inside its grace",
-        rationale: "What is stopped acts on no signal until it is continued; without that it always ends by \
-                    SIGKILL.",
+        rationale: "A process that is stopped by SIGSTOP handles no signal until it gets SIGCONT. \
+                    Without SIGCONT it always ends by SIGKILL.",
         origin: "systemd.kill(5): SIGCONT follows; s6-svc -d sends SIGTERM and then SIGCONT.",
         bug: None,
         needs: &[
@@ -88,8 +91,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-idempotent",
         group: Group::Stop,
         invariant: "a repeated stop is harmless, or escalates as declared",
-        rationale: "Scripts and people stop twice; the second must not be an error, nor cut a shutdown short \
-                    unasked.",
+        rationale: "Scripts and people sometimes stop a service twice. The second stop must not be \
+                    an error, and must not cut the shutdown short unless that is declared.",
         origin: "s6-svc -d; dinitctl stop; systemctl stop: a unit that is stopping stays so.",
         bug: None,
         needs: &[
@@ -106,7 +109,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-races-exit",
         group: Group::Stop,
         invariant: "stopping a child that has just died succeeds without an error or a crash",
-        rationale: "A child may end between the decision to signal it and the signal.",
+        rationale: "A child may end after the supervisor has decided to signal it and before it \
+                    sends the signal. A supervisor that does not expect this reports an error or \
+                    crashes.",
         origin: "kill(2), ESRCH; OTP supervisor:terminate_child/2 of a child that has ended.",
         bug: Some("Supervisor/supervisor#1477 ESRCH during kill crashes"),
         needs: &[Requirement::Stop],
@@ -119,7 +124,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "no-reused-pid-kill",
         group: Group::Stop,
         invariant: "a reaped or unverified pid is never signalled",
-        rationale: "The number may be another process's by then, and a stranger is killed.",
+        rationale: "After the reap, the kernel may give the pid to another process. A supervisor \
+                    that signals the old pid can then kill an unrelated process.",
         origin: "pidfd_open(2), pidfd_send_signal(2): what they were made for.",
         bug: Some("ponylang/ponyc#5765 signalling a reaped pid"),
         needs: &[Requirement::Stop, Requirement::InProcess],

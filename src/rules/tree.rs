@@ -15,8 +15,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "own-group",
         group: Group::ProcessTree,
         invariant: "the child leads its own group or session, as declared",
-        rationale: "A signal to the supervisor's group, as Ctrl-C is one, would reach its children; and a \
-                    signal to a child's group would reach the supervisor.",
+        rationale: "In a shared process group, a signal to the supervisor's group, such as Ctrl-C, \
+                    also reaches the children. A signal to a child's group also reaches the \
+                    supervisor.",
         origin: "setpgid(2); s6-supervise: each service is in a session of its own.",
         bug: None,
         needs: &[Requirement::OwnGroup],
@@ -26,8 +27,9 @@ pub(super) const RULES: &[Rule] = &[
         id: "stop-scope",
         group: Group::ProcessTree,
         invariant: "descendants die as declared: pid, group, session, cgroup, tree",
-        rationale: "What outlives its service holds ports and files; what is killed beyond the scope was \
-                    somebody else's.",
+        rationale: "If the scope is too narrow, processes that outlive the service hold its ports \
+                    and files. If it is too wide, the stop kills processes that do not belong to \
+                    the service.",
         origin: "systemd.kill(5) KillMode=; supervisord stopasgroup=, killasgroup=.",
         bug: None,
         needs: &[Requirement::Stop, Requirement::StopScope],
@@ -41,8 +43,9 @@ pub(super) const RULES: &[Rule] = &[
         group: Group::ProcessTree,
         invariant: "a group kill never hits the subject or bystanders, even before the child has its own \
                     group",
-        rationale: "Between fork and setpgid a child is in its parent's group: a signal to \"its\" group \
-                    ends the supervisor.",
+        rationale: "Between fork and setpgid, a child is in the process group of its parent. If \
+                    the supervisor signals the child's group at that time, the signal ends the \
+                    supervisor itself.",
         origin: "kill(2), pid 0; setpgid(2): both parent and child call it.",
         bug: None,
         needs: &[
@@ -59,8 +62,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "old-tree-gone",
         group: Group::ProcessTree,
         invariant: "the next run waits for the death of the old group",
-        rationale: "The new run finds the port taken or the lock held by what the old one left, and fails \
-                    again.",
+        rationale: "Processes that the old run left behind still hold its port or lock. The new \
+                    run cannot get them and fails again.",
         origin: "systemd.service(5): leftovers are killed before the next start; SendSIGKILL=.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::ClearsLeftovers],
@@ -73,7 +76,8 @@ pub(super) const RULES: &[Rule] = &[
         id: "daemonizer",
         group: Group::ProcessTree,
         invariant: "a double fork is treated as an exit, or tracked, as declared",
-        rationale: "A supervisor that loses a daemon starts a second one beside it, over and over.",
+        rationale: "A supervisor that loses track of a daemon starts a second one beside it, again \
+                    and again.",
         origin: "systemd.service(5) Type=forking; runit, daemontools: the program must not fork.",
         bug: None,
         needs: &[Requirement::Restarts, Requirement::Daemonizer],
