@@ -319,6 +319,15 @@ impl Member {
         }
     }
 
+    /// Whether the process, which shows that it sleeps, has also left its processor. Before the kernel says in
+    /// which system call a process sleeps, it waits for that. It says "running" if the process went on
+    /// instead. If it does not answer us, the process counts as asleep. Source: `task_current_syscall` of
+    /// Linux.
+    pub(crate) fn is_off_its_processor(&self) -> bool {
+        let call = std::fs::read(format!("/proc/{}/syscall", self.pid));
+        call.map_or(true, |call| !call.starts_with(b"running"))
+    }
+
     /// Whether it is a child of this process that is awake and not dead. A signal may have woken it, and may
     /// be about to end it.
     pub(crate) fn may_be_dying(&self) -> bool {

@@ -63,7 +63,9 @@ pub(super) fn barrier(server: &mut Server, suspects: Suspects) -> bool {
             Suspects::Nobody => break,
         }
         match process.kernel_state() {
-            // kill(2) wakes its target before it returns.
+            // kill(2) wakes its target before it returns. But a process that is woken on its way to sleep shows that
+            // it sleeps, until it notices: for long, if it loses its processor there.
+            KernelState::Sleeping if !process.is_off_its_processor() => return false,
             KernelState::Sleeping | KernelState::Stopped => {}
             KernelState::Running if server.is_dying(member) => {}
             KernelState::Running => {
